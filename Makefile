@@ -1,0 +1,69 @@
+STUDY  ?= digits
+PYTHON ?= python3
+PORT   ?= 5000
+
+BIN       = .venv/bin
+SNAKEMAKE = $(BIN)/snakemake --cores all --configfile params/$(STUDY).yaml
+SAVED     = $(wildcard $(addprefix results/$(STUDY)/,data classifier pretrain adapt scores arms cost tables figures))
+POINTERS  = $(wildcard results/$(STUDY)/*.dvc)
+REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
+
+export DVC_NO_ANALYTICS = true
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: help results smoke report ui test lint save restore publish
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+	@echo 'STUDY=digits is the params file and the folder under results/; PYTHON=python3 what .venv is made from.'
+
+results: .venv/ready  ## everything of the study: data, models, arms, tables, figures
+	$(SNAKEMAKE)
+
+smoke: .venv/ready  ## every rule once, in about a minute
+	$(MAKE) results STUDY=smoke
+
+report: .venv/ready  ## report.html: tables and figures in chapters
+	$(SNAKEMAKE) --report report.html
+
+ui: .venv/ready  ## MLflow's page of all finished arms, on http://127.0.0.1:5000 (PORT=)
+	$(SNAKEMAKE) track --forcerun track
+	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
+		--backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/mlartifacts
+
+test: .venv/ready  ## the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+lint: .venv/ready  ## style and types of the Python and of the workflow
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+# ---------------------------------------------------------------- versions: DVC moves, git remembers (results/README.md)
+
+save: .venv/ready  ## version a finished run's artefacts, and push them where a DVC remote is set
+	@test -n '$(SAVED)' || { echo 'results/$(STUDY): nothing to save yet; run: make results STUDY=$(STUDY)'; exit 1; }
+	$(BIN)/dvc add --no-relink $(SAVED)
+	if $(REMOTE); then $(BIN)/dvc push $(SAVED:=.dvc); fi
+
+restore: .venv/ready  ## bring a saved run back without rerunning anything
+	@test -n '$(POINTERS)' || { echo 'results/$(STUDY): this commit has no saved run; see results/README.md'; exit 1; }
+	if $(REMOTE); then $(BIN)/dvc pull $(POINTERS); else $(BIN)/dvc checkout $(POINTERS); fi
+	$(SNAKEMAKE) --touch
+
+publish: .venv/ready  ## copy metrics, curves and tables to results/published/, where git keeps them
+	$(BIN)/python -m entpruner.reporting.publish results/$(STUDY) results/published/$(STUDY)
+
+# ---------------------------------------------------------------- set-up: a whole .venv is brought up to date, a half one made anew
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo '$(PYTHON): Python 3.11 or newer is needed; name one, as in: make results PYTHON=python3.12'; exit 1; }
+	@echo 'Setting up .venv: some minutes, once'
+	test -e $@ || $(PYTHON) -m venv --clear .venv
+	rm -f $@
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
