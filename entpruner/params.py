@@ -1,0 +1,611 @@
+"""A study: what one params file may say, with types, limits and defaults. The one place that knows its keys.
+
+Everything here is frozen and validated; files, overlays and messages are in ``paramfiles.py``, the expansion of arms
+and what a rule hands to its command in ``arms.py``. ``params/schema.json`` is exported from these classes.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+T = TypeVar("T")
+
+
+def _without_repeats(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a list without repeats")
+    return values
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and underscores")]
+Positive = Annotated[int, Field(gt=0)]
+Ratio = Annotated[float, Field(gt=0, lt=1, description="share of blocks to remove: above 0, below 1")]
+Several = Annotated[  # a list with at least one entry, none of them twice
+    tuple[T, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_without_repeats)
+]
+
+
+def blocks_to_remove(depth: int, ratio: float) -> int:
+    """How many of ``depth`` blocks a ratio stands for: the nearest whole number (30 % of 28 are 8)."""
+    return round(ratio * depth)
+
+
+class Frozen(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- datasets
+
+
+class Digits(Frozen):
+    """scikit-learn's 8x8 handwritten digits: 1,797 real images inside the package, nothing to download."""
+
+    image_size: ClassVar[int] = 8
+    channels: ClassVar[int] = 1
+
+    source: Literal["digits"]
+    classes: Several[Annotated[int, Field(ge=0, le=9)]] = tuple(range(10))
+    """The digits to keep; they are relabelled 0, 1, 2, ... in this order."""
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of each class that is held out for testing."""
+
+
+class ImageFolder(Frozen):
+    """A folder, .zip or .tar of <split>/<class>/*.jpg|png; resized and centre-cropped as ADM does."""
+
+    channels: ClassVar[int] = 3
+
+    source: Literal["image_folder"]
+    path: str
+    """Folder or archive, relative to where the workflow runs."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum that an archive must have."""
+    image_size: Positive
+    """Side of the stored square images, in pixels."""
+    train: str = "train"
+    """Folder of the split to train on."""
+    test: str = "val"
+    """Folder of the held-out split."""
+
+    @field_validator("test")
+    @classmethod
+    def _held_out(cls, test: str, info: ValidationInfo) -> str:
+        if test == info.data.get("train"):
+            raise ValueError("another folder than train")
+        return test
+
+
+Dataset = Annotated[Digits | ImageFolder, Field(discriminator="source")]
+
+# --------------------------------------------------------------------------------------------------------- backbones
+
+
+class Architecture(Frozen):
+    """The network's shape, as stored beside its weights."""
+
+    depth: Positive
+    hidden_size: Positive
+    num_heads: Positive
+    patch_size: Positive
+    input_size: Positive
+    in_channels: Positive
+    num_classes: Positive
+    mlp_ratio: float = Field(4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.hidden_size % self.num_heads or self.hidden_size % 4:
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads and of 4")
+        if self.input_size % self.patch_size:
+            raise ValueError(f"patch_size {self.patch_size} does not divide the image size {self.input_size}")
+        return self
+
+
+class Diffusion(Frozen):
+    """DDPM with learned variance (DiT): integer t, linear betas, the network predicts noise and variance."""
+
+    kind: Literal["diffusion"] = "diffusion"
+    timesteps: int = Field(1000, ge=2)
+
+
+class Flow(Frozen):
+    """Flow matching (SiT): t from 0 (noise) to 1 (data), the network predicts the velocity."""
+
+    kind: Literal["flow"] = "flow"
+    interpolant: Literal["linear", "gvp"] = "linear"
+
+
+ProcessSettings = Annotated[Diffusion | Flow, Field(discriminator="kind")]
+
+SIZES = {  # Table 1 of the DiT paper: depth, hidden size, heads
+    "S": (12, 384, 6),
+    "B": (12, 768, 12),
+    "L": (24, 1024, 16),
+    "XL": (28, 1152, 16),
+}
+
+
+class Backbone(Frozen):
+    """A network and its process: by the paper's name (``preset: DiT-XL/2``) or by explicit sizes."""
+
+    process: ProcessSettings
+    preset: str | None = Field(None, pattern=r"^(DiT|SiT)-(S|B|L|XL)/[1-9][0-9]*$")
+    """DiT-XL/2, SiT-S/4, ...; stands for depth, hidden_size, num_heads and patch_size."""
+    depth: Positive | None = None
+    hidden_size: Positive | None = None
+    num_heads: Positive | None = None
+    patch_size: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        sizes = (self.depth, self.hidden_size, self.num_heads, self.patch_size)
+        if self.preset is None and None in sizes:
+            raise ValueError("give preset, or all of depth, hidden_size, num_heads and patch_size")
+        if self.preset is not None and sizes != (None,) * 4:
+            raise ValueError("give preset or explicit sizes, not both")
+        return self
+
+    def architecture(self, input_size: int, in_channels: int, num_classes: int) -> Architecture:
+        """The network for images of (in_channels, input_size, input_size) in ``num_classes`` classes."""
+        shape = self.shape
+        return Architecture(input_size=input_size, in_channels=in_channels, num_classes=num_classes, **shape)
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """depth, hidden_size, num_heads and patch_size, a preset resolved."""
+        if self.preset is not None:
+            size, patch = self.preset.split("-")[1].split("/")
+            values: tuple[Any, ...] = (*SIZES[size], int(patch))
+        else:
+            values = (self.depth, self.hidden_size, self.num_heads, self.patch_size)
+        return dict(zip(("depth", "hidden_size", "num_heads", "patch_size"), values, strict=True))
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+class Training(Frozen):
+    """AdamW on the process's own loss. Budgets are in optimizer steps."""
+
+    steps: int = Field(ge=0)
+    """Optimizer steps of the whole run, all stages and the recovery together."""
+    batch_size: Positive = 64
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the learning rate rises linearly from 0; at most all of them."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """What the learning rate does after the warm-up; cosine ends at 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    gradient_clip: float | None = Field(None, gt=0)
+    """Largest global gradient norm."""
+    label_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of labels replaced by the null class, which guidance needs."""
+    horizontal_flip: bool = False
+    """Mirror each image with probability 1/2."""
+    ema_half_life: float = Field(0.1, gt=0, le=1)
+    """Half-life of the weight average, as a share of the stage (or run) that it averages over."""
+    log_every: Positive = 20
+    """Steps between two points of the training curve."""
+    checkpoint_every: Positive = 100
+    """Steps between two checkpoints, which a killed run goes on from."""
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _warm_in_time(cls, warmup_steps: int, info: ValidationInfo) -> int:
+        steps = info.data.get("steps")
+        if steps is not None and warmup_steps > steps:
+            raise ValueError(f"at most steps, which is {steps}")
+        return warmup_steps
+
+
+# --------------------------------------------------------------------------------------------------- scores, proxies
+
+
+class Scoring(Frozen):
+    """How blocks are scored."""
+
+    draws: Positive = 1024
+    """Draws (x0, y, t, noise), t stratified; one fixed set for all blocks. The paper's number is unknown."""
+    batch_size: Positive = 256
+    estimator: Literal["scalar", "diagonal"] = "scalar"
+    """Gaussian fitted to the output: one variance for all elements, or one a coordinate."""
+    reduction: Literal["pooled", "timestep", "class"] = "pooled"
+    """Entropy of all draws together, or the mean over timestep bins, or over classes."""
+    bins: Positive = 8
+    """Timestep bins."""
+    ld_pruner: Literal["sampling", "one_step"] = "sampling"
+    """LD-Pruner's latents: fully sampled ones, or one-step predictions from the same draws."""
+    ld_pruner_samples: Positive = 64
+    """Latents a block, for the sampling form."""
+
+
+class Ntk(Frozen):
+    """NTK condition number."""
+
+    samples: int = Field(16, ge=2)
+    """Samples N: the Gram matrix is N x N."""
+    functional: Literal["sum", "projection"] = "sum"
+    """Scalar of the output whose per-sample gradients are taken: the sum (AutoProg-Zero) or random signs."""
+    projections: Positive = 4
+    """Random sign vectors of the ``projection`` functional."""
+
+
+class Zico(Frozen):
+    """ZiCo: gradient mean over spread across batches."""
+
+    batches: int = Field(8, ge=8)
+    """D; below 8 the ratio is seed noise."""
+    batch_size: Positive = 16
+    reduction: Literal["sum", "mean"] = "sum"
+    """Over layers: the published sum, which grows with depth, or the mean."""
+
+
+class Proxies(Frozen):
+    """Training-free predictors that vote on a sub-network."""
+
+    ntk: Ntk = Ntk()
+    zico: Zico = Zico()
+
+
+class VoteWeights(Frozen):
+    """Weight of each proxy's rank in the vote. The paper weighs both alike."""
+
+    ntk: float = Field(1.0, ge=0)
+    zico: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _somebody_votes(self) -> Self:
+        if self.ntk == self.zico == 0:
+            raise ValueError("at least one proxy must have a weight above 0")
+        return self
+
+
+class Pruning(Frozen):
+    """When and how much is pruned."""
+
+    stages: Positive = 4
+    """k: pruning decisions, equally spaced over the pruning part of the run."""
+    fraction: float = Field(0.5, gt=0, le=1)
+    """Share of the run's steps that the stages take; the rest is recovery. Ours: the paper's is unknown."""
+    lookahead: Positive = 2
+    """How many grid steps further than "stay" a vote may go."""
+    weights: VoteWeights = VoteWeights()
+    tie: Literal["more", "fewer"] = "more"
+    """Which candidate wins a tied vote: the one that prunes more, or fewer."""
+
+
+# -------------------------------------------------------------------------------------------------------- evaluation
+
+
+class DiffusionSampler(Frozen):
+    name: Literal["ddpm", "ddim"] = "ddpm"
+    steps: Positive = 250
+    """Timesteps kept of the schedule; one network evaluation each."""
+
+
+class FlowSampler(Frozen):
+    name: Literal["euler", "heun", "dopri5", "sde"] = "dopri5"
+    steps: Positive = 50
+    """Steps of the grid from t=0 to 1 (Heun evaluates twice a step; dopri5 chooses its own)."""
+    atol: float = Field(1e-6, gt=0)
+    rtol: float = Field(1e-3, gt=0)
+    """Tolerances of dopri5."""
+
+
+class Sampling(Frozen):
+    """How images are sampled for evaluation: the same noise for every arm of a seed."""
+
+    samples: Positive = 1000
+    batch_size: Positive = 250
+    guidance: float = Field(1.5, ge=1)
+    """Classifier-free guidance scale; 1 is none."""
+    guided_channels: Positive = 3
+    """Channels that guidance acts on: the official samplers guide the first 3 only."""
+    diffusion: DiffusionSampler = DiffusionSampler()
+    flow: FlowSampler = FlowSampler()
+
+
+class ClassifierExtractor(Frozen):
+    """A small classifier that the pipeline trains on the data set itself."""
+
+    kind: Literal["classifier"]
+
+
+class TorchvisionExtractor(Frozen):
+    """Any torchvision classifier; its features are what its last linear or convolutional classifier layer sees."""
+
+    kind: Literal["torchvision"]
+    model: str
+    """Name in torchvision.models: squeezenet1_0, resnet50, ..."""
+    weights: str
+    """A .safetensors file, or a state dict that loads with weights_only."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+
+
+class InceptionExtractor(Frozen):
+    """torch-fidelity's inception-v3-compat: the only one whose distance is called FID."""
+
+    kind: Literal["inception"]
+    weights: str | None = None
+    """A local weights file; without it torch-fidelity downloads its own."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+
+
+Extractor = Annotated[
+    ClassifierExtractor | TorchvisionExtractor | InceptionExtractor,
+    Field(discriminator="kind"),
+]
+
+
+class ClassifierTraining(Frozen):
+    """The small classifier of the study's own data."""
+
+    steps: Positive = 600
+    batch_size: Positive = 64
+    learning_rate: float = Field(2e-3, gt=0)
+    width: Positive = 32
+    features: Positive = 64
+    """Width of the layer whose activations are the features."""
+
+
+class Evaluation(Frozen):
+    """What the images are measured with."""
+
+    extractors: dict[Name, Extractor] = {"classifier": ClassifierExtractor(kind="classifier")}
+    """Feature nets by name; the first is the one that tables show."""
+    batch_size: Positive = 256
+    kid_subsets: Positive = 100
+    kid_subset_size: Positive = 100
+    neighbours: Positive = 3
+    """k of precision and recall."""
+    latency_batch_size: Positive = 64
+    latency_repeats: int = Field(20, ge=5)
+    classifier: ClassifierTraining = ClassifierTraining()
+
+    @model_validator(mode="after")
+    def _feature_nets(self) -> Self:
+        if not self.extractors:
+            raise ValueError("extractors needs at least one feature net")
+        if sum(extractor.kind == "inception" for extractor in self.extractors.values()) > 1:
+            raise ValueError("extractors may hold one inception net only: its distance is the one called FID")
+        return self
+
+
+class Compute(Frozen):
+    """Where and how it runs; part of a result's record."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive = 1
+    """CPU threads of a job: other counts round differently."""
+    bf16: bool = True
+    """bfloat16 autocast where the device is CUDA."""
+
+
+# ------------------------------------------------------------------------------------------------------ arms, tables
+
+Criterion = Literal["ced", "ld_pruner", "sensitivity", "random"]
+Schedule = Literal["none", "one_shot", "linear", "vote", "random_vote"]
+
+
+class Override(Frozen):
+    """Keys of the study's sections that an arm changes; each is merged over the section."""
+
+    scoring: dict[str, Any] = {}
+    proxies: dict[str, Any] = {}
+    pruning: dict[str, Any] = {}
+    finetune: dict[str, Any] = {}
+    sampling: dict[str, Any] = {}
+
+
+class ArmSpec(Frozen):
+    """One row, or a grid of rows: where a list is given, one arm each."""
+
+    label: str
+    """What the tables call it."""
+    backbone: Name | Several[Name]
+    data: Name | Several[Name]
+    schedule: Schedule = "none"
+    criterion: Criterion | None = None
+    ratio: Ratio | Several[Ratio] | None = None
+    override: Override = Override()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        pruned = self.schedule != "none"
+        if pruned and (self.criterion is None or self.ratio is None):
+            raise ValueError(f"schedule {self.schedule} needs a criterion and a ratio")
+        if not pruned and (self.criterion is not None or self.ratio is not None):
+            raise ValueError("criterion and ratio need a schedule: one_shot, linear, vote or random_vote")
+        return self
+
+
+class Only(Frozen):
+    """Which part of the arms' grids to show: all of it where nothing is said."""
+
+    backbone: Several[Name] | None = None
+    data: Several[Name] | None = None
+    ratio: Several[Ratio] | None = None
+    """Unpruned arms, which have no ratio, are shown anyway."""
+
+
+class Table(Frozen):
+    caption: str
+    arms: Several[Name]
+    """Names of arms, in the order of the rows."""
+    only: Only = Only()
+
+
+class EntropyFigure(Frozen):
+    """Entropy change against loss change on removal, a point a block (the paper's Figure 2)."""
+
+    kind: Literal["entropy_vs_loss"]
+    caption: str
+    data: Name
+    backbones: Several[Name]
+
+
+class ArmsFigure(Frozen):
+    """Training curves with the stages marked (Figure 8), or samples side by side from the same noise."""
+
+    kind: Literal["curves", "samples"]
+    caption: str
+    arms: Several[Name]
+    only: Only = Only()
+
+
+Figure = Annotated[EntropyFigure | ArmsFigure, Field(discriminator="kind")]
+
+
+class Study(Frozen):
+    """One params file."""
+
+    study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of the study and of its folder under results/."""
+    seeds: Several[Annotated[int, Field(ge=0)]] = (0,)
+    """Every arm runs once a seed."""
+    datasets: dict[Name, Dataset]
+    """upstream: what the backbones are pre-trained on; any others: what they may be moved to."""
+    backbones: dict[Name, Backbone]
+    pretrain: Training
+    adapt: Training
+    """From upstream to another data set, before scoring: a new label table and these steps, shared by all arms."""
+    finetune: Training
+    """Budget of every arm, pruned or not."""
+    scoring: Scoring = Scoring()
+    proxies: Proxies = Proxies()
+    pruning: Pruning = Pruning()
+    sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
+    compute: Compute = Compute()
+    arms: dict[Name, ArmSpec]
+    tables: dict[Name, Table] = {}
+    figures: dict[Name, Figure] = {}
+
+
+# ------------------------------------------------------------------------------- what no single section can know alone
+
+
+class Problem(NamedTuple):
+    """Something wrong in a params file."""
+
+    loc: tuple[str | int, ...]
+    """Key path."""
+    given: Any
+    allowed: str
+    choices: tuple[str, ...] = ()
+    """The names to choose from, if there are such."""
+    needs: tuple[tuple[str | int, ...], ...] = ()
+    """Other key paths that must be sound for this to be a problem at all."""
+
+
+def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """``overlay`` laid over ``base``: nested mappings merge, anything else is replaced, as with --configfile."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = merge(base[key], value) if both else value
+    return merged
+
+
+def problems(study: Study) -> Iterator[Problem]:
+    """Where the sections of a study contradict each other. Overrides of arms must be valid in themselves."""
+    if "upstream" not in study.datasets:
+        yield Problem(("datasets", "upstream"), None, "the backbones are pre-trained on a data set of this name")
+    yield from _unknown_names(study)
+    yield from _misfits(study)
+    for name, arm in study.arms.items():
+        for backbone in listed(arm.backbone):
+            if backbone in study.backbones:
+                yield from _impossible_arm(study, name, arm, backbone)
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """One value or several, as several."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _unknown_names(study: Study) -> Iterator[Problem]:
+    said: list[tuple[tuple[str | int, ...], Any]] = []  # (where, one name or several)
+    for name, arm in study.arms.items():
+        said += [(("arms", name, key), getattr(arm, key)) for key in ("backbone", "data")]
+    said += [(("tables", name, "arms"), table.arms) for name, table in study.tables.items()]
+    for name, figure in study.figures.items():
+        keys = ("data", "backbones") if isinstance(figure, EntropyFigure) else ("arms",)
+        said += [(("figures", name, key), getattr(figure, key)) for key in keys]
+    shown = [("tables", name, table.only) for name, table in study.tables.items()]
+    shown += [
+        ("figures", name, figure.only) for name, figure in study.figures.items() if isinstance(figure, ArmsFigure)
+    ]
+    for kind, name, only in shown:
+        said += [((kind, name, "only", key), getattr(only, key) or ()) for key in ("backbone", "data")]
+
+    sections = {"data": "datasets", "backbone": "backbones"}
+    for loc, value in said:
+        section = sections.get(str(loc[-1]), str(loc[-1]))
+        known = getattr(study, section)
+        for name in listed(value):
+            if name not in known:
+                allowed = f"a name from {section} ({', '.join(known)})"
+                yield Problem(loc, name, allowed, tuple(known), needs=((section, name),))
+
+
+def _misfits(study: Study) -> Iterator[Problem]:
+    """Backbones that cannot take the images they are meant for."""
+    pairs = set(product(study.backbones, ["upstream"]))
+    for arm in study.arms.values():
+        pairs.update(product(listed(arm.backbone), listed(arm.data)))
+    for backbone, data in sorted(pairs):
+        if backbone in study.backbones and data in study.datasets:
+            images = study.datasets[data]
+            try:
+                study.backbones[backbone].architecture(images.image_size, images.channels, num_classes=1)
+            except ValidationError as error:
+                allowed = f"sizes that fit the images of {data}: {error.errors()[0]['ctx']['error']}"
+                yield Problem(("backbones", backbone), study.backbones[backbone].shape, allowed)
+
+
+def _impossible_arm(study: Study, name: str, arm: ArmSpec, backbone: str) -> Iterator[Problem]:
+    def place(section: str, key: str) -> tuple[str, ...]:
+        overridden = key in getattr(arm.override, section, {})
+        return ("arms", name, "override", section, key) if overridden else (section, key)
+
+    def setting(section: str) -> dict[str, Any]:
+        return merge(getattr(study, section).model_dump(), getattr(arm.override, section))
+
+    network, process = study.backbones[backbone].shape, study.backbones[backbone].process
+    kept = setting("sampling")["diffusion"]["steps"]
+    if isinstance(process, Diffusion) and kept > process.timesteps:
+        loc = (*place("sampling", "diffusion"), "steps")
+        allowed = f"at most the {process.timesteps} timesteps of backbone {backbone}"
+        yield Problem(loc, kept, allowed, needs=(("arms", name), ("backbones", backbone), ("sampling",)))
+
+    pruning, steps = setting("pruning"), setting("finetune")["steps"]
+    staged = arm.schedule in ("linear", "vote", "random_vote")
+    needs = (("arms", name), ("backbones", backbone), ("pruning",), ("finetune",))
+    if staged and pruning["fraction"] * steps < pruning["stages"]:
+        share = f"the {steps} steps of finetune times pruning.fraction {pruning['fraction']}"
+        allowed = f"at most {share} for arm {name}: a stage takes a step or more"
+        yield Problem(place("pruning", "stages"), pruning["stages"], allowed, needs=needs)
+    for ratio in listed(arm.ratio) if arm.schedule != "none" else ():
+        depth = network["depth"]
+        removable = blocks_to_remove(depth, ratio)
+        if not 0 < removable < depth:
+            allowed = f"a ratio that removes 1 to {depth - 1} of the {depth} blocks of {backbone}, not {removable}"
+            yield Problem(("arms", name, "ratio"), ratio, allowed, needs=(("backbones", backbone),))
+        elif staged and pruning["stages"] > removable:
+            allowed = f"no more stages than removable blocks: arm {name} removes {removable} of {depth} ({backbone})"
+            yield Problem(place("pruning", "stages"), pruning["stages"], allowed, needs=needs)

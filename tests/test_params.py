@@ -1,0 +1,302 @@
+"""Params files: what is refused and how it is said, overlays, the resolved study, the schema."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
+
+from entpruner.errors import UserError
+from entpruner.paramfiles import check, merge, read_study, schema, show
+from entpruner.params import Study, blocks_to_remove
+
+SCHEMA_FILE = Path(__file__).parents[1] / "params" / "schema.json"
+
+STUDY: dict[str, Any] = {
+    "study": "tiny",
+    "datasets": {
+        "upstream": {"source": "digits", "classes": [0, 1]},
+        "downstream": {"source": "digits", "classes": [2, 3]},
+    },
+    "backbones": {
+        "dit": {"process": {"kind": "diffusion"}, "depth": 6, "hidden_size": 32, "num_heads": 2, "patch_size": 2},
+        "sit": {"process": {"kind": "flow"}, "preset": "SiT-S/2"},
+    },
+    "pretrain": {"steps": 20},
+    "adapt": {"steps": 20},
+    "finetune": {"steps": 20},
+    "pruning": {"stages": 3},
+    "arms": {
+        "full": {"label": "full", "backbone": ["dit", "sit"], "data": "downstream"},
+        "ours": {
+            "label": "EntPruner",
+            "backbone": "dit",
+            "data": "downstream",
+            "schedule": "vote",
+            "criterion": "ced",
+            "ratio": [0.5],
+            "override": {"scoring": {"estimator": "diagonal"}},
+        },
+    },
+    "tables": {"table1": {"caption": "downstream", "arms": ["full", "ours"]}},
+    "figures": {
+        "figure2": {"kind": "entropy_vs_loss", "caption": "removal", "data": "upstream", "backbones": ["dit"]},
+        "figure8": {"kind": "curves", "caption": "curves", "arms": ["ours"]},
+    },
+}
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    return merge(copy.deepcopy(STUDY), nested(path, value))
+
+
+def write(path: Path, config: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def complaints(config: dict[str, Any]) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        check(config)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("pruning.stagse", 4, "got an unknown key; allowed: the keys stages, fraction, lookahead, weights, tie; "
+         "did you mean 'stages'?"),
+        ("backbones.sit.process.interpolent", "gvp", "got an unknown key; allowed: the keys kind, interpolant; "
+         "did you mean 'interpolant'?"),
+        ("finetune.batch_size", "many", 'got "many"; allowed: a whole number above 0'),
+        ("finetune.batch_size", "64", 'got "64"; allowed: a whole number above 0'),
+        ("finetune.batch_size", 6.5, "got 6.5; allowed: a whole number above 0"),
+        ("finetune.steps", True, "got true; allowed: a whole number at least 0"),
+        ("finetune.horizontal_flip", 1, "got 1; allowed: true or false"),
+        ("finetune.learning_rate", "1e-4", 'got "1e-4"; allowed: a number above 0; YAML takes this for text: '
+         "write it out, or with a dot and a sign as in 1.0e-4"),
+        ("finetune.learning_rate", float("inf"), "got Infinity; allowed: a number above 0"),
+        ("finetune.warmup_steps", 21, "got 21; allowed: at most steps, which is 20"),
+        ("arms.ours.ratio", 0, "got 0; allowed: a number above 0 and below 1, or a list"),
+        ("arms.ours.ratio", 1, "got 1; allowed: a number above 0 and below 1, or a list"),
+        ("arms.ours.ratio", 1.2, "got 1.2; allowed: a number above 0 and below 1, or a list"),
+        ("arms.ours.ratio", 0.05, "got 0.05; allowed: a ratio that removes 1 to 5 of the 6 blocks of dit, not 0"),
+        ("arms.ours.ratio", 0.95, "got 0.95; allowed: a ratio that removes 1 to 5 of the 6 blocks of dit, not 6"),
+        ("arms.ours.criterion", "cde", 'got "cde"; allowed: ced, ld_pruner, sensitivity, random; '
+         "did you mean 'ced'?"),
+        ("arms.ours.backbone", "dot", 'got "dot"; allowed: a name from backbones (dit, sit); did you mean \'dit\'?'),
+        ("arms.ours.data", "downstraem", 'got "downstraem"; allowed: a name from datasets (upstream, downstream); '
+         "did you mean 'downstream'?"),
+        ("arms.ours.override.scoring.draw", 5, "got an unknown key; allowed: the keys draws, batch_size, estimator, "
+         "reduction, bins, ld_pruner, ld_pruner_samples; did you mean 'draws'?"),
+        ("arms.ours.override.pruning.stages", "two", 'got "two"; allowed: a whole number above 0'),
+        ("arms.ours.override.finetune.warmup_steps", 50, "got 50; allowed: at most steps, which is 20"),
+        ("tables.table1.arms", ["ours", "fulll"], 'got "fulll"; allowed: a name from arms (full, ours); '
+         "did you mean 'full'?"),
+        ("figures.figure8.arms", ["our"], 'got "our"; allowed: a name from arms (full, ours); '
+         "did you mean 'ours'?"),
+        ("figures.figure2.data", "x", 'got "x"; allowed: a name from datasets (upstream, downstream)'),
+        ("pruning.stages", 4, "got 4; allowed: no more stages than removable blocks: arm ours removes 3 of 6 (dit)"),
+        ("arms.ours.override.pruning.stages", 4, "got 4; allowed: no more stages than removable blocks: "
+         "arm ours removes 3 of 6 (dit)"),
+        ("datasets.upstream.classes", [], "got []; allowed: at least 1 entry"),
+        ("datasets.upstream.classes", [1, 1], "got [1, 1]; allowed: a list without repeats"),
+        ("datasets.upstream.source", "digit", 'got "digit"; allowed: digits, image_folder; did you mean \'digits\'?'),
+        ("sampling.diffusion.steps", 2000, "got 2000; allowed: at most the 1000 timesteps of backbone dit"),
+        ("seeds", [0, 0], "got [0, 0]; allowed: a list without repeats"),
+    ],
+)  # fmt: skip
+def test_one_line_says_where_what_was_given_and_what_is_allowed(path: str, value: Any, message: str) -> None:
+    assert complaints(with_value(path, value)) == [f"{path}: {message}"]
+
+
+def test_a_missing_key_is_named() -> None:
+    config = {key: value for key, value in STUDY.items() if key != "finetune"}
+    assert complaints(config) == ["finetune: got nothing; this key is required"]
+    no_process = with_value("backbones.third", {"preset": "SiT-S/2"})
+    assert complaints(no_process) == ["backbones.third.process: got nothing; this key is required"]
+
+
+def test_backbones_are_pretrained_on_upstream() -> None:
+    config = copy.deepcopy(STUDY)
+    config["datasets"]["downstreem"] = config["datasets"].pop("upstream")
+    config["figures"]["figure2"]["data"] = "downstream"
+    assert complaints(config) == [
+        "datasets.upstream: got nothing; the backbones are pre-trained on a data set of this name"
+    ]
+
+
+def test_a_patch_must_divide_the_image() -> None:
+    [line] = complaints(with_value("backbones.sit.preset", "SiT-S/3"))[:1]
+    assert line.startswith("backbones.sit: got ")
+    assert line.endswith("patch_size 3 does not divide the image size 8")
+
+
+def test_every_stage_takes_a_step() -> None:
+    [line] = complaints(with_value("finetune.steps", 4))
+    assert line.startswith("pruning.stages: got 3; allowed: at most the 4 steps of finetune times pruning.fraction 0.5")
+
+
+def test_held_out_images_are_not_the_training_images() -> None:
+    folder = {"source": "image_folder", "path": "x.zip", "image_size": 32, "test": "train"}
+    assert complaints(with_value("datasets.birds", folder)) == [
+        'datasets.birds.test: got "train"; allowed: another folder than train'
+    ]
+
+
+def test_only_one_distance_is_called_fid() -> None:
+    nets = {"one": {"kind": "inception"}, "two": {"kind": "inception"}}
+    [line] = complaints(with_value("evaluation.extractors", nets))
+    assert line.startswith("evaluation: ")
+    assert "one inception net only" in line
+
+
+def test_everything_wrong_is_said_at_once_and_by_the_file_that_said_it(tmp_path: Path) -> None:
+    study = with_value("pretrain.batch_sise", 8)
+    study = merge(study, nested("pruning.stages", 2))
+    study["arms"]["full"]["data"] = "elsewhere"
+    base = write(tmp_path / "study.yaml", study)
+    wrong = {"pruning": {"stages": 5}, "sampling": {"guidance": 0.5}, "arms": {"full": {"schedule": "vot"}}}
+    overlay = write(tmp_path / "overlay.yaml", wrong)
+
+    with pytest.raises(UserError) as caught:
+        read_study([base, overlay])
+    said = [line.split(": ")[:2] for line in str(caught.value).splitlines()]
+    assert sorted(said) == sorted(
+        [
+            [str(base), "pretrain.batch_sise"],
+            [str(base), "arms.full.data"],
+            [str(overlay), "arms.full.schedule"],
+            [str(overlay), "sampling.guidance"],
+            [str(overlay), "pruning.stages"],
+        ]
+    )
+    with pytest.raises(UserError) as again:  # as Snakemake asks, with its own merged config
+        check(merge(study, wrong), [base, overlay])
+    assert str(again.value) == str(caught.value)
+
+
+def test_a_damaged_section_raises_no_further_complaints() -> None:
+    broken = with_value("backbones.dit.depth", "six")  # arms, tables and figures of dit are not to blame
+    assert complaints(broken) == ['backbones.dit.depth: got "six"; allowed: a whole number above 0']
+
+
+def test_overlays_merge_mappings_and_replace_lists(tmp_path: Path) -> None:
+    overlay = {"arms": {"ours": {"ratio": [0.5, 0.7]}}, "scoring": {"draws": 64}}
+    study = read_study([write(tmp_path / "a.yaml", STUDY), write(tmp_path / "b.yaml", overlay)])
+    assert study.arms["ours"].ratio == (0.5, 0.7)
+    assert study.arms["ours"].label == "EntPruner"
+    assert study.scoring.draws == 64
+    assert merge({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb:\n  c: 1\n  c: 2\n", ":4: not valid YAML: key 'c' is given twice"),
+        ("a: [1\nb: 2\n", ":2: not valid YAML: expected ',' or ']', but got ':'"),
+        ("- a\n", ': got ["a"]; allowed: a mapping of keys to values'),
+    ],
+)
+def test_yaml_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_study([file, tmp_path / "absent.yaml"])
+    first, second = str(caught.value).splitlines()
+    assert first == f"{file}{message}"
+    assert second.startswith(f"{tmp_path / 'absent.yaml'}: cannot be read")
+
+
+overlays = st.fixed_dictionaries(
+    {},
+    optional={
+        "seeds": st.lists(st.integers(0, 9), min_size=1, unique=True),
+        "scoring": st.fixed_dictionaries({"draws": st.integers(1, 10**6)}),
+        "finetune": st.fixed_dictionaries(
+            {
+                "steps": st.integers(20, 10**6),
+                "learning_rate": st.floats(min_value=1e-300, allow_infinity=False),
+                "gradient_clip": st.none() | st.floats(1e-9, 1e9),
+                "decay": st.sampled_from(["constant", "cosine"]),
+            }
+        ),
+        "tables": st.dictionaries(
+            st.from_regex(r"[A-Za-z][A-Za-z0-9_]*", fullmatch=True),
+            st.fixed_dictionaries({"caption": st.text(), "arms": st.just(["ours"])}),
+            max_size=2,
+        ),
+    },
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(overlays)
+def test_the_shown_study_reads_as_the_same_study(overlay: dict[str, Any]) -> None:
+    study = check(merge(STUDY, overlay))
+    again = yaml.safe_load(show(study))
+    assert check(again) == study
+    assert again["backbones"]["sit"]["preset"] == "SiT-S/2"
+    assert again["sampling"]["flow"]["rtol"] == 1e-3
+
+
+def test_schema_file_is_in_step() -> None:
+    assert json.loads(SCHEMA_FILE.read_text()) == schema(), "run: entpruner params schema > params/schema.json"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seeds", [3]),
+        ("datasets.upstream.test_fraction", 0.5),
+        ("arms.ours.ratio", 0.3),
+        ("arms.ours.ratio", 1.2),
+        ("arms.ours.ratio", 0),
+        ("arms.ours.criterion", "cde"),
+        ("pruning.stagse", 4),
+        ("finetune.steps", "ten"),
+        ("finetune.betas", [0.9]),
+        ("backbones.sit.process.kind", "flwo"),
+        ("backbones.sit.preset", "SiT-M/2"),
+        ("tables.bad-name", {"caption": "x", "arms": ["ours"]}),
+        ("figures.figure8.arms", []),
+        ("seeds", [0, 0]),
+        ("evaluation.extractors.squeeze", {"kind": "torchvision", "model": "squeezenet1_0"}),
+    ],
+)
+def test_the_schema_agrees_with_the_model(path: str, value: Any) -> None:
+    config = with_value(path, value)
+    try:
+        Study.model_validate(config)
+        valid = True
+    except ValidationError:
+        valid = False
+    assert Draft202012Validator(schema()).is_valid(config) == valid
+
+
+def test_snakemake_validates_with_the_schema_and_leaves_the_config_alone() -> None:
+    from snakemake.exceptions import WorkflowError
+    from snakemake.utils import validate
+
+    config = copy.deepcopy(STUDY)
+    validate(config, str(SCHEMA_FILE))
+    assert config == STUDY
+    with pytest.raises(WorkflowError, match="stagse"):
+        validate(with_value("pruning.stagse", 4), str(SCHEMA_FILE))
+
+
+@pytest.mark.parametrize(("depth", "ratio", "removed"), [(12, 0.3, 4), (12, 0.5, 6), (28, 0.3, 8), (28, 0.5, 14)])
+def test_blocks_to_remove(depth: int, ratio: float, removed: int) -> None:
+    assert blocks_to_remove(depth, ratio) == removed
