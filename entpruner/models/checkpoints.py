@@ -1,0 +1,134 @@
+"""Networks on disk: our folders of model.safetensors and model.json, and the official files. Nothing is unpickled."""
+
+import argparse
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from entpruner.artefacts import read_json, write_json
+from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
+from entpruner.params import Architecture, Frozen, ProcessSettings
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError)
+
+
+class ModelCard(Frozen):
+    """What a reader of the weights must know: the content of ``model.json``."""
+
+    architecture: Architecture
+    kept_blocks: tuple[int, ...]
+    """The blocks that are left, in the numbering of the unpruned network of ``architecture.depth`` blocks."""
+    process: ProcessSettings
+    class_names: tuple[str, ...]
+    """One a class; the null class comes after them and has no name."""
+    source_sha256: str | None = None
+    """Checksum of the official file that the weights were read from, if they were."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        blocks, depth = self.kept_blocks, self.architecture.depth
+        if not blocks or sorted(set(blocks)) != list(blocks) or blocks[0] < 0 or blocks[-1] >= depth:
+            raise ValueError(f"kept_blocks {blocks} must be rising numbers from 0 to {depth - 1}")
+        if len(self.class_names) != self.architecture.num_classes:
+            raise ValueError(f"{len(self.class_names)} class_names for {self.architecture.num_classes} classes")
+        return self
+
+
+def save_model(folder: Path, model: Transformer, card: ModelCard) -> None:
+    """Write the weights and their card into an existing folder; the same weights give the same bytes."""
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    write_json(folder / CARD, card.model_dump(mode="json"))
+
+
+def load_model(folder: Path) -> tuple[Transformer, ModelCard]:
+    """The network of a folder that ``save_model`` wrote, on the CPU, and its card.
+
+    Raises UserError for a missing, truncated or foreign file and for weights that are not those of the card.
+    """
+    path = folder / CARD
+    try:
+        card = ModelCard.model_validate(read_json(path))
+    except UNREADABLE:
+        raise UserError(f"{path}: no such file, or not readable; give the folder of a trained model") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the card"
+        raise UserError(f"{path}: {where}: {first['msg']}; make the model again") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file ({error}); make the model again") from None
+    model = Transformer.uninitialized(card.architecture, card.kept_blocks)
+    _fill(model, _read_safetensors(folder / WEIGHTS), folder / WEIGHTS)
+    return model, card
+
+
+def load_official(path: Path, architecture: Architecture) -> Transformer:
+    """The network of an official DiT or SiT file, on the CPU.
+
+    The file is a bare state dict, a training checkpoint (its ``ema`` is taken, else its ``model``), or safetensors.
+    Raises UserError for a missing or truncated file, for one that would run code (it is not run), and for weights of
+    another architecture.
+    """
+    weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    model = Transformer.uninitialized(architecture)
+    _fill(model, weights, path)
+    return model
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except UNREADABLE:
+        raise UserError(f"{path}: no such file, or not readable; check the path") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: truncated or not safetensors ({error}); get the file again") from None
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # training checkpoints hold their arguments
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE:
+        raise UserError(f"{path}: no such file, or not readable; check the path") from None
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError):
+        raise UserError(
+            f"{path}: damaged, or a pickle with code, which is not run; get the official file again"
+        ) from None
+    for key in ("ema", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: not a state dict; give the official file, or one with an ema or model state dict")
+    return content
+
+
+def _fill(model: Transformer, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Copy the weights in; every key and shape must fit."""
+    a, places = model.architecture, model.state_dict()
+    for key, place in places.items():
+        if key not in weights:
+            raise UserError(
+                f"{path}: {key} is missing; check the depth {a.depth} and that the file is a DiT's or SiT's"
+            )
+        found, expected = tuple(weights[key].shape), tuple(place.shape)
+        if found == expected:
+            continue
+        if key == "y_embedder.embedding_table.weight" and found[1:] == expected[1:]:
+            advice = f"it was made for {found[0] - 1} classes, not {a.num_classes}: set num_classes"
+        else:
+            advice = f"check hidden_size {a.hidden_size}, patch_size {a.patch_size}, input_size {a.input_size}"
+        raise UserError(f"{path}: {key} has shape {found} where {expected} is expected; {advice}")
+    unknown = [key for key in weights if key not in places]
+    if unknown:
+        raise UserError(
+            f"{path}: {unknown[0]} has no place in a network of {len(model.blocks)} blocks; check the depth"
+        )
+    model.load_state_dict(weights)

@@ -1,0 +1,61 @@
+"""Taking blocks out of a network, and giving it other classes. Blocks are named in the unpruned network's numbering."""
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
+
+
+def kept_positions(kept: Sequence[int], drop: Collection[int]) -> tuple[int, ...]:
+    """Where in ``kept``, a network's blocks, those stand that stay once ``drop`` are gone.
+
+    Raises UserError if a block to drop is not there, or if none would stay.
+    """
+    unknown = sorted(set(drop) - set(kept))
+    if unknown:
+        raise UserError(f"cannot drop block {_list(unknown)}: the network has {_list(kept)}; drop some of these")
+    positions = tuple(position for position, block in enumerate(kept) if block not in drop)
+    if not positions:
+        raise UserError(f"cannot drop all of the network's blocks {_list(kept)}; keep at least one")
+    return positions
+
+
+def renumbered_parameters(model: Transformer, drop: Collection[int]) -> dict[str, str]:
+    """Each parameter of the network without ``drop`` -> the same parameter's name in ``model``.
+
+    What belongs to a parameter (its weight average, its optimizer moments) moves along by these names.
+    Raises UserError as kept_positions does.
+    """
+    names = {name: name for name, _ in model.named_parameters() if not name.startswith("blocks.")}
+    for new, old in enumerate(kept_positions(model.kept_blocks, drop)):
+        for name, _ in model.blocks[old].named_parameters():
+            names[f"blocks.{new}.{name}"] = f"blocks.{old}.{name}"
+    return names
+
+
+def drop_blocks(model: Transformer, drop: Collection[int]) -> Transformer:
+    """A new network without the blocks ``drop``, every other weight copied; it computes what skipping them computes.
+
+    Raises UserError if a block to drop is not there, or if none would stay.
+    """
+    kept = tuple(model.kept_blocks[position] for position in kept_positions(model.kept_blocks, drop))
+    weights = model.state_dict()
+    pruned = Transformer.uninitialized(model.architecture, kept).to(model.pos_embed)
+    pruned.load_state_dict({new: weights[old] for new, old in renumbered_parameters(model, drop).items()})
+    return pruned
+
+
+def replace_label_table(model: Transformer, num_classes: int, generator: torch.Generator) -> Transformer:
+    """A new network for other classes: a fresh N(0, 0.02) label table, drawn on the CPU; the rest is copied."""
+    architecture = model.architecture.model_copy(update={"num_classes": num_classes})
+    moved = Transformer.uninitialized(architecture, model.kept_blocks).to(model.pos_embed.dtype)
+    table = "y_embedder.embedding_table.weight"
+    moved.initialize_labels(generator)
+    moved.load_state_dict({**model.state_dict(), table: moved.y_embedder.embedding_table.weight.detach()})
+    return moved.to(model.pos_embed.device)
+
+
+def _list(blocks: Collection[int]) -> str:
+    return ", ".join(map(str, blocks))

@@ -1,0 +1,166 @@
+"""Flow matching along an interpolant between noise (t = 0) and data (t = 1), as SiT trains and samples it."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
+from entpruner.params import Flow, FlowSampler, Sampling
+from entpruner.process.guidance import Network, guided
+from entpruner.process.times import uniform
+
+Velocity = Callable[[Tensor, float], Tensor]  # x (B, C, H, W), one t for all -> dx/dt (B, C, H, W)
+
+LAST_STEP = 0.04  # SiT: the SDE's noise stops here before t = 1, where its score has no limit
+
+
+class Coefficients(NamedTuple):
+    """x_t = alpha data + sigma noise, and the derivatives in t: numbers, or tensors of the shape of t."""
+
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+
+
+def linear(t: Tensor) -> Coefficients:
+    """The straight line from noise to data."""
+    return Coefficients(t, 1 - t, torch.ones_like(t), -torch.ones_like(t))
+
+
+def gvp(t: Tensor) -> Coefficients:
+    """Generalised variance preserving: a quarter of a circle, alpha**2 + sigma**2 = 1."""
+    angle, speed = t * (math.pi / 2), math.pi / 2
+    return Coefficients(angle.sin(), angle.cos(), speed * angle.cos(), -speed * angle.sin())
+
+
+INTERPOLANTS = {"linear": linear, "gvp": gvp}
+
+
+class FlowMatching:
+    """SiT's process: t in [0, 1] runs from noise to data; the network predicts the velocity dx/dt.
+
+    The second half of its output is unused, inherited from DiT.
+    """
+
+    def __init__(self, settings: Flow) -> None:
+        self.interpolant = INTERPOLANTS[settings.interpolant]
+
+    def draw_times(self, n: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
+        """(n,) float32 in (0, 1]."""
+        return (1 - uniform(n, generator, stratified)).float()
+
+    def time_fraction(self, t: Tensor) -> Tensor:
+        """1 - t: 0 is the data."""
+        return 1 - t
+
+    def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The interpolant alpha x + sigma noise: (B, C, H, W)."""
+        at = self.interpolant(t.to(x.dtype).view(-1, 1, 1, 1))
+        return at.alpha * x + at.sigma * noise
+
+    def velocity(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network learns: the interpolant's derivative in t, (B, C, H, W)."""
+        at = self.interpolant(t.to(x.dtype).view(-1, 1, 1, 1))
+        return at.d_alpha * x + at.d_sigma * noise
+
+    def score(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The gradient of log p_t at x, (B, C, H, W), which the velocity there determines (SiT). t: ()."""
+        at = self.interpolant(t)
+        return (at.alpha * velocity - at.d_alpha * x) / (at.sigma * (at.d_alpha * at.sigma - at.alpha * at.d_sigma))
+
+    def prediction(self, output: Tensor) -> Tensor:
+        """The predicted velocity."""
+        return output.chunk(2, dim=1)[0]
+
+    def losses(self, model: Network, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The mean squared error of the velocity, (B,)."""
+        error = self.prediction(model(self.add_noise(x, noise, t), t, y)) - self.velocity(x, noise, t)
+        return {"loss": (error**2).flatten(1).mean(1)}
+
+    @torch.no_grad()
+    def sample(
+        self, model: Transformer, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
+    ) -> Tensor:
+        """From noise at t = 0 to images at t = 1 by ``sampling.flow``: (B, C, H, W)."""
+        settings = sampling.flow
+        network = guided(model, sampling.guidance, sampling.guided_channels)
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            # back in x's precision where autocast lowered it
+            return self.prediction(network(x, torch.full((len(x),), t, device=x.device), y)).to(x.dtype)
+
+        match settings.name:
+            case "euler":
+                return euler(velocity, noise, settings.steps)
+            case "heun":
+                return heun(velocity, noise, settings.steps)
+            case "dopri5":
+                return dopri5(velocity, noise, settings)
+            case "sde":
+                return self.euler_maruyama(velocity, noise, settings.steps, generator)
+
+    def euler_maruyama(self, velocity: Velocity, x: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+        """SiT's SDE with the same marginals as the ODE: dx = (v + w score) dt + sqrt(2 w) dW, where w = sigma(t).
+
+        ``steps`` evaluations of the network: steps - 1 even steps from t = 0 to 0.96, then one of 0.04 without noise.
+        The score is computed from the very velocity of the step. Raises UserError for fewer than 2 steps.
+        """
+        if steps < 2:
+            raise UserError(
+                f"flow sampler sde with steps {steps}: one has noise and one has not; set steps to 2 or more"
+            )
+        times = torch.linspace(0, 1 - LAST_STEP, steps, dtype=torch.float64)
+        sizes = [*times.diff().tolist(), LAST_STEP]
+        for step, (t, size) in enumerate(zip(times, sizes, strict=True)):
+            v = velocity(x, t.item())
+            w = self.interpolant(t).sigma.item()
+            x = x + size * (v + w * self.score(v, x, t))
+            if step < steps - 1:
+                fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+                x = x + math.sqrt(2 * w * size) * fresh
+        return x
+
+
+def euler(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
+    """Even steps of the first order from t = 0 to 1: one evaluation a step."""
+    for step in range(steps):
+        x = x + velocity(x, step / steps) / steps
+    return x
+
+
+def heun(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
+    """Even steps of the second order from t = 0 to 1: two evaluations a step."""
+    for step in range(steps):
+        here = velocity(x, step / steps)
+        there = velocity(x + here / steps, (step + 1) / steps)
+        x = x + (here + there) / (2 * steps)
+    return x
+
+
+def dopri5(velocity: Velocity, x: Tensor, settings: FlowSampler) -> Tensor:
+    """The adaptive Dormand-Prince 5(4) from t = 0 to 1, by SciPy: the state is float64, the network sees x's type.
+
+    One step size for the batch, from the error of all its elements. Raises UserError if a velocity is not finite or the
+    solver gives up.
+    """
+    from scipy.integrate import solve_ivp  # slow to import, and used by this sampler alone
+
+    def derivative(t: float, state: np.ndarray) -> np.ndarray:
+        v = velocity(torch.from_numpy(state).to(x).view_as(x), t).flatten().double().cpu().numpy()
+        if not np.isfinite(v).all():  # the solver would try ever smaller steps without end
+            raise UserError(
+                f"flow sampler dopri5: the velocity at t={t:.3g} is not finite; check the network's training"
+            )
+        return v
+
+    start = x.flatten().double().cpu().numpy()
+    solution = solve_ivp(derivative, (0.0, 1.0), start, t_eval=(1.0,), atol=settings.atol, rtol=settings.rtol)
+    if not solution.success:
+        raise UserError(f"flow sampler dopri5 stopped before t=1 ({solution.message}); set a larger rtol, or use heun")
+    return torch.from_numpy(solution.y[:, -1]).to(x).view_as(x)

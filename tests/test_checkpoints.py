@@ -1,0 +1,216 @@
+"""Networks on disk: what is written is read back, and what is wrong is said in one line."""
+
+import argparse
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from entpruner.errors import UserError
+from entpruner.models.checkpoints import ModelCard, load_model, load_official, save_model
+from entpruner.models.surgery import drop_blocks
+from entpruner.models.transformer import Transformer
+from entpruner.params import Architecture, Flow
+
+ARCHITECTURE = Architecture(
+    depth=3, hidden_size=8, num_heads=2, patch_size=2, input_size=4, in_channels=1, num_classes=3
+)
+
+
+def network(seed=0):
+    return Transformer(ARCHITECTURE).initialize(torch.Generator().manual_seed(seed))
+
+
+def card(**changes):
+    fields = {"architecture": ARCHITECTURE, "kept_blocks": (0, 1, 2), "process": Flow(), "class_names": ("a", "b", "c")}
+    return ModelCard(**{**fields, **changes})
+
+
+def other(**changes):
+    return ARCHITECTURE.model_copy(update=changes)
+
+
+def same_weights(one, two):
+    one, two = one.state_dict(), two.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def one_line(caught, path):
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    return message
+
+
+def test_a_pruned_model_is_read_back(tmp_path):
+    model = drop_blocks(network(), {1})
+    written = card(kept_blocks=(0, 2), source_sha256="0" * 64)
+    save_model(tmp_path, model, written)
+    read, its_card = load_model(tmp_path)
+    assert its_card == written
+    assert read.kept_blocks == (0, 2)
+    assert same_weights(read, model)
+    assert all(parameter.requires_grad == (name != "pos_embed") for name, parameter in read.named_parameters())
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        save_model(tmp_path / name, network(), card())
+    for file in ("model.safetensors", "model.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_loading_draws_no_random_numbers(tmp_path):
+    save_model(tmp_path, network(), card())
+    before = torch.get_rng_state()
+    load_model(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("wrong", [{"kept_blocks": (0, 3)}, {"kept_blocks": (1, 0)}, {"class_names": ("a",)}])
+def test_a_card_that_contradicts_itself(wrong):
+    with pytest.raises(ValueError, match=r"kept_blocks|class_names"):
+        card(**wrong)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    assert "no such file" in one_line(caught, tmp_path / "model.json")
+
+
+def test_a_folder_without_weights(tmp_path):
+    save_model(tmp_path, network(), card())
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    assert "check the path" in one_line(caught, tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("{", "not a JSON file"), ('{"process": {"kind": "flow"}}', "architecture: Field required")]
+)
+def test_a_broken_card(tmp_path, text, says):
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    assert says in one_line(caught, tmp_path / "model.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("hidden_size", 16, "pos_embed has shape (1, 4, 8) where (1, 4, 16)"),
+        ("num_classes", 5, "3 classes, not 5: set num_classes"),
+        ("depth", 4, "blocks.3"),
+    ],
+)
+def test_weights_of_another_architecture_than_the_card(tmp_path, key, value, says):
+    save_model(tmp_path, network(), card())
+    content = json.loads((tmp_path / "model.json").read_text())
+    content["architecture"][key] = value
+    if key == "num_classes":
+        content["class_names"] = list("abcde")
+    if key == "depth":
+        content["kept_blocks"] = [0, 1, 2, 3]
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    message = one_line(caught, tmp_path / "model.safetensors")
+    assert says in message
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 5, 200, -1])
+def test_a_truncated_safetensors_file(tmp_path, kept_bytes):
+    save_model(tmp_path, network(), card())
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept_bytes])
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    assert "truncated" in one_line(caught, file)
+
+
+@pytest.mark.parametrize("wrap", ["bare", "ema", "model", "safetensors"])
+def test_an_official_file_in_each_of_its_forms(tmp_path, wrap):
+    weights, unwanted = network().state_dict(), network(seed=1).state_dict()
+    path = tmp_path / ("official.safetensors" if wrap == "safetensors" else "official.pt")
+    if wrap == "safetensors":
+        save_file(weights, path)
+    else:
+        arguments = argparse.Namespace(model="DiT-XL/2", epochs=1400)
+        content = {"opt": {"state": {}}, "args": arguments, "model": weights}
+        if wrap == "ema":
+            content.update(model=unwanted, ema=weights)
+        torch.save(weights if wrap == "bare" else content, path)
+    assert same_weights(load_official(path, ARCHITECTURE), network())
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+@pytest.mark.parametrize("wrap", [lambda code: code, lambda code: {"ema": network().state_dict(), "args": code}])
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, write, wrap):
+    trace, path = tmp_path / "trace", tmp_path / "official.pt"
+    write(wrap(Malicious(trace)), path)
+    with pytest.raises(UserError) as caught:
+        load_official(path, ARCHITECTURE)
+    assert "code" in one_line(caught, path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 5, 2000, -1])
+def test_a_truncated_official_file(tmp_path, kept_bytes):
+    path = tmp_path / "official.pt"
+    torch.save(network().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(UserError) as caught:
+        load_official(path, ARCHITECTURE)
+    assert "damaged" in one_line(caught, path)
+
+
+def test_an_official_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        load_official(tmp_path / "official.pt", ARCHITECTURE)
+
+
+def test_a_file_without_a_state_dict(tmp_path):
+    path = tmp_path / "official.pt"
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(UserError, match="not a state dict"):
+        load_official(path, ARCHITECTURE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "says"),
+    [
+        ({"hidden_size": 16}, "pos_embed", "check hidden_size 16"),
+        ({"num_classes": 1000}, "y_embedder.embedding_table.weight", "made for 3 classes, not 1000"),
+        ({"patch_size": 1}, "pos_embed", "patch_size 1"),
+        ({"depth": 2}, "blocks.2.", "network of 2 blocks; check the depth"),
+        ({"depth": 5}, "blocks.3.", "check the depth 5"),
+    ],
+)
+def test_an_official_file_of_another_architecture(tmp_path, changes, key, says):
+    path = tmp_path / "official.safetensors"
+    save_file(network().state_dict(), path)
+    with pytest.raises(UserError) as caught:
+        load_official(path, other(**changes))
+    message = one_line(caught, path)
+    assert key in message and says in message
+
+
+def test_our_file_is_an_official_one(tmp_path):
+    """The keys are the published ones, so other loaders can read what we write."""
+    save_model(tmp_path, network(), card())
+    assert same_weights(load_official(tmp_path / "model.safetensors", ARCHITECTURE), network())
+    assert "blocks.0.attn.qkv.weight" in load_file(tmp_path / "model.safetensors")
