@@ -1,0 +1,112 @@
+"""The NTK's condition number: how evenly a network could learn a batch. Smaller is better.
+
+    κ = λ_max / λ_min of the Gram matrix G_ij = <∂f_i/∂W, ∂f_j/∂W>
+
+over every trainable parameter with ``weight`` in its name. Source: TE-NAS (Chen et al. 2021) and AutoProg-Zero, the
+closest public code to the paper's. Unlike these: noised inputs x_t with stratified t in place of clean ones, evaluation
+mode, a float64 Gram matrix, one backward in place of one a sample, and a rank-deficient matrix is called that.
+
+The scalar f_i of an output decides what κ means, so it is a setting:
+
+    sum         the sum of all 2C output channels (TE-NAS, AutoProg-Zero): one direction of the output, nearly its mean
+    projection  random signs (Rademacher) times the prediction's C channels, G averaged over K sign vectors: an unbiased
+                estimate of the trace NTK, which sums over all outputs
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
+from entpruner.params import Ntk
+from entpruner.process import Process
+from entpruner.proxies.per_sample import gradient_factors, recorded_calls
+
+# λ_min at or below this share of λ_max is zero as far as one can tell: eigenvalues are squares of the gradients'
+# singular values, and float32 gradients know these to about 1e-5 of the largest.
+RANK_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class NtkResult:
+    """The condition number, or the news that there is none."""
+
+    kappa: float | None
+    """None where the Gram matrix is rank-deficient; never negative or infinite."""
+    log10_kappa: float | None
+    rank_deficient: bool
+    gram: Tensor  # (N, N) float64
+    eigenvalues: Tensor  # (N,) float64, ascending
+
+    @property
+    def sort_key(self) -> float:
+        """Ascending is best first; the rank-deficient come last."""
+        return math.inf if self.kappa is None else self.kappa
+
+
+def ntk(
+    model: Transformer,
+    process: Process,
+    x: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    y: Tensor,
+    settings: Ntk,
+    generator: torch.Generator,
+) -> NtkResult:
+    """κ on N samples: clean x and noise (N, C, H, W), times and labels (N,), all on the model's device.
+
+    Give all candidates the same samples, t stratified, and an equally seeded ``generator`` (CPU), which draws the signs
+    of ``projection``. Raises UserError if gradients are not finite.
+    """
+    model.eval()
+    x_t = process.add_noise(x, noise, t)
+    shape = (2 * x.shape[1], *x.shape[2:])  # of one output: (2C, H, W)
+    if settings.functional == "sum":
+        probes = [torch.ones(shape)]
+    else:
+        channel = torch.arange(shape[0])[:, None, None]
+        signs = torch.randint(2, (settings.projections, *shape), generator=generator) * 2.0 - 1
+        probes = list(signs * (channel < x.shape[1]))
+    return condition(gram_matrix(model, x_t, t, y, probes))
+
+
+def gram_matrix(model: Transformer, x_t: Tensor, t: Tensor, y: Tensor, probes: Iterable[Tensor]) -> Tensor:
+    """Gram matrix of the per-sample gradients of f_i = Σ probe * output_i, mean over the probes: (N, N) float64.
+
+    x_t, t, y go into the network as they are. One forward, and one backward a probe (2C, H, W). Memory: the activations
+    of the batch, and one layer's per-sample gradients.
+    """
+    with torch.enable_grad(), recorded_calls(model) as calls:
+        output = model(x_t, t, y)
+    grams = []
+    for probe in probes:
+        layers = gradient_factors(calls, output, probe.to(output), retain_graph=True)
+        grams.append(torch.stack([layer_gram(a, d) for _, a, d in layers]).sum(0))
+    return torch.stack(grams).mean(0)
+
+
+def layer_gram(a: Tensor, d: Tensor) -> Tensor:
+    """<g_i, g_j> of the gradients g_i = Σ_t d[i, t] a[i, t]ᵀ: a (N, T, in), d (N, T, out) -> (N, N) float64."""
+    a, d = a.double(), d.double()
+    if a.shape[1] == 1:  # rank one: <d aᵀ, d' a'ᵀ> = <a, a'> <d, d'>
+        a, d = a[:, 0], d[:, 0]
+        return (a @ a.T) * (d @ d.T)
+    g = (d.mT @ a).flatten(1)  # (N, out*in)
+    return g @ g.T
+
+
+def condition(gram: Tensor) -> NtkResult:
+    """λ_max / λ_min of a Gram matrix (N, N) float64. Raises UserError if it is not finite."""
+    if not gram.isfinite().all():
+        raise UserError("ntk: the network's gradients are not finite numbers; check the weights it was given")
+    eigenvalues = torch.linalg.eigvalsh(gram).cpu()
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    if smallest <= RANK_TOLERANCE * largest:
+        return NtkResult(None, None, True, gram.cpu(), eigenvalues)
+    kappa = largest / smallest
+    return NtkResult(kappa, math.log10(kappa), False, gram.cpu(), eigenvalues)

@@ -1,0 +1,78 @@
+"""LD-Pruner's score: how far a block's removal moves the mean and the spread of the latents.
+
+    score_i = ‖ mean(Z without i) - mean(Z) ‖ + ‖ std(Z without i) - std(Z) ‖
+
+Source: Castells et al. 2024, "LD-Pruner", which modifies one operator at a time, generates latents from fixed seeds
+and adds the change in their mean to the change in their spread. Its exact norm is not public; our reading: mean and std
+over the samples, element by element, Euclidean norms, and "modify" is the removal of a block. Two forms:
+
+    sampling   Z is sampled from the same noise and labels, with the study's sampler and guidance (the published form)
+    one_step   Z is the prediction on CED's draws: the same protocol as CED, so that only the formula differs
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from entpruner.models.surgery import drop_blocks
+from entpruner.randomness import generator
+from entpruner.scores.context import ScoreContext, Scores, draws, listed, ranking
+from entpruner.scores.entropy import GROUPS, MomentSums, jackknife_stderr, moments, variance
+from entpruner.scores.prefix import removal_outputs
+
+
+def ld_pruner(context: ScoreContext) -> Scores:
+    """LD-Pruner's score of every block; it has no sign, so ``signed`` repeats ``value``."""
+    settings = context.settings
+    sampling = settings.ld_pruner == "sampling"
+    n = settings.ld_pruner_samples if sampling else settings.draws
+    sums = MomentSums(1 + len(context.model.blocks), strata=1, groups=min(GROUPS, n))
+    for variant, index, latents in sampled_latents(context) if sampling else one_step_latents(context):
+        sums.add(variant, torch.zeros_like(index), index, moments(latents, "diagonal"))
+    value = shift(sums.total[:, 0])
+    return Scores(
+        criterion="ld_pruner",
+        blocks=context.model.kept_blocks,
+        value=ranking("ld_pruner", value),
+        signed=ranking("ld_pruner", value),
+        stderr=listed(jackknife_stderr(shift(sums.without_each_group[:, 0]))),
+        draws=n,
+        seed=context.seed,
+        settings=settings,
+    )
+
+
+def shift(moments: Tensor) -> Tensor:
+    """‖Δ mean‖ + ‖Δ std‖ of every variant against the first: (1+L, ..., 3, K) -> (L, ...)."""
+    count, total, _ = moments.unbind(-2)
+    mean, std = total / count, variance(moments).clamp(min=0).sqrt()  # (1+L, ..., K)
+    return (mean[1:] - mean[:1]).norm(dim=-1) + (std[1:] - std[:1]).norm(dim=-1)
+
+
+def one_step_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(variant, draw numbers (B,), predictions (B, C, H, W)); variant 0 is the whole network, i+1 lacks block i."""
+    for batch in draws(context):
+        for variant, (_, output) in enumerate(removal_outputs(context.model, batch.x_t, batch.t, batch.y)):
+            yield variant, batch.index, context.process.prediction(output)
+
+
+def sampled_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The same for sampled latents. Noise, labels and the sampler's own noise are those of the whole network."""
+    model, settings = context.model, context.settings
+    a = model.architecture
+    random = generator(context.seed, context.artefact, 0)
+    n = settings.ld_pruner_samples
+    noise = torch.randn(n, a.in_channels, a.input_size, a.input_size, generator=random)
+    y = torch.arange(n) % a.num_classes
+    for variant in range(1 + len(model.blocks)):
+        network = drop_blocks(model, model.kept_blocks[variant - 1 : variant]) if variant else model
+        for step, index in enumerate(torch.split(torch.arange(n), settings.batch_size), start=1):
+            latents = context.process.sample(
+                network,
+                noise[index].to(context.device),
+                y[index].to(context.device),
+                context.sampling,
+                generator(context.seed, context.artefact, step),
+            )
+            yield variant, index.to(context.device), latents

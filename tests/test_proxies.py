@@ -1,0 +1,240 @@
+"""NTK and ZiCo: golden numbers, a plain loop over samples, and honest failures."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from scoring_context import PROCESSES, images, network
+from torch import Tensor, nn
+
+from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
+from entpruner.params import Architecture, Ntk, ProcessSettings, Zico
+from entpruner.process import make_process
+from entpruner.proxies import ntk, zico
+from entpruner.proxies.ntk import condition, gram_matrix
+from entpruner.proxies.per_sample import gradient_factors, layers_with_weights, recorded_calls
+from entpruner.proxies.zico import RunningGradient, zico_value
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(GOLDENS / "golden.npz", allow_pickle=False) as file:
+        return {name: file[name] for name in file.files if name.startswith(("ntk", "zico", "x", "y", "t_diffusion"))}
+
+
+def golden_network() -> Transformer:
+    c = json.loads((GOLDENS / "config.json").read_text())
+    shape = {"depth": c["depth"], "hidden_size": c["hidden"], "num_heads": c["heads"], "patch_size": c["patch"]}
+    data = {"input_size": c["inp"], "in_channels": c["ch"], "num_classes": c["classes"]}
+    model = Transformer(Architecture(**shape, **data))
+    model.load_state_dict(load_file(GOLDENS / "dit.safetensors"))
+    return model.double()
+
+
+def inputs(process: ProcessSettings, n: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x, noise, t, y in float64."""
+    random = torch.Generator().manual_seed(3)
+    x, y = images().batch(torch.arange(n))
+    t = make_process(process).draw_times(n, random, stratified=True)
+    return x.double(), torch.randn(x.shape, generator=random).double(), t, y
+
+
+def loop_over_samples(model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor, probe: Tensor) -> Tensor:
+    """Per-sample gradients of every trainable parameter with "weight" in its name, the slow way: (N, P)."""
+    weights = [p for name, p in model.named_parameters() if p.requires_grad and "weight" in name]
+    rows = []
+    for n in range(len(x_t)):
+        f = (probe * model(x_t[n : n + 1], t[n : n + 1], y[n : n + 1])).sum()
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(f, weights)]))
+    return torch.stack(rows)
+
+
+# ------------------------------------------------------------------------------------------------------------------ NTK
+
+
+def test_gram_and_kappa_are_the_golden_ones(golden: dict[str, np.ndarray]) -> None:
+    x, t, y = torch.from_numpy(golden["x"]).double(), *(torch.from_numpy(golden[k]) for k in ("t_diffusion", "y"))
+    result = condition(gram_matrix(golden_network(), x, t, y, [torch.ones(8, 8, 8)]))
+    assert result.gram.dtype == torch.float64
+    assert np.abs(result.gram.numpy() - golden["ntk/gram"]).max() < 1e-5 * np.abs(golden["ntk/gram"]).max()
+    assert result.kappa == pytest.approx(float(golden["ntk/kappa"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
+@pytest.mark.parametrize("functional", ["sum", "projection"])
+def test_ntk_is_that_of_a_loop_over_samples(process: ProcessSettings, functional: str) -> None:
+    model, settings = network().double(), Ntk(functional=functional, projections=2)
+    x, noise, t, y = inputs(process)
+    result = ntk(model, make_process(process), x, noise, t, y, settings, torch.Generator().manual_seed(5))
+
+    if functional == "sum":
+        probes = [torch.ones(2, 8, 8)]
+    else:  # one draw of signs after another; the second half of the channels is not predicted
+        signs = torch.randint(2, (2, 2, 8, 8), generator=torch.Generator().manual_seed(5)) * 2 - 1
+        probes = [torch.cat([sign[:1], torch.zeros(1, 8, 8)]) for sign in signs]
+    x_t = make_process(process).add_noise(x, noise, t)
+    rows = [loop_over_samples(model, x_t, t, y, probe.double()) for probe in probes]
+    gram = torch.stack([g @ g.T for g in rows]).mean(0)
+    assert torch.allclose(result.gram, gram, rtol=1e-9, atol=1e-12 * gram.max().item())
+    eigenvalues = torch.linalg.eigvalsh(gram)
+    assert result.kappa == pytest.approx((eigenvalues[-1] / eigenvalues[0]).item(), rel=1e-6)
+    assert result.log10_kappa == pytest.approx(math.log10(result.kappa))
+
+
+def test_hooks_give_each_layers_gradients_and_leave_nothing_behind() -> None:
+    model = network().double()
+    x, _, t, y = inputs(PROCESSES[0])
+    with recorded_calls(model) as calls:
+        output = model(x, t, y)
+    layers = {name: (d.mT @ a) for name, a, d in gradient_factors(calls, output, torch.ones(2, 8, 8).double())}
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+    model(x, t, y).sum().backward()  # the batch's gradient, which the samples' must add up to
+    assert set(layers) == set(layers_with_weights(model))
+    for name, gradients in layers.items():
+        total = gradients.sum(0)
+        total = total.T if "embedding_table" in name else total  # an embedding's factors are the other way round
+        assert torch.allclose(total.flatten(), model.get_submodule(name).weight.grad.flatten(), rtol=1e-9), name
+
+
+def test_hooks_are_removed_after_an_error() -> None:
+    model = network()
+    with pytest.raises(RuntimeError, match="stop"), recorded_calls(model):
+        raise RuntimeError("stop")
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_frozen_weights_are_left_out() -> None:
+    model = network()
+    model.blocks.requires_grad_(False)
+    assert set(layers_with_weights(model)) == {
+        "x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2", "y_embedder.embedding_table",
+        "final_layer.linear", "final_layer.adaLN_modulation.1",
+    }  # fmt: skip
+
+
+def test_a_weight_of_an_unknown_kind_is_not_passed_over() -> None:
+    with pytest.raises(TypeError, match=r"0\.weight \(LayerNorm\)"):
+        layers_with_weights(nn.Sequential(nn.LayerNorm(4)))
+
+
+def test_two_equal_samples_are_rank_deficient_and_rank_last() -> None:
+    model, process = network(), make_process(PROCESSES[0])
+    x, noise, t, y = inputs(PROCESSES[0])
+    random = torch.Generator()
+    x, noise = x.float(), noise.float()
+    good = ntk(model, process, x, noise, t, y, Ntk(), random)
+    twice = [torch.cat([part, part[:1]]) for part in (x, noise, t, y)]
+    bad = ntk(model, process, *twice, Ntk(), random)
+    assert bad.rank_deficient and bad.kappa is None and bad.log10_kappa is None
+    assert not good.rank_deficient
+    assert sorted([bad, good], key=lambda result: result.sort_key) == [good, bad]
+
+
+@given(st.lists(st.floats(-1e-6, 1e6), min_size=2, max_size=5))
+def test_kappa_is_never_negative_or_infinite(diagonal: list[float]) -> None:
+    result = condition(torch.diag(torch.tensor(diagonal, dtype=torch.float64)))
+    assert result.rank_deficient == (result.kappa is None)
+    assert result.kappa is None or 1 <= result.kappa < math.inf
+    assert result.sort_key >= 1
+
+
+def test_gradients_that_are_not_finite_are_an_error() -> None:
+    with pytest.raises(UserError, match=r"ntk: .*not finite"):
+        condition(torch.full((2, 2), math.nan, dtype=torch.float64))
+
+
+# ----------------------------------------------------------------------------------------------------------------- ZiCo
+
+
+def running(gradients: Tensor) -> RunningGradient:
+    """Statistics of gradients (D, ...)."""
+    statistics = RunningGradient(gradients[0])
+    for gradient in gradients:
+        statistics.add(gradient)
+    return statistics
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zico_is_the_golden_one(golden: dict[str, np.ndarray], dtype: torch.dtype) -> None:
+    gradients = {name: torch.from_numpy(g).to(dtype) for name, g in golden.items() if name.startswith("zico/grad/")}
+    assert len(gradients) == 4
+    result = zico_value({name: running(g) for name, g in gradients.items()}, "sum")
+    assert result.value == pytest.approx(float(golden["zico/value"]), rel=1e-6)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
+def test_zico_is_that_of_stored_gradients(process: ProcessSettings) -> None:
+    model, physics = network(), make_process(process)
+    random = torch.Generator().manual_seed(7)
+    batches = []
+    for b in range(8):
+        x, y = images().batch(torch.arange(4) + 4 * b)
+        t = physics.draw_times(4, random, stratified=True)
+        batches.append((x, torch.randn(x.shape, generator=random), t, y))
+    weights = {
+        name: module.weight for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+    stored: dict[str, list[np.ndarray]] = {name: [] for name in weights}
+    for batch in batches:
+        model.zero_grad()
+        physics.losses(model, *batch)["loss"].mean().backward()
+        for name, weight in weights.items():
+            stored[name].append(weight.grad.double().flatten().numpy())
+    model.zero_grad()
+    sums, means = {}, {}
+    for name, gradients in stored.items():
+        g = np.stack(gradients)
+        std = g.std(0)
+        ratios = (np.abs(g).mean(0)[std > 0]) / std[std > 0]
+        sums[name], means[name] = math.log(ratios.sum()), math.log(ratios.mean())
+
+    published = zico(model, physics, batches, Zico())
+    assert published.per_layer == pytest.approx(sums, rel=1e-4)
+    assert published.value == pytest.approx(sum(sums.values()), rel=1e-5)
+    mean = zico(model, physics, iter(batches), Zico(reduction="mean"))
+    assert mean.value == pytest.approx(np.mean(list(means.values())), rel=1e-4)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_spread_that_is_only_rounding_is_left_out() -> None:
+    random = torch.Generator().manual_seed(0)
+    varying = torch.randn(8, 100, generator=random)
+    constant = torch.full((8, 100), 0.1)
+    jittered = constant * (1 + 1e-7 * torch.randint(-1, 2, constant.shape, generator=random))
+    alone = zico_value({"layer": running(varying)}, "sum").value
+    for extra in (constant, jittered, torch.zeros(8, 100)):
+        assert zico_value({"layer": running(torch.cat([varying, extra], dim=1))}, "sum").value == pytest.approx(alone)
+
+
+def test_a_large_mean_does_not_cancel_the_spread() -> None:
+    spread = torch.randn(8, 1000, generator=torch.Generator().manual_seed(0))
+    gradients = 1000 + spread  # in float32 the spread of Σg² - (Σg)²/D would be lost
+    exact = (gradients.double().mean(0) / gradients.double().std(0, correction=0)).sum().log().item()
+    assert zico_value({"layer": running(gradients)}, "sum").value == pytest.approx(exact, rel=1e-4)
+
+
+def test_a_layer_without_signal_is_skipped_and_a_network_without_is_an_error() -> None:
+    varying = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
+    both = zico_value({"dead": running(torch.zeros(8, 10)), "live": running(varying)}, "mean")
+    assert both == zico_value({"live": running(varying)}, "mean")
+    with pytest.raises(UserError, match="no gradient varies"):
+        zico_value({"dead": running(torch.zeros(8, 10))}, "sum")
+    with pytest.raises(UserError, match="layer are not finite"):
+        zico_value({"layer": running(torch.full((8, 10), math.inf))}, "sum")
+
+
+def test_zico_wants_the_number_of_batches_that_its_settings_say() -> None:
+    batch = [part.float() if part.is_floating_point() else part for part in inputs(PROCESSES[0], 2)]
+    with pytest.raises(ValueError, match="given 3 batches, its settings say 8"):
+        zico(network(), make_process(PROCESSES[0]), [tuple(batch)] * 3, Zico())
