@@ -1,0 +1,176 @@
+"""The training loop: AdamW on the process's loss, a moving average of the weights, and an exact resume."""
+
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.optim.adamw import adamw
+
+from entpruner.compute import device_of
+from entpruner.data.store import ImageSet
+from entpruner.errors import UserError
+from entpruner.params import Compute, Training
+from entpruner.process import Process
+from entpruner.randomness import generator
+from entpruner.training.batches import batch_indices
+from entpruner.training.progress import Progress
+from entpruner.training.resume import CurvePoint, Run, resume, write_checkpoint
+from entpruner.training.state import TrainState
+
+
+def train(
+    state: TrainState,
+    process: Process,
+    images: ImageSet,
+    settings: Training,
+    *,
+    start: int,
+    stop: int,
+    seed: int,
+    artefact: str,
+    compute: Compute,
+    resume_folder: Path,
+    fingerprint: str,
+) -> list[CurvePoint]:
+    """Train ``state`` in place over the steps start..stop of a run of ``settings.steps``; returns the curve.
+
+    Every random number comes from (seed, artefact, step). Checkpoints go to ``resume_folder``, which the caller deletes
+    once its output is whole; after a kill the same call goes on from the last one, unless its ``fingerprint`` (of all
+    that the result depends on) is another, and on the CPU ends with the same bits. ``state`` is left on the device.
+
+    Raises UserError when the images' classes aren't the model's, and when a loss or the weights aren't finite.
+    """
+    if images.num_classes != state.model.null_class:
+        raise UserError(
+            f"{artefact}: the images have {images.num_classes} classes, the model {state.model.null_class}: "
+            "give it a new label table first"
+        )
+    device = device_of(compute)
+    state.step = start
+    run = Run(state, curve=[], recent=[])
+    last_good = resume(run, resume_folder, fingerprint)
+    state.to(device)
+
+    trained = {name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad}
+    parameters: list[Tensor] = list(trained.values())
+    averages: list[Tensor] = [state.ema.get_parameter(name) for name in trained]
+    adam = [state.adam[name] for name in trained]
+    half_life = settings.ema_half_life * max(stop - start, 1)  # in steps
+    forget = 1 - 0.5 ** (1 / half_life)
+
+    unread: list[Tensor] = []  # losses still on the device: reading each would make the GPU wait every step
+    clock, clock_step = time.perf_counter(), state.step
+    with Progress(state.step, stop, settings.batch_size) as progress:
+        while state.step < stop:
+            lr = learning_rate(settings, state.step)
+            indices = batch_indices(state.step, settings.batch_size, len(images), seed, artefact)
+            batch = draw_batch(images, indices, process, settings, generator(seed, artefact, state.step))
+            with torch.autocast("cuda", torch.bfloat16, enabled=compute.bf16 and device.type == "cuda"):
+                loss = process.losses(state.model, *(moved(tensor, device) for tensor in batch))["loss"].mean()
+            torch.autograd.backward(loss)
+            if settings.gradient_clip is not None:
+                clip_grad_norm_(parameters, settings.gradient_clip)
+            adamw_step(parameters, adam, settings, lr)
+            with torch.no_grad():
+                torch._foreach_lerp_(averages, parameters, forget)
+            state.model.zero_grad()
+            unread.append(loss.detach())
+            state.step += 1
+
+            at_point = state.step % settings.log_every == 0 or state.step == stop
+            at_checkpoint = state.step % settings.checkpoint_every == 0 and state.step < stop
+            if at_point or at_checkpoint:
+                losses = torch.stack(unread).tolist()
+                unread.clear()
+                require_finite(losses, parameters, state.step, settings, last_good)
+                run.recent += losses
+            if at_point:
+                now = time.perf_counter()
+                speed = (state.step - clock_step) * settings.batch_size / (now - clock)
+                mean = math.fsum(run.recent) / len(run.recent)
+                blocks = len(state.model.blocks)
+                run.curve.append(
+                    {"step": state.step, "loss": mean, "lr": lr, "images_per_second": speed, "blocks": blocks}
+                )
+                run.recent.clear()
+                clock, clock_step = now, state.step
+            if at_checkpoint:
+                last_good = write_checkpoint(run, resume_folder, fingerprint)
+            progress.update(state.step, run.curve[-1]["loss"] if run.curve else None)
+    return run.curve
+
+
+def learning_rate(settings: Training, step: int) -> float:
+    """The rate of a step (from 0) of the whole run: a linear warm-up, then constant or half a cosine down to 0."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    if settings.decay == "constant":
+        return settings.learning_rate
+    done = (step - settings.warmup_steps) / (settings.steps - settings.warmup_steps)
+    return settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+
+def draw_batch(
+    images: ImageSet, indices: Tensor, process: Process, settings: Training, random: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A step's images (B, C, H, W), noise, times (B,) and labels (B,), on the CPU.
+
+    A share of the labels is the null class, and a mirrored image is mirrored here: the network draws nothing.
+    """
+    x, y = images.batch(indices)
+    t = process.draw_times(len(x), random)
+    noise = torch.randn(x.shape, generator=random)
+    dropped = torch.rand(len(x), generator=random) < settings.label_dropout
+    y = y.masked_fill(dropped, images.num_classes)  # the null class is the one after the last
+    if settings.horizontal_flip:
+        mirrored = torch.rand(len(x), generator=random) < 0.5
+        x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
+    return x, noise, t, y
+
+
+@torch.no_grad()
+def adamw_step(parameters: list[Tensor], adam: list[dict[str, Tensor]], settings: Training, lr: float) -> None:
+    """PyTorch's fused AdamW on tensors that are ours; its Optimizer class costs seconds of imports a process."""
+    adamw(
+        parameters,
+        [parameter.grad for parameter in parameters if parameter.grad is not None],
+        [moments["exp_avg"] for moments in adam],
+        [moments["exp_avg_sq"] for moments in adam],
+        [],
+        [moments["step"] for moments in adam],
+        fused=True,
+        amsgrad=False,
+        beta1=settings.betas[0],
+        beta2=settings.betas[1],
+        lr=lr,
+        weight_decay=settings.weight_decay,
+        eps=1e-8,
+        maximize=False,
+    )
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device; to a GPU from pinned memory, so that the next batch is drawn while it still computes."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def require_finite(
+    losses: list[float], parameters: list[Tensor], step: int, settings: Training, last_good: Path | None
+) -> None:
+    """Raise UserError if one of the losses of the steps before ``step``, or a weight after them, is not finite."""
+    bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
+    if bad is not None:
+        step = step - len(losses) + bad + 1
+        what = f"the loss is {losses[bad]} at step {step}"
+    elif not get_total_norm(parameters).isfinite():
+        what = f"the weights are not finite after step {step}"
+    else:
+        return
+    rate = learning_rate(settings, step - 1)
+    raise UserError(
+        f"training stopped: {what}, learning rate {rate:.3g}; last good checkpoint: {last_good or 'none yet'}. "
+        "Lower learning_rate or set gradient_clip"
+    )

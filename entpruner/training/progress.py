@@ -1,0 +1,47 @@
+"""One line on the terminal that says how a training is getting on."""
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Self, TextIO
+
+REFRESH = 0.2  # seconds between two rewrites of the line
+
+
+class Progress:
+    """Rewrites one line with step, loss, images per second and time left; silent where ``stream`` is no terminal."""
+
+    def __init__(
+        self,
+        start: int,
+        stop: int,
+        batch_size: int,
+        stream: TextIO = sys.stderr,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.start, self.stop, self.batch_size = start, stop, batch_size
+        self.stream, self.clock = stream, clock
+        self.visible = stream.isatty()
+        self.began = self.shown = clock()
+
+    def update(self, step: int, loss: float | None) -> None:
+        """``step`` steps are done; ``loss`` is the curve's last one, None before the first."""
+        now = self.clock()
+        if not self.visible or (now - self.shown < REFRESH and step < self.stop):
+            return
+        self.shown = now
+        rate = (step - self.start) / max(now - self.began, 1e-9)  # steps per second
+        left = timedelta(seconds=round((self.stop - step) / rate))
+        loss_text = "" if loss is None else f"  loss {loss:.4f}"
+        line = f"step {step}/{self.stop}{loss_text}  {rate * self.batch_size:.0f} images/s  {left} left"
+        self.stream.write(f"\r{line}\x1b[K")  # rewrite, then clear the line's old end
+        self.stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.visible:
+            self.stream.write("\n")

@@ -1,0 +1,414 @@
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from entpruner.compute import configure, device_of
+from entpruner.data.store import ImageSet
+from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
+from entpruner.params import Architecture, Compute, Diffusion, Flow, Training
+from entpruner.process import make_process
+from entpruner.randomness import generator
+from entpruner.training.batches import batch_indices
+from entpruner.training.loop import draw_batch, learning_rate, train
+from entpruner.training.resume import CurvePoint
+from entpruner.training.state import TrainState
+
+ARCHITECTURE = Architecture(
+    depth=3, hidden_size=8, num_heads=2, patch_size=4, input_size=8, in_channels=1, num_classes=3
+)
+SETTINGS = Training(
+    steps=9,
+    batch_size=4,
+    learning_rate=1e-2,
+    warmup_steps=2,
+    decay="cosine",
+    weight_decay=0.01,
+    gradient_clip=0.5,
+    horizontal_flip=True,
+    log_every=4,
+    checkpoint_every=3,
+)
+CPU = Compute(device="cpu")
+FLOW = make_process(Flow())
+
+
+def images(count: int = 10) -> ImageSet:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8)
+    return ImageSet(pixels, np.arange(count, dtype=np.int64) % 3, num_classes=3)
+
+
+def new_state() -> TrainState:
+    return TrainState.start(Transformer(ARCHITECTURE).initialize(generator(0, "weights")))
+
+
+def run(state: TrainState, folder: Path, process: Any = FLOW, **changes: Any) -> list[CurvePoint]:
+    arguments = {
+        "images": images(),
+        "settings": SETTINGS,
+        "start": 0,
+        "stop": 9,
+        "seed": 0,
+        "artefact": "a",
+        "compute": CPU,
+        "fingerprint": "f",
+    } | changes
+    return train(state, process, resume_folder=folder, **arguments)
+
+
+class Hooked:
+    """The flow process, with ``hook(model, calls so far, loss)`` for the loss; None from the hook leaves it."""
+
+    def __init__(self, hook: Any) -> None:
+        self.hook = hook
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(FLOW, name)
+
+    def losses(self, model: Transformer, *batch: Tensor) -> dict[str, Tensor]:
+        loss = FLOW.losses(model, *batch)["loss"]
+        changed = self.hook(model, self.calls, loss)
+        self.calls += 1
+        return {"loss": loss if changed is None else changed}
+
+
+class Kill(BaseException):
+    pass
+
+
+def killed_at(step: int) -> Hooked:
+    def kill(_: Transformer, calls: int, __: Tensor) -> None:
+        if calls == step:
+            raise Kill
+
+    return Hooked(kill)
+
+
+def bits(state: TrainState) -> dict[str, bytes]:
+    tensors = dict(state.named_tensors()) | {f"ema.{name}": t for name, t in state.ema.state_dict().items()}
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def untimed(curve: list[CurvePoint]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in point.items() if key != "images_per_second"} for point in curve]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
+    state = new_state()
+    curve = run(state, tmp_path_factory.mktemp("whole"))
+    return bits(state), untimed(curve)
+
+
+# ------------------------------------------------------------------------------------------------- schedule, batches
+
+
+def test_the_learning_rate_warms_up_linearly_and_falls_as_half_a_cosine():
+    cosine = Training(steps=14, learning_rate=0.8, warmup_steps=4, decay="cosine")
+    rates = [learning_rate(cosine, step) for step in range(14)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8])
+    assert rates[9] == pytest.approx(0.4)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert 0 < rates[13] < 0.02
+    constant = cosine.model_copy(update={"decay": "constant"})
+    assert {learning_rate(constant, step) for step in range(3, 14)} == {0.8}
+
+
+@given(count=st.integers(1, 20), batch_size=st.integers(1, 50), seed=st.integers(0, 3))
+def test_every_image_is_seen_once_an_epoch(count: int, batch_size: int, seed: int):
+    steps = 3 * count // batch_size + 1
+    seen = torch.cat([batch_indices(step, batch_size, count, seed, "a") for step in range(steps)]).tolist()
+    assert len(seen) == steps * batch_size
+    for first in range(0, len(seen), count):
+        epoch = seen[first : first + count]
+        assert len(set(epoch)) == len(epoch)
+        assert set(epoch) <= set(range(count))
+
+
+def test_epochs_seeds_and_artefacts_have_orders_of_their_own():
+    orders = [
+        batch_indices(step, 50, 50, seed, artefact)
+        for step, seed, artefact in [(0, 0, "a"), (1, 0, "a"), (0, 1, "a"), (0, 0, "b")]
+    ]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(orders, 2))
+    assert torch.equal(orders[0], batch_indices(0, 50, 50, 0, "a"))
+
+
+def test_a_batch_drops_the_asked_share_of_labels_and_mirrors_half_of_the_images():
+    indices = torch.arange(3000) % 10
+    options = Training(steps=1, label_dropout=0.3, horizontal_flip=True)
+    x, noise, t, y = draw_batch(images(), indices, FLOW, options, generator(1))
+    original, labels = images().batch(indices)
+    dropped = y == 3  # the null class of three classes
+    assert 0.27 < dropped.float().mean() < 0.33
+    assert torch.equal(y[~dropped], labels[~dropped])
+    mirrored = (x == original.flip(-1)).flatten(1).all(1)
+    assert 0.47 < mirrored.float().mean() < 0.53
+    assert torch.equal(x[~mirrored], original[~mirrored])
+    assert noise.shape == x.shape
+    assert t.shape == y.shape
+
+
+def test_without_dropout_and_mirroring_a_batch_is_the_data():
+    indices = torch.arange(10)
+    x, _, _, y = draw_batch(images(), indices, FLOW, Training(steps=1, label_dropout=0), generator(1))
+    original, labels = images().batch(indices)
+    assert torch.equal(x, original)
+    assert torch.equal(y, labels)
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def test_steps_are_those_of_a_plain_adamw_loop(tmp_path: Path):
+    options = SETTINGS.model_copy(update={"decay": "constant", "warmup_steps": 0})
+    state, plain = new_state(), new_state().model
+    run(state, tmp_path, settings=options)
+    weights = [parameter for parameter in plain.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-2, weight_decay=0.01, fused=True)
+    for step in range(9):
+        batch = draw_batch(images(), batch_indices(step, 4, 10, 0, "a"), FLOW, options, generator(0, "a", step))
+        optimizer.zero_grad()
+        FLOW.losses(plain, *batch)["loss"].mean().backward()
+        torch.nn.utils.clip_grad_norm_(weights, 0.5)
+        optimizer.step()
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(state.model.state_dict()[name], tensor), name
+
+
+def test_the_average_halves_its_memory_every_half_life_and_continues_from_the_stage_before(tmp_path: Path):
+    history: list[Tensor] = []
+    state = new_state()
+    name = "blocks.0.attn.qkv.weight"
+    with torch.no_grad():
+        state.ema.get_parameter(name).fill_(3)
+    watch = Hooked(lambda model, *_: history.append(model.get_parameter(name).detach().clone()))
+    options = SETTINGS.model_copy(update={"ema_half_life": 0.5})
+    run(state, tmp_path, watch, settings=options, start=3, stop=9)  # 6 steps: a half-life of 3
+    history.append(state.model.get_parameter(name).detach())
+    decay = 0.5 ** (1 / 3)
+    expected = torch.full_like(history[0], 3) * decay**6  # what is left of the old average: a quarter
+    for age, weights in enumerate(reversed(history[1:])):
+        expected += (1 - decay) * decay**age * weights
+    torch.testing.assert_close(state.ema.get_parameter(name).detach(), expected)
+
+
+@pytest.mark.parametrize("process", [Flow(), Diffusion()], ids=["flow", "diffusion"])
+def test_the_loss_falls(tmp_path: Path, process: Flow | Diffusion):
+    white = ImageSet(np.full((10, 1, 8, 8), 255, dtype=np.uint8), images().labels, num_classes=3)
+    options = Training(steps=80, batch_size=10, learning_rate=1e-2, log_every=20)
+    curve = run(new_state(), tmp_path, make_process(process), images=white, settings=options, stop=80)
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+
+
+def test_the_curve_has_a_point_every_few_steps_and_at_the_end(tmp_path: Path):
+    state = new_state().drop_blocks({1})
+    curve = run(state, tmp_path, Hooked(lambda _, calls, loss: 0 * loss + calls), start=2, stop=9)
+    assert [point["step"] for point in curve] == [4, 8, 9]
+    assert [point["loss"] for point in curve] == [0.5, 3.5, 6.0]  # means of calls 0..1, 2..5 and 6
+    assert [point["lr"] for point in curve] == [learning_rate(SETTINGS, step) for step in (3, 7, 8)]
+    assert {point["blocks"] for point in curve} == {2}
+    assert all(point["images_per_second"] > 0 for point in curve)
+    assert state.step == 9
+
+
+def test_a_stage_of_no_steps_changes_nothing(tmp_path: Path):
+    state = new_state()
+    before = bits(state)
+    assert run(state, tmp_path, start=4, stop=4) == []
+    assert bits(state) == before
+    assert state.step == 4
+
+
+def test_images_of_other_classes_are_refused(tmp_path: Path):
+    state = TrainState.start(Transformer(ARCHITECTURE.model_copy(update={"num_classes": 2})))
+    with pytest.raises(UserError, match="3 classes, the model 2"):
+        run(state, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("step", range(9))
+def test_killed_at_any_step_and_started_again_it_ends_with_the_same_bits(tmp_path: Path, uninterrupted, step: int):
+    process = killed_at(step)
+    with pytest.raises(Kill):
+        run(new_state(), tmp_path, process)
+    state = new_state()
+    again = Hooked(lambda *_: None)
+    curve = run(state, tmp_path, again)
+    assert (bits(state), untimed(curve)) == uninterrupted
+    assert again.calls == 9 - step // 3 * 3  # it went on from the last checkpoint
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(kills=st.lists(st.integers(0, 8), max_size=3), log_every=st.integers(1, 9), checkpoint_every=st.integers(1, 9))
+def test_however_often_it_is_killed(
+    tmp_path_factory: pytest.TempPathFactory, kills: list[int], log_every: int, checkpoint_every: int
+):
+    options = SETTINGS.model_copy(update={"log_every": log_every, "checkpoint_every": checkpoint_every})
+
+    def pruned() -> TrainState:
+        return new_state().drop_blocks({0})
+
+    whole = pruned()
+    curve = run(whole, tmp_path_factory.mktemp("whole"), settings=options)
+    folder = tmp_path_factory.mktemp("killed")
+    for calls in kills:
+        process = killed_at(calls)
+        try:
+            run(pruned(), folder, process, settings=options)
+        except Kill:
+            continue
+    state = pruned()
+    again = run(state, folder, settings=options)
+    assert bits(state) == bits(whole)
+    assert untimed(again) == untimed(curve)
+
+
+def killed_by_the_system(folder: Path, events: list[int]) -> None:
+    """In a process of its own: for each n, train in a fork that kills itself at its n-th event on the file system.
+
+    The events are Python's audit events of the checkpoints' files, so n falls before, between and inside their
+    writes, renames and deletions.
+    """
+    configure(CPU)
+    for n in events:
+        if child := os.fork():
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (-signal.SIGKILL, 0)
+            continue
+        seen = itertools.count(1)
+
+        def hook(event: str, _: Any, n: int = n, seen: Any = seen) -> None:
+            if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree") and next(seen) == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        run(new_state(), folder / str(n))
+        os._exit("torch._dynamo" in sys.modules)  # the compiler: seconds of imports that training doesn't need
+
+
+def test_killed_by_sigkill_while_it_writes_or_deletes_a_checkpoint(tmp_path: Path, uninterrupted):
+    events = [*range(2, 32, 4), 1000]  # the last one lives to its end
+    script = f"import pathlib, test_training as t; t.killed_by_the_system(pathlib.Path({str(tmp_path)!r}), {events})"
+    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, check=True)
+    left = {n: [path.name for path in (tmp_path / str(n)).glob("*")] for n in events}
+    assert any(name.endswith(".partial") for names in left.values() for name in names)  # some died while writing
+    for n in events:
+        state = new_state()
+        curve = run(state, tmp_path / str(n))
+        assert (bits(state), untimed(curve)) == uninterrupted, (n, left[n])
+
+
+def test_only_the_newest_checkpoint_is_kept(tmp_path: Path):
+    run(new_state(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]
+
+
+def test_a_checkpoint_of_other_settings_is_ignored_with_a_line_in_the_log(tmp_path: Path, uninterrupted, caplog):
+    with pytest.raises(Kill):
+        run(new_state(), tmp_path, killed_at(7), fingerprint="other", seed=5)
+    state = new_state()
+    with caplog.at_level(logging.WARNING):
+        curve = run(state, tmp_path)
+    assert (bits(state), untimed(curve)) == uninterrupted
+    assert "step-00000006 is from a run with other settings: ignored" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["train_state.safetensors", "ema.safetensors", "run.json"])
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_checkpoint_is_ignored_with_a_line_in_the_log(
+    tmp_path: Path, uninterrupted, caplog, file: str, damage: str
+):
+    with pytest.raises(Kill):
+        run(new_state(), tmp_path, killed_at(7))
+    path = tmp_path / "step-00000006" / file
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        path.unlink()
+    state = new_state()
+    with caplog.at_level(logging.WARNING):
+        curve = run(state, tmp_path)
+    assert (bits(state), untimed(curve)) == uninterrupted
+    assert "step-00000006 is damaged: ignored" in caplog.text
+
+
+# --------------------------------------------------------------------------------------------------------- divergence
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_with_step_rate_and_last_good_checkpoint(tmp_path: Path, value: float):
+    with pytest.raises(UserError) as error:
+        run(new_state(), tmp_path, Hooked(lambda _, calls, loss: loss * value if calls == 4 else loss))
+    message = str(error.value)
+    assert f"the loss is {value} at step 5, learning rate {learning_rate(SETTINGS, 4):.3g};" in message
+    assert f"last good checkpoint: {tmp_path / 'step-00000003'}." in message
+    assert "\n" not in message
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path: Path):
+    zero_over_zero = Hooked(lambda _, calls, loss: (0 * loss).sqrt() if calls == 2 else loss)  # a loss of 0
+    with pytest.raises(UserError, match=r"the weights are not finite after step 3, .* last good checkpoint: none yet"):
+        run(new_state(), tmp_path, zero_over_zero)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- device
+
+
+def test_cuda_that_is_not_there_is_an_error_and_auto_falls_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"compute\.device is cuda"):
+        device_of(Compute(device="cuda"))
+    assert device_of(Compute(device="auto")) == device_of(CPU) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of(Compute(device="auto")) == device_of(Compute(device="cuda")) == torch.device("cuda")
+
+
+def test_configure_sets_threads_and_determinism(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    try:
+        assert configure(Compute(device="cpu", threads=2)) == torch.device("cpu")
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_num_threads(1)
+        torch.set_deterministic_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_the_gpu_it_trains_and_goes_on_from_a_checkpoint(tmp_path: Path):
+    gpu = Compute(device="cuda", bf16=True)
+    with pytest.raises(Kill):
+        run(new_state(), tmp_path, killed_at(7), compute=gpu)
+    state = new_state()
+    curve = run(state, tmp_path, compute=gpu)
+    assert [point["step"] for point in curve] == [4, 8, 9]
+    assert all(tensor.is_cuda for _, tensor in state.named_tensors())
+    assert all(moments["step"] == 9 for moments in state.adam.values())
