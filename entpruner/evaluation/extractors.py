@@ -1,0 +1,186 @@
+"""Feature nets: what turns images into the vectors whose distributions are compared.
+
+Three kinds. ``inception`` is torch-fidelity's InceptionV3, the only one whose Fréchet distance is called FID;
+``torchvision`` is any of its classifiers with a weights file; ``classifier`` is the study's own (``classifier.py``).
+
+Of torch-fidelity only the network and the metric formulas are used, never its inputs or its feature cache: that cache
+goes by name and would hand out the features of other images. Its networks run in float32 whatever ``internal_dtype``
+says, as every published FID does; features leave here in float64, so means and covariances are float64.
+"""
+
+import io
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from entpruner.artefacts import sha256_of
+from entpruner.errors import UserError
+from entpruner.evaluation.classifier import Classifier
+from entpruner.params import InceptionExtractor, TorchvisionExtractor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the input normalisation of torchvision's classifiers
+IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_SIDE = 224
+
+
+@dataclass(frozen=True)
+class FeatureNet:
+    """A feature net, the name it has in the params file, and the rule that names its metrics."""
+
+    name: str
+    kind: Literal["inception", "torchvision", "classifier"]
+    network: Callable[[Tensor], Tensor]
+    """uint8 images (B, C, H, W) -> features (B, D)."""
+    device: torch.device
+    batch_size: int
+    classify: Callable[[Tensor], Tensor] | None = None
+    """Features (N, D) -> class (N,), where the net knows the study's own classes."""
+
+    def features(self, images: NDArray[np.uint8]) -> Tensor:
+        """uint8 (N, C, H, W), memory-mapped or not -> float64 (N, D) on the CPU."""
+        parts = []
+        with torch.inference_mode(), without_tf32():
+            for start in range(0, len(images), self.batch_size):
+                batch = torch.from_numpy(np.array(images[start : start + self.batch_size]))
+                parts.append(self.network(batch.to(self.device)).double().cpu())
+        return torch.cat(parts)
+
+    def key(self, metric: str) -> str:
+        """Name of a metric in ``metrics.json``: ``fid`` on InceptionV3, ``fd_<name>`` on any other net."""
+        if self.kind == "inception":
+            return {"fd": "fid"}.get(metric, metric)
+        return f"{metric}_{self.name}"
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """On CUDA, multiply in full float32: TF32's 10 bits belong to training, not to a measure."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def classifier_net(name: str, classifier: Classifier, device: torch.device, batch_size: int) -> FeatureNet:
+    """The study's own classifier: what enters its last layer."""
+    classifier = classifier.to(device).eval()
+
+    def network(images: Tensor) -> Tensor:
+        return classifier.features(images.float() / 127.5 - 1)
+
+    @torch.inference_mode()
+    def classify(features: Tensor) -> Tensor:
+        return classifier.head(features.float().to(device)).argmax(dim=1).cpu()
+
+    return FeatureNet(name, "classifier", network, device, batch_size, classify)
+
+
+def torchvision_net(name: str, settings: TorchvisionExtractor, device: torch.device, batch_size: int) -> FeatureNet:
+    """A torchvision classifier: what enters its last linear or convolutional layer, averaged over space.
+
+    Images are resized to 224x224 (bilinear, antialiased) and normalised as torchvision's ImageNet weights expect.
+
+    Raises UserError for an unknown model, and for weights that are missing, unsafe or another model's.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if settings.model not in known:
+        nearest = get_close_matches(settings.model, known, n=3, cutoff=0)
+        raise UserError(f"extractor {name}: torchvision has no classifier {settings.model!r}; did you mean {nearest}?")
+    model = models.get_model(settings.model, weights=None)
+    weights = read_weights(name, Path(settings.weights), settings.sha256)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        found = " ".join(str(error).split())[:160]
+        raise UserError(f"extractor {name}: {settings.weights} is not a {settings.model}: {found}") from error
+    last = [path for path, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    model.set_submodule(last, nn.Identity())  # what entered it now leaves the network; SqueezeNet averages over space
+    model = model.to(device).eval()
+    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+
+    def network(images: Tensor) -> Tensor:
+        x = rgb(images).float() / 255  # (B, 3, H, W)
+        x = F.interpolate(x, size=(IMAGENET_SIDE, IMAGENET_SIDE), mode="bilinear", antialias=True)  # (B, 3, 224, 224)
+        return model((x - mean) / std)  # (B, D)
+
+    return FeatureNet(name, "torchvision", network, device, batch_size)
+
+
+def inception_net(name: str, settings: InceptionExtractor, device: torch.device, batch_size: int) -> FeatureNet:
+    """torch-fidelity's ``inception-v3-compat``: pool features (2048), resized as the original TensorFlow graph does.
+
+    Without a weights file, torch-fidelity's own is downloaded into torch's hub folder and its checksum is tested.
+
+    Raises UserError for weights that are missing, unsafe or another network's, and when the download fails.
+    """
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+
+    file = Path(settings.weights) if settings.weights else downloaded(name, URL_INCEPTION_V3)
+    # torch-fidelity unpickles its weights file without weights_only: give it one that we have written ourselves.
+    checked = io.BytesIO()
+    torch.save(read_weights(name, file, settings.sha256), checked)
+    checked.seek(0)
+    try:
+        model = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=checked)
+    except RuntimeError as error:
+        raise UserError(f"extractor {name}: {file} does not hold torch-fidelity's InceptionV3") from error
+    model = model.to(device).eval()
+    return FeatureNet(name, "inception", lambda images: model(rgb(images))[0], device, batch_size)
+
+
+def downloaded(name: str, url: str) -> Path:
+    """Where torch's hub folder holds ``url``; fetched if it isn't there, its sha256 beginning as its name ends."""
+    file = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[1])
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rsplit("-", 1)[1], progress=False)
+        except (OSError, RuntimeError) as error:  # no network; another checksum
+            raise UserError(
+                f"extractor {name}: cannot download {url} ({error}); give `weights`, a local copy"
+            ) from error
+    return file
+
+
+def read_weights(name: str, file: Path, sha256: str | None) -> dict[str, Tensor]:
+    """A state dict from .safetensors, or from a torch file that holds tensors only: code in it is refused, not run.
+
+    Raises UserError if the file is missing, unreadable or unsafe, or has another checksum than ``sha256``.
+    """
+    if not file.is_file():
+        raise UserError(f"extractor {name}: there is no weights file {file}; put it there or change `weights`")
+    if sha256 is not None and (found := sha256_of(file)) != sha256:
+        raise UserError(f"extractor {name}: {file} has sha256 {found}, the params say {sha256}; fetch the right file")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"extractor {name}: {file} is truncated or not a plain file of weights; refused") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"extractor {name}: {file} is not a bare state dict; give one")
+    return weights
+
+
+def rgb(images: Tensor) -> Tensor:
+    """Grey images (B, 1, H, W) as RGB ones. Raises UserError for a number of channels that is not an image's."""
+    if images.shape[1] not in (1, 3):
+        raise UserError(f"feature nets see images of 1 or 3 channels, not {images.shape[1]}; decode latents first")
+    return images.expand(-1, 3, -1, -1)

@@ -1,0 +1,153 @@
+"""How near generated images are to real ones: Fréchet distance, KID, precision and recall, class agreement.
+
+The formulas are torch-fidelity's; the features are computed here once, in float64, and handed to them
+(``extractors.py`` says why). A distance on a small sample is biased upwards and means little by itself, so each comes
+with the real floor, the distance between two halves of the real images, and with that of as many generated images to
+one of the halves. Few images make both uncertain, so they are means over several random halvings.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from entpruner.data.store import ImageSet
+from entpruner.errors import UserError
+from entpruner.evaluation.extractors import FeatureNet
+from entpruner.params import Evaluation
+from entpruner.randomness import generator, seed_of
+
+Labels = NDArray[np.int64]
+Indices = NDArray[np.int64]
+
+HALVINGS = 5
+
+
+def evaluate(
+    real: ImageSet, generated: ImageSet, nets: Sequence[FeatureNet], settings: Evaluation, *, seed: int
+) -> dict[str, float]:
+    """Every metric on every feature net, by name, as flat numbers. The same seed gives the same numbers.
+
+    ``generated.labels`` are the classes that were asked for. Per net, ``<fd>`` being ``fid`` on InceptionV3 and
+    ``fd_<name>`` on any other (where ``kid`` is ``kid_<name>``, and so on):
+
+    =======================  =========================================================================================
+    ``<fd>``                 Fréchet distance of all generated images to all real ones
+    ``<fd>_floor``           ... of one half of the real images to the other: mean over ``HALVINGS`` random halvings
+    ``<fd>_floor_std``       ... its standard deviation over them
+    ``<fd>_half``            ... of as many generated images, drawn at random, to one half: mean over the same halvings
+    ``<fd>_ratio``           half / floor: 1 would be as good as real
+    ``<fd>_rank_deficient``  1 if a half has no more images than features, so that its covariance is singular
+    ``kid``, ``kid_std``     kernel distance: mean and standard deviation over ``settings.kid_subsets`` subsets
+    ``precision``            share of generated images inside the manifold of the real ones
+    ``recall``               share of real images inside the manifold of the generated ones
+    =======================  =========================================================================================
+
+    ``agreement`` and ``agreement_<class>``: share of the images that the study's own classifier puts in the class that
+    was asked for (only where it is among the nets). ``kid_subset_size`` is what was used: the setting, or the smaller
+    set's size.
+
+    Raises UserError if there are too few images for a half and its ``settings.neighbours``.
+    """
+    half = min(len(real) // 2, len(generated))
+    if half <= settings.neighbours:
+        needed = settings.neighbours + 1
+        raise UserError(
+            f"evaluation: {len(generated)} generated and {len(real)} real images are too few for "
+            f"evaluation.neighbours {settings.neighbours}; give at least {needed} and {2 * needed}"
+        )
+    halvings = random_halvings(real.labels, generated.labels, half, seed)
+    subset_size = min(settings.kid_subset_size, len(real), len(generated))
+    metrics: dict[str, float] = {
+        "samples": len(generated),
+        "real_images": len(real),
+        "half_images": half,
+        "kid_subset_size": subset_size,
+    }
+    for net in nets:
+        f_real, f_generated = net.features(real.images), net.features(generated.images)
+        floors = [frechet_distance(f_real[other], f_real[anchor]) for anchor, other, _ in halvings]
+        halves = [frechet_distance(f_generated[drawn], f_real[anchor]) for anchor, _, drawn in halvings]
+        kid, kid_std = kernel_distance(f_generated, f_real, settings.kid_subsets, subset_size, seed_of(seed, "kid"))
+        precision, recall = precision_recall(f_generated, f_real, settings.neighbours)
+        fd = net.key("fd")
+        metrics |= {
+            fd: frechet_distance(f_generated, f_real),
+            f"{fd}_floor": float(np.mean(floors)),
+            f"{fd}_floor_std": float(np.std(floors)),
+            f"{fd}_half": float(np.mean(halves)),
+            f"{fd}_ratio": float(np.mean(halves) / np.mean(floors)),
+            f"{fd}_rank_deficient": float(half <= f_real.shape[1]),
+            net.key("kid"): kid,
+            f"{net.key('kid')}_std": kid_std,
+            net.key("precision"): precision,
+            net.key("recall"): recall,
+        }
+        if net.classify is not None:
+            metrics |= class_agreement(net.classify(f_generated).numpy(), generated.labels)
+    return metrics
+
+
+def random_halvings(
+    real_labels: Labels, generated_labels: Labels, half: int, seed: int
+) -> list[tuple[Indices, Indices, Indices]]:
+    """``HALVINGS`` times: two disjoint halves of the real images, and as many generated ones; classes in proportion."""
+    halvings = []
+    for index in range(HALVINGS):
+        draw = generator(seed, "evaluation", index)
+        order = stratified_order(real_labels, draw)
+        drawn = stratified_order(generated_labels, draw)[:half]
+        halvings.append((order[:half], order[half : 2 * half], drawn))
+    return halvings
+
+
+def stratified_order(labels: Labels, draw: torch.Generator) -> Indices:
+    """A random order of the indices in which every stretch holds the classes nearly in proportion."""
+    place = np.empty(len(labels))  # where in [0, 1) an image stands: the images of a class stand evenly
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        members = members[torch.randperm(len(members), generator=draw).numpy()]
+        place[members] = (np.arange(len(members)) + torch.rand(len(members), generator=draw).numpy()) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+def frechet_distance(features_1: Tensor, features_2: Tensor) -> float:
+    """Squared Fréchet distance of the Gaussians fitted to two float64 feature sets (n, D) and (m, D)."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    statistics = [fid_features_to_statistics(features.double()) for features in (features_1, features_2)]
+    return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+
+
+def kernel_distance(generated: Tensor, real: Tensor, subsets: int, subset_size: int, seed: int) -> tuple[float, float]:
+    """KID: unbiased MMD² with a cubic polynomial kernel; mean and standard deviation over random subsets."""
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    result = kid_features_to_metric(
+        generated,
+        real,
+        kid_subsets=subsets,
+        kid_subset_size=subset_size,
+        rng_seed=seed % 2**32,  # what NumPy's RandomState takes
+        verbose=False,
+    )
+    return result[KEY_METRIC_KID_MEAN], result[KEY_METRIC_KID_STD]
+
+
+def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> tuple[float, float]:
+    """Improved precision and recall (Kynkäänniemi et al. 2019): manifolds of balls to the k-th neighbour."""
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    result = prc_features_to_metric(
+        generated, real, prc_neighborhood=neighbours, prc_batch_size=2000, save_cpu_ram=True, verbose=False
+    )
+    return result[KEY_METRIC_PRECISION], result[KEY_METRIC_RECALL]
+
+
+def class_agreement(found: Labels, asked: Labels) -> dict[str, float]:
+    """Share of images found in the class (N,) that was asked for: of all, and class by class."""
+    agreed = found == asked
+    per_class = {f"agreement_{label}": float(agreed[asked == label].mean()) for label in np.unique(asked)}
+    return {"agreement": float(agreed.mean()), **per_class}
