@@ -1,0 +1,144 @@
+"""The house: one set of versions, and a Makefile that sets up once and whole."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def locked() -> dict[str, list[str]]:
+    """Name → the lines of its entry in the lock: the pin, then its hashes."""
+    entries = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text())
+    pins = [entry.splitlines() for entry in entries if entry and not entry.startswith("#")]
+    return {str(canonicalize_name(pin[0].split("==")[0])): pin for pin in pins}
+
+
+def test_the_lock_pins_everything_by_hash_and_names_no_server(locked: dict[str, list[str]]) -> None:
+    assert len(locked) > 100
+    for pin, *hashes in locked.values():
+        assert re.match(r"[\w.-]+==[\w.]+( ; .+)? \\$", pin)
+        assert hashes and all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes)
+    assert "://" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_every_dependency_is_locked_at_a_version_it_allows(locked: dict[str, list[str]]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        requirement = Requirement(text)
+        pinned = Requirement(locked[canonicalize_name(requirement.name)][0].rstrip(" \\"))
+        (version,) = (specifier.version for specifier in pinned.specifier)
+        assert requirement.specifier.contains(version), f"{pinned} is locked, {requirement} is asked for"
+
+
+def test_conda_takes_its_versions_from_the_lock_alone() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert pip == {"pip": ["--requirement requirements.lock"]}
+    assert conda == ["python=3.11", "pip"]  # anything else from conda would be a second set of versions
+    assert "nodefaults" in environment["channels"]
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A folder with the Makefile and a python that only pretends to make environments, and counts."""
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    tool = '#!/bin/sh\necho "$(basename $0) $*" >> log\ntest ! -e broken\n'
+    create = "mkdir -p .venv/bin; rm -f .venv/leftover\n" + "".join(
+        f"printf '%s' '{tool}' > .venv/bin/{name}; chmod +x .venv/bin/{name}\n" for name in ("pip", "snakemake")
+    )
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ntest "$1" = -c && exec {sys.executable} "$@"\necho "$*" >> log\n{create}')
+    python.chmod(0o755)
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": os.environ["PATH"]}  # this test may itself be run by make, which would show in the environment
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+
+
+def done(folder: Path) -> list[str]:
+    """First two words of what was run since the last call."""
+    log = folder / "log"
+    lines = log.read_text().splitlines()
+    log.unlink()
+    return [" ".join(line.split()[:2]) for line in lines]
+
+
+def test_setting_up_is_done_once(fresh: Path) -> None:
+    assert make(fresh, "results", "PYTHON=./python").returncode == 0
+    assert done(fresh) == ["-m venv", "pip install", "pip install", "snakemake --cores"]
+    assert make(fresh, "results", "PYTHON=./python").returncode == 0
+    assert done(fresh) == ["snakemake --cores"]
+
+
+def test_a_new_lock_updates_the_environment_and_a_broken_update_makes_it_anew(fresh: Path) -> None:
+    assert make(fresh, "results", "PYTHON=./python").returncode == 0
+    stamp = (fresh / ".venv/ready").stat().st_mtime
+    os.utime(fresh / "requirements.lock", (stamp + 1, stamp + 1))
+    done(fresh)
+    (fresh / "broken").touch()
+    assert make(fresh, "results", "PYTHON=./python").returncode != 0
+    assert done(fresh) == ["pip install"]
+    (fresh / "broken").unlink()
+    assert make(fresh, "results", "PYTHON=./python").returncode == 0
+    assert done(fresh) == ["-m venv", "pip install", "pip install", "snakemake --cores"]
+
+
+def test_an_old_python_is_refused_in_one_line(fresh: Path) -> None:
+    (fresh / "python").write_text("#!/bin/sh\nexit 1\n")
+    run = make(fresh, "results", "PYTHON=./python")
+    assert run.returncode != 0
+    assert run.stdout == "./python: Python 3.11 or newer is needed; name one, as in: make results PYTHON=python3.12\n"
+    assert not (fresh / ".venv").exists()
+
+
+def test_make_lists_every_command() -> None:
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    listed = [line.split()[0] for line in make(ROOT).stdout.splitlines()]
+    assert set(targets.split()) <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        ("results/digits/arms.dvc", True),
+        ("results/digits/.gitignore", True),
+        ("results/published/digits/metrics/arm.json", True),
+        ("results/digits/arms/arm/final/model.safetensors", False),
+        ("results/digits/tables/table1.csv", False),
+        ("results/mlflow.db", False),
+        ("data/birds.zip.dvc", True),
+        ("data/birds.zip", False),
+        ("data/birds/train/wren/1.jpg", False),
+        ("params/digits.yaml", True),
+    ],
+)
+def test_what_git_sees(tmp_path: Path, path: str, seen: bool) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    for ignore in (".gitignore", "results/.gitignore", "data/.gitignore"):
+        (tmp_path / ignore).parent.mkdir(exist_ok=True)
+        (tmp_path / ignore).write_bytes((ROOT / ignore).read_bytes())
+    asked = subprocess.run(["git", "check-ignore", "--quiet", path], cwd=tmp_path, check=False)
+    assert (asked.returncode == 1) == seen
+
+
+def test_the_citation_names_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2511.21122"

@@ -1,0 +1,203 @@
+"""Tables: every number comes from a file, is printed sensibly, and can be traced back."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entpruner.artefacts import write_json
+from entpruner.errors import UserError
+from entpruner.reporting.tables import ArmResult, Cell, Document, Reference, ReportTable, build, latex_escape, si_prefix
+
+REFERENCE = Path(__file__).parents[1] / "params" / "reference.yaml"
+
+
+def arm(
+    folder: Path,
+    seed: int = 0,
+    *,
+    name: str = "entpruner",
+    label: str = "EntPruner",
+    schedule: str = "vote",
+    ratio: float | None = 0.5,
+    metrics: dict[str, float] | None = None,
+) -> ArmResult:
+    """An arm whose three files lie under ``folder``."""
+    artefact = folder / f"{name}-{ratio}-s{seed}"
+    metrics = metrics or {
+        "fd_classifier": 12.5 + seed,
+        "fd_classifier_ratio": 2.25,
+        "kid_classifier": 0.000123456,
+        "precision_classifier": 0.875,
+        "recall_classifier": 0.5,
+        "agreement": 0.98,
+    }
+    write_json(artefact / "metrics.json", metrics)
+    write_json(artefact / "training.json", {"total_steps": 600, "total_flops": 3.5e13})
+    six = {"parameters": 1_234_567, "macs": 98_765_432, "speedup": 1.93, "speedup_quartiles": [1.9, 1.97]}
+    write_json(folder / "cost.json", {"blocks": {"6": six}})
+    files = {"metrics": artefact / "metrics.json", "training": artefact / "training.json", "cost": folder / "cost.json"}
+    return ArmResult(
+        arm=name,
+        artefact=artefact.as_posix(),
+        label=label,
+        backbone="SiT",
+        process="flow",
+        data="downstream",
+        criterion="ced",
+        schedule=schedule,
+        ratio=ratio,
+        seed=seed,
+        depth=12,
+        kept_blocks=(0, 2, 4, 6, 8, 11),
+        documents={key: Document.read(path) for key, path in files.items()},
+        settings={"finetune": {"steps": 600}},
+        code="c0de",
+        commit="abc123",
+    )
+
+
+def table(results: list[ArmResult], name: str = "table1") -> ReportTable:
+    arms = list(dict.fromkeys(result.arm for result in results))
+    return build(name, "A caption", arms, results, Reference.read(REFERENCE), distance="fd_classifier")
+
+
+def markdown_row(text: str, row: int = 0) -> dict[str, str]:
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return dict(zip(lines[0], lines[2 + row], strict=True))
+
+
+def test_markdown_shows_three_digits_units_and_the_command(tmp_path: Path) -> None:
+    result = arm(tmp_path)
+    row = markdown_row(table([result]).markdown())
+    assert row["fd_classifier ↓"] == "12.5"
+    assert row["KID ↓"] == "0.000123"
+    assert row["parameters (M)"] == "1.23"
+    assert row["MACs (M)"] == "98.8"
+    assert row["speed-up ↑ [quartiles]"] == "1.93 [1.90, 1.97]"
+    assert row["training (TFLOP)"] == "35.0"
+    assert row["blocks kept"] == "6/12"
+    assert row["seeds"] == "n=1"
+    assert row["command"] == f"`snakemake --cores all {result.artefact}/metrics.json`"
+
+
+def test_seeds_become_one_row_with_their_sample_deviation(tmp_path: Path) -> None:
+    built = table([arm(tmp_path, seed) for seed in range(3)])
+    row = markdown_row(built.markdown())
+    assert row["fd_classifier ↓"] == "13.5 ± 1.0"
+    assert row["seeds"] == "n=3"
+    assert row["parameters (M)"] == "1.23"  # of the network, not of the seed
+    assert built.records()[0]["distance_std"] == 1.0
+
+
+def test_the_csv_keeps_full_precision(tmp_path: Path) -> None:
+    table([arm(tmp_path)]).write(tmp_path)
+    (row,) = csv.DictReader((tmp_path / "table1.csv").open())
+    assert float(row["kid"]) == 0.000123456
+    assert float(row["macs"]) == 98_765_432
+    assert (row["distance_std"], row["seeds"]) == ("", "1")
+    assert float(row["speedup_q75"]) == 1.97
+
+
+def test_every_cell_is_found_again_where_its_provenance_says(tmp_path: Path) -> None:
+    built = table([arm(tmp_path, seed) for seed in range(2)])
+    built.write(tmp_path)
+    provenance = json.loads((tmp_path / "table1.provenance.json").read_text())
+    (row,) = provenance["rows"]
+    for cell in row["cells"].values():
+        found = []
+        for source in cell["sources"]:
+            value = json.loads(Path(source["file"]).read_text())
+            for part in source["key"].split("."):
+                value = value[part]
+            found.append(value)
+            assert provenance["arms"][source["arm"]]["commit"] == "abc123"
+            assert provenance["arms"][source["arm"]]["settings"] == {"finetune": {"steps": 600}}
+        assert cell["value"] == pytest.approx(sum(found) / len(found), rel=1e-12)
+
+
+def test_the_papers_numbers_stand_only_where_they_belong(tmp_path: Path) -> None:
+    half, third = arm(tmp_path), arm(tmp_path, ratio=0.3)
+    other = arm(tmp_path, name="linear", schedule="linear")
+    text = table([half, third, other]).markdown()
+    assert (markdown_row(text, 0)["paper: FID"], markdown_row(text, 0)["paper: speed-up"]) == ("+1.76*", "2.22×*")
+    assert "+1.76*: mean rise over unpruned" in text
+    assert markdown_row(text, 0)["evidence"] == "abstract, review"
+    for row in (1, 2):
+        assert {markdown_row(text, row)[key] for key in ("paper: FID", "paper: speed-up")} == {"not public"}
+    assert "2.00×" in text and "not comparable in scale" in text
+    upstream = table([third], "table3").markdown()
+    assert markdown_row(upstream)["paper: FID"] == "3.53*"
+    assert "so not FID" in upstream
+
+
+def test_a_missing_number_is_a_dash_and_not_a_zero(tmp_path: Path) -> None:
+    built = table([arm(tmp_path, metrics={"fd_classifier": 1.0})])
+    assert markdown_row(built.markdown())["recall ↑"] == "–"
+    assert built.records()[0]["recall"] is None
+
+
+def test_inception_features_are_called_fid(tmp_path: Path) -> None:
+    result = arm(tmp_path, metrics={"fid": 3.0, "fid_ratio": 1.5, "kid": 0.01, "precision": 0.5, "recall": 0.25})
+    built = build("table1", "", ["entpruner"], [result], Reference.read(REFERENCE), distance="fid")
+    row = markdown_row(built.markdown())
+    assert (row["fid ↓"], row["× floor ↓"], row["recall ↑"]) == ("3.00", "1.50", "0.250")
+
+
+def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
+    results = [arm(tmp_path, name="b"), arm(tmp_path, name="a", ratio=0.3), arm(tmp_path, name="a")]
+    built = build("table1", "", ["a", "b"], results, Reference.read(REFERENCE), distance="fd_classifier")
+    assert [row.seeds[0].row for row in built.rows] == [
+        ("a", "SiT", "downstream", 0.3),
+        ("a", "SiT", "downstream", 0.5),
+        ("b", "SiT", "downstream", 0.5),
+    ]
+
+
+def test_an_arm_without_results_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="table1: arm random has no results"):
+        build("table1", "", ["random"], [arm(tmp_path)], Reference.read(REFERENCE), distance="fid")
+
+
+def test_latex_has_no_bare_special_character(tmp_path: Path) -> None:
+    text = table([arm(tmp_path, label="50% & {x}_y", ratio=None)]).latex()
+    assert r"50\% \& \{x\}\_y" in text
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    assert len(re.findall(r"(?<!\\)&", body)) == len(re.findall(r"(?<!\\)&", text.split(r"\toprule")[1])) / 2
+    for special in ("%", "#", "_"):
+        assert not re.search(
+            rf"(?<!\\){special}", "\n".join(text.splitlines()[1:]).replace("resizebox{\\linewidth}{!}{%", "")
+        )
+    assert all(ord(character) < 0x2190 for character in text)  # no arrow or sign that pdflatex lacks
+
+
+@given(st.text())
+def test_escaped_text_keeps_its_braces_balanced(text: str) -> None:
+    bare = re.sub(r"\\[{}]", "", latex_escape(text))
+    assert bare.count("{") == bare.count("}")
+
+
+@given(st.floats(1e-6, 1e15))
+def test_three_digits_are_within_half_a_percent(value: float) -> None:
+    factor, _ = si_prefix([value])
+    assert float(Cell(value).text(factor)) * factor == pytest.approx(value, rel=5.1e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("evidence: [review]", "evidence: [rumour]", "rumour is not explained"),
+        ("ratio: 0.3", "ration: 0.3", "no field ration"),
+        ("column: distance", "column: fid", "numbers.1.column"),
+    ],
+)
+def test_a_reference_that_does_not_hold_together_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "reference.yaml"
+    path.write_text(REFERENCE.read_text().replace(old, new))
+    with pytest.raises(UserError, match=message) as error:
+        Reference.read(path)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,142 @@
+"""MLflow shows exactly the records: after one sync, after two, after a change and from scratch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from entpruner.errors import UserError
+from entpruner.tracking import RunRecord, sync
+
+CURVE = [{"step": step, "loss": 1 / (step + 1), "lr": 1e-4, "stage": 0} for step in range(0, 500, 5)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture
+def records(store: Path) -> list[RunRecord]:
+    decision = store / "decision.json"
+    decision.write_text("{}")
+    settings = {"criterion": "ced", "finetune": {"steps": 500, "betas": [0.9, 0.999]}}
+    arms = [
+        RunRecord(
+            f"digits/arm-s{seed}",
+            f"arm, seed {seed}",
+            "digits/table1",
+            settings | {"seed": seed},
+            CURVE,
+            {"fd_classifier": 1.5 + seed, "kappa": None},
+            [("stage1", decision)],
+            {"checkpoint": f"results/arm-s{seed}/final/model.safetensors"},
+        )
+        for seed in range(3)
+    ]
+    return [RunRecord("digits/table1", "Table 1"), *arms]
+
+
+def runs(store: Path) -> dict[str, dict]:
+    """All that MLflow shows, by key, but for ids and times."""
+    client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    found = client.search_runs([experiment.experiment_id])
+    keys = {run.info.run_id: run.data.tags["entpruner.key"] for run in found}
+    shown = {
+        keys[run.info.run_id]: {
+            "params": run.data.params,
+            "metrics": run.data.metrics,
+            "points": [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, "curve/loss")],
+            "files": [file.path for file in client.list_artifacts(run.info.run_id, "stage1")],
+            "parent": keys.get(run.data.tags.get("mlflow.parentRunId")),
+            "checkpoint": run.data.tags.get("checkpoint"),
+        }
+        for run in found
+    }
+    assert len(shown) == len(found), "a key has more than one run"
+    return shown
+
+
+def test_a_run_shows_params_curves_metrics_files_and_its_table(store: Path, records: list[RunRecord]) -> None:
+    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    arm = runs(store)["digits/arm-s1"]
+    assert arm["params"] == {
+        "criterion": "ced",
+        "finetune.steps": "500",
+        "finetune.betas": "[0.9, 0.999]",
+        "seed": "1",
+    }
+    assert arm["metrics"]["fd_classifier"] == 2.5
+    assert "kappa" not in arm["metrics"]
+    assert arm["points"] == [(point["step"], point["loss"]) for point in CURVE]
+    assert arm["files"] == ["stage1/decision.json"]
+    assert arm["parent"] == "digits/table1"
+    assert arm["checkpoint"] == "results/arm-s1/final/model.safetensors"
+    assert list((store / "artifacts" / "digits").rglob("decision.json"))
+
+
+def test_a_second_sync_writes_nothing(store: Path, records: list[RunRecord]) -> None:
+    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    before = runs(store)
+    counts = sync("digits", records, store / "mlflow.db", store / "artifacts")
+    assert counts == {"written": 0, "kept": 4, "deleted": 0}
+    assert runs(store) == before
+
+
+def test_a_rerun_with_other_values_replaces_its_run_alone(store: Path, records: list[RunRecord]) -> None:
+    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    before = runs(store)
+    records[2] = replace(records[2], metrics={"fd_classifier": 9.0}, curve=CURVE[:10], settings={"seed": 1})
+    counts = sync("digits", records, store / "mlflow.db", store / "artifacts")
+    after = runs(store)
+    assert counts == {"written": 1, "kept": 3, "deleted": 0}
+    changed = after.pop("digits/arm-s1")
+    assert changed["metrics"]["fd_classifier"] == 9.0
+    assert len(changed["points"]) == 10
+    assert changed["params"] == {"seed": "1"}
+    assert after == {key: value for key, value in before.items() if key != "digits/arm-s1"}
+
+
+def test_arms_follow_a_table_that_was_rewritten(store: Path, records: list[RunRecord]) -> None:
+    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    records[0] = replace(records[0], metrics={"rows": 3.0})
+    counts = sync("digits", records, store / "mlflow.db", store / "artifacts")
+    assert counts["written"] == 1
+    assert {run["parent"] for key, run in runs(store).items() if key != "digits/table1"} == {"digits/table1"}
+
+
+def test_from_scratch_gives_the_same_runs_and_an_arm_that_is_gone_goes(
+    store: Path, records: list[RunRecord], tmp_path: Path
+) -> None:
+    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    counts = sync("digits", records[:-1], store / "mlflow.db", store / "artifacts")
+    assert counts == {"written": 0, "kept": 3, "deleted": 1}
+    sync("digits", records[:-1], tmp_path / "mlflow.db", tmp_path / "artifacts")
+    assert runs(tmp_path) == runs(store)
+
+
+def test_a_run_that_was_cut_short_is_written_again(
+    store: Path, records: list[RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    whole = runs(store)
+    records[3] = replace(records[3], metrics={"fd_classifier": 0.5})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, "set_terminated", interrupt)
+        sync("digits", records, store / "mlflow.db", store / "artifacts")
+    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    assert runs(store)["digits/arm-s2"]["points"] == whole["digits/arm-s2"]["points"]
+    assert runs(store)["digits/arm-s2"]["metrics"]["fd_classifier"] == 0.5
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(UserError, match="delete it") as error:
+        sync("digits", [], tmp_path / "mlflow.db", tmp_path)
+    assert "\n" not in str(error.value)
