@@ -1,0 +1,29 @@
+# EntPruner: params/*.yaml in, tables, figures and an MLflow view out. `snakemake --cores all` runs params/digits.yaml;
+# `--configfile params/X.yaml` runs another study, or an ablation (a file without `study`) on top of the default one.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+container: "docker://python:3.11"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/prune.smk"
+include: "workflow/rules/recover.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        tables(),
+        figures(),
+        f"{RESULTS}/tracking.json",

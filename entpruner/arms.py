@@ -1,0 +1,135 @@
+"""The arms of a study: each list in an arm's spec expanded, each override merged, and the steps of its stages."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import product
+from typing import Any, TypeVar
+
+from entpruner.params import (
+    ArmsFigure,
+    ArmSpec,
+    Criterion,
+    Frozen,
+    Proxies,
+    Pruning,
+    Sampling,
+    Schedule,
+    Scoring,
+    Study,
+    Table,
+    Training,
+    blocks_to_remove,
+    listed,
+    merge,
+)
+
+Section = TypeVar("Section", bound=Frozen)
+
+
+class ArmIdentity(Frozen):
+    """One row of a table and one seed."""
+
+    name: str
+    label: str
+    backbone: str
+    process: str
+    data: str
+    schedule: Schedule
+    criterion: Criterion | None
+    ratio: float | None
+    seed: int
+    depth: int
+
+    @property
+    def key(self) -> str:
+        """The arm's folder under arms/: ``entpruner-sit-downstream-r50-s0``."""
+        ratio = [] if self.ratio is None else [f"r{self.ratio * 100:g}"]
+        return "-".join([self.name, self.backbone, self.data, *ratio, f"s{self.seed}"])
+
+
+class Arm(ArmIdentity):
+    """The same, with every setting resolved."""
+
+    scores: str
+    """Name of its scores: the criterion, and the arm if it scores with settings of its own."""
+    scoring: Scoring
+    proxies: Proxies
+    pruning: Pruning
+    finetune: Training
+    sampling: Sampling
+
+    @property
+    def identity(self) -> ArmIdentity:
+        return ArmIdentity(**{name: getattr(self, name) for name in ArmIdentity.model_fields})
+
+    @property
+    def blocks_removed(self) -> int:
+        return 0 if self.ratio is None else blocks_to_remove(self.depth, self.ratio)
+
+    @property
+    def stages(self) -> int:
+        """Pruning decisions: none, one, or k."""
+        return {"none": 0, "one_shot": 1}.get(self.schedule, self.pruning.stages)
+
+    @cached_property
+    def boundaries(self) -> tuple[int, ...]:
+        """Steps at which stages 1, 2, ... and the recovery begin, then the last step: ``stages`` + 2 numbers."""
+        steps = self.finetune.steps
+        pruned = round(self.pruning.fraction * steps) if self.stages else 0
+        starts = (round(pruned * stage / max(self.stages, 1)) for stage in range(self.stages))
+        return (*starts, pruned, steps)
+
+
+def expand(study: Study) -> dict[str, Arm]:
+    """Every arm and seed of a study, by key, in the order of the file."""
+    arms = {}
+    for name, spec in study.arms.items():
+        grid = product(listed(spec.backbone), listed(spec.data), listed(spec.ratio), study.seeds)
+        for backbone, data, ratio, seed in grid:
+            arm = resolve(study, name, spec, backbone, data, ratio, seed)
+            arms[arm.key] = arm
+    return arms
+
+
+def select(arms: Iterable[Arm], shown: Table | ArmsFigure) -> list[Arm]:
+    """The arms that a table or figure shows, in the order of its names."""
+
+    def wanted(arm: Arm) -> bool:
+        only = shown.only
+        return (
+            (only.backbone is None or arm.backbone in only.backbone)
+            and (only.data is None or arm.data in only.data)
+            and (only.ratio is None or arm.ratio is None or arm.ratio in only.ratio)
+        )
+
+    arms = list(arms)
+    return [arm for name in shown.arms for arm in arms if arm.name == name and wanted(arm)]
+
+
+def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ratio: float | None, seed: int) -> Arm:
+    override = spec.override
+    scoring = overridden(study.scoring, override.scoring)
+    scores = spec.criterion or "none"
+    return Arm(
+        name=name,
+        label=spec.label,
+        backbone=backbone,
+        process=study.backbones[backbone].process.kind,
+        data=data,
+        schedule=spec.schedule,
+        criterion=spec.criterion,
+        ratio=ratio,
+        seed=seed,
+        depth=study.backbones[backbone].shape["depth"],
+        scores=scores if scoring == study.scoring else f"{scores}-{name}",
+        scoring=scoring,
+        proxies=overridden(study.proxies, override.proxies),
+        pruning=overridden(study.pruning, override.pruning),
+        finetune=overridden(study.finetune, override.finetune),
+        sampling=overridden(study.sampling, override.sampling),
+    )
+
+
+def overridden(section: Section, overlay: dict[str, Any]) -> Section:
+    """The section with an arm's own keys laid over it."""
+    return type(section).model_validate(merge(section.model_dump(), overlay))

@@ -1,0 +1,31 @@
+"""Train the small classifier of a data set, whose features are the study's own feature net."""
+
+from pathlib import Path
+
+from entpruner.artefacts import whole_folder, write_json
+from entpruner.commands.recording import Recorder
+from entpruner.compute import configure
+from entpruner.data.store import Store
+from entpruner.evaluation.classifier import accuracy, fit, save_classifier
+from entpruner.params import ClassifierTraining, Compute, Frozen
+
+
+class Settings(Frozen):
+    artefact: str
+    seed: int
+    training: ClassifierTraining
+    compute: Compute
+
+
+def run(settings: Settings, *, store: Path, out: Path) -> None:
+    device = configure(settings.compute)
+    recorder = Recorder(__name__, settings, device)
+    data = Store.open(store)
+    classifier = fit(
+        data.split("train"), settings.training, seed=settings.seed, artefact=settings.artefact, device=device
+    )
+    accuracies = {f"accuracy_{split}": accuracy(classifier, data.split(split)) for split in ("train", "test")}
+    with whole_folder(out) as folder:
+        save_classifier(folder, classifier)
+        write_json(folder / "metrics.json", accuracies)
+        write_json(folder / "timing.json", recorder.record())

@@ -1,0 +1,34 @@
+"""Train a backbone from nothing on the upstream data."""
+
+from pathlib import Path
+
+from entpruner.commands.recording import Recorder
+from entpruner.commands.training import Stretch, TrainingSettings, train_into
+from entpruner.compute import configure
+from entpruner.data.store import Store
+from entpruner.models.checkpoints import ModelCard
+from entpruner.models.transformer import Transformer
+from entpruner.params import Backbone
+from entpruner.randomness import generator
+from entpruner.training.state import TrainState
+
+
+class Settings(TrainingSettings):
+    backbone: Backbone
+
+
+def run(settings: Settings, *, store: Path, out: Path) -> None:
+    recorder = Recorder(__name__, settings, configure(settings.compute))
+    data = Store.open(store)
+    channels, size, _ = data.manifest.shape
+    architecture = settings.backbone.architecture(size, channels, data.num_classes)
+    model = Transformer(architecture).initialize(generator(settings.seed, settings.artefact, "weights"))
+    card = ModelCard(
+        architecture=architecture,
+        kept_blocks=model.kept_blocks,
+        process=settings.backbone.process,
+        class_names=tuple(data.class_names),
+    )
+    stretch = Stretch(stage=0, start=0, stop=settings.training.steps)
+    fingerprint = recorder.fingerprint(store / "manifest.json")
+    train_into(out, TrainState.start(model), card, store, settings, stretch, recorder, fingerprint)

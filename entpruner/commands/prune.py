@@ -1,0 +1,96 @@
+"""One stage: decide how many blocks go, drop them from weights, average and moments, and train on."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from entpruner.artefacts import read_json
+from entpruner.commands.recording import Recorder
+from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, starting_state, train_into
+from entpruner.compute import configure
+from entpruner.data.store import ImageSet, Store
+from entpruner.models.surgery import drop_blocks
+from entpruner.models.transformer import Transformer
+from entpruner.params import Proxies, Pruning, Schedule
+from entpruner.process import Process, make_process
+from entpruner.proxies import NtkResult, ZicoResult, ntk, zico
+from entpruner.randomness import generator
+from entpruner.schedule import Measure, decide
+from entpruner.scores import Scores
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # x, noise, t, y
+
+
+class Settings(TrainingSettings):
+    schedule: Schedule
+    pruning: Pruning
+    proxies: Proxies
+    stage: int
+    stages: int
+    total: int
+    """Blocks that all stages together remove."""
+    start: int
+    stop: int
+
+
+def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path) -> None:
+    device = configure(settings.compute)
+    recorder = Recorder(__name__, settings, device)
+    fresh = settings.stage == 1
+    state, card = starting_state(init, fresh=fresh)
+    process, images = make_process(card.process), Store.open(store).split("train")
+    began = time.perf_counter()
+    decision = decide(
+        settings.schedule,
+        settings.pruning,
+        stage=settings.stage,
+        stages=settings.stages,
+        total=settings.total,
+        order=Scores.from_json(read_json(scores)).order,
+        kept=state.model.kept_blocks,
+        measure=measure_on(state.model, process, images, settings, device),
+        random=generator(settings.seed, settings.artefact, "choice"),
+    )
+    seconds = time.perf_counter() - began
+    state = state.drop_blocks(decision.dropped)
+    stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
+    fingerprint = recorder.fingerprint(scores, *inputs_of(store, init, fresh=fresh))
+    content = decision.model_dump(mode="json") | {"kept_blocks": state.model.kept_blocks, "seconds": seconds}
+    train_into(
+        out,
+        state,
+        card,
+        store,
+        settings,
+        stretch,
+        recorder,
+        fingerprint,
+        before=None if fresh else init,
+        documents={"decision.json": content},
+    )
+
+
+def measure_on(
+    model: Transformer, process: Process, images: ImageSet, settings: Settings, device: torch.device
+) -> Measure:
+    """Both proxies of ``model`` without some blocks: inherited weights, and the same samples for every candidate."""
+
+    def samples(name: str, count: int, index: int) -> Batch:
+        random = generator(settings.seed, settings.artefact, name, index)
+        x, y = images.batch(torch.randperm(len(images), generator=random)[:count])
+        noise = torch.randn(x.shape, generator=random)
+        t = process.draw_times(len(x), random, stratified=True)
+        return x.to(device), noise.to(device), t.to(device), y.to(device)
+
+    def measure(dropped: tuple[int, ...]) -> tuple[NtkResult, ZicoResult]:
+        candidate = drop_blocks(model, dropped).to(device)
+        for_ntk, for_zico = settings.proxies.ntk, settings.proxies.zico
+        signs = generator(settings.seed, settings.artefact, "signs")
+        batches = (samples("zico", for_zico.batch_size, index) for index in range(for_zico.batches))
+        return (
+            ntk(candidate, process, *samples("ntk", for_ntk.samples, 0), for_ntk, signs),
+            zico(candidate, process, batches, for_zico),
+        )
+
+    return measure

@@ -1,0 +1,51 @@
+"""Bring MLflow's view up to date with the arms' files."""
+
+from pathlib import Path
+from typing import Any
+
+from entpruner.arms import ArmIdentity
+from entpruner.artefacts import read_json, write_json
+from entpruner.commands.curves_figure import curve_of
+from entpruner.params import Frozen
+from entpruner.tracking import RunRecord, sync
+
+
+class Settings(Frozen):
+    study: str
+    captions: dict[str, str]
+    """Tables by name."""
+    arms: dict[str, tuple[ArmIdentity, ...]]
+    """The arms that are listed under each table; an arm of several tables under its first."""
+
+
+def run(settings: Settings, *, results: Path, database: Path, artifacts: Path, out: Path) -> None:
+    records = []
+    for table, caption in settings.captions.items():
+        parent = f"{settings.study}/{table}"
+        shown = [("table", results / "tables" / f"{table}.{suffix}") for suffix in ("csv", "md", "tex")]
+        records.append(RunRecord(key=parent, name=f"{table}: {caption}", files=shown))
+        records += [arm_record(settings.study, parent, results, arm) for arm in settings.arms[table]]
+    counts = sync(settings.study, records, database, artifacts)
+    write_json(out, {"runs": sorted(record.key for record in records), **counts})
+
+
+def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunRecord:
+    folder = results / "arms" / arm.key
+    timing, cost = read_json(folder / "final/timing.json"), cost_of(results, arm)
+    files = [("decisions/" + file.parent.name, file) for file in sorted(folder.glob("stage*/decision.json"))]
+    return RunRecord(
+        key=f"{study}/{arm.key}",
+        name=arm.key,
+        parent=parent,
+        settings=arm.model_dump(mode="json") | {"training": timing["settings"]["training"]},
+        curve=curve_of(folder),
+        metrics=read_json(folder / "metrics.json") | cost | {"training_flops": timing["total_flops"]},
+        files=[*files, ("samples", folder / "samples/grid.png")],
+        tags={"code": timing["code"], "commit": str(timing["commit"]), "checkpoint": (folder / "final").as_posix()},
+    )
+
+
+def cost_of(results: Path, arm: ArmIdentity) -> dict[str, Any]:
+    kept = len(read_json(results / "arms" / arm.key / "final/model.json")["kept_blocks"])
+    cost = read_json(results / "cost" / f"{arm.backbone}-{arm.data}.json")["blocks"][str(kept)]
+    return {name: cost[name] for name in ("parameters", "macs", "speedup", "seconds_per_image")} | {"blocks": kept}

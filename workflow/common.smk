@@ -1,0 +1,425 @@
+# The only Python of the workflow: the study, its arms, and what each rule's wildcards stand for.
+import json
+import os
+import sys
+from pathlib import Path
+
+from snakemake.common.configfile import load_configfile
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config, validate
+
+sys.path.insert(
+    0, workflow.basedir
+)  # the package of this checkout, and its commands, activated or not
+shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+from entpruner.arms import expand, select
+from entpruner.errors import UserError
+from entpruner.paramfiles import check
+from entpruner.params import ClassifierExtractor, Criterion
+from entpruner.provenance import code_digest
+
+DEFAULT_STUDY = Path(workflow.basedir) / "params/digits.yaml"
+
+files = [Path(file) for file in workflow.configfiles]
+if "study" not in config:  # nothing given, or an overlay
+    merged = load_configfile(DEFAULT_STUDY)
+    update_config(merged, config)
+    update_config(config, merged)
+    files = [DEFAULT_STUDY, *files]
+try:
+    STUDY = check(config, files)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+validate(config, f"{workflow.basedir}/params/schema.json", set_default=False)
+
+RESULTS = f"results/{STUDY.study}"
+LOGS = f"{RESULTS}/logs"
+ARMS = expand(STUDY)
+GPUS = 0 if STUDY.compute.device == "cpu" else 1
+TRAINED = [
+    "model.safetensors",
+    "model.json",
+    "train_state.safetensors",
+    "curve.jsonl",
+    "timing.json",
+]
+
+folder = next(
+    path for path in (Path(RESULTS), *Path(RESULTS).absolute().parents) if path.exists()
+)
+if not os.access(folder, os.W_OK):
+    raise WorkflowError(
+        f"{folder} is read-only: make it writable, or run with --directory in a folder that is"
+    )
+
+
+wildcard_constraints:
+    data="|".join(STUDY.datasets),
+    backbone="|".join(STUDY.backbones),
+    arm="|".join(ARMS) or "none",
+    seed=r"\d+",
+    stage=r"[1-9]\d*",
+    table="|".join(STUDY.tables) or "none",
+    figure="|".join(STUDY.figures) or "none",
+
+
+# ---------------------------------------------------------------------------------------------------- settings, code
+
+
+def settings(**values):
+    """What a rule hands to its command, as JSON on the command line."""
+
+    def plain(value):
+        if isinstance(value, (list, tuple)):
+            return [plain(element) for element in value]
+        if isinstance(value, dict):
+            return {key: plain(element) for key, element in value.items()}
+        return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+    return json.dumps(plain(values), sort_keys=True)
+
+
+def code(command):
+    """Digest of the package files that a command imports: Snakemake does not see them by itself."""
+    return code_digest(f"entpruner.commands.{command}")
+
+
+def arm_of(wildcards):
+    return ARMS[wildcards.arm]
+
+
+# ------------------------------------------------------------------------------------------------------------- paths
+
+
+def trained(folder):
+    """Files of a trained model, by name."""
+    return {Path(name).stem: f"{folder}/{name}" for name in TRAINED}
+
+
+def start_of(backbone, data, seed):
+    """Folder of the model that all arms on this data begin with."""
+    if data == "upstream":
+        return f"{RESULTS}/pretrain/{backbone}-s{seed}"
+    return f"{RESULTS}/adapt/{backbone}-{data}-s{seed}"
+
+
+def score_start(wildcards):
+    return trained(start_of(wildcards.backbone, wildcards.data, wildcards.seed))
+
+
+def scores_of(arm):
+    return f"{RESULTS}/scores/{arm.backbone}-{arm.data}-s{arm.seed}/{arm.scores}/scores.json"
+
+
+def stage_folder(arm, stage):
+    """Folder that a stage (from 1) leaves; stage 0 is what the arm begins with."""
+    return (
+        f"{RESULTS}/arms/{arm.key}/stage{stage}"
+        if stage
+        else start_of(arm.backbone, arm.data, arm.seed)
+    )
+
+
+def store_of(data):
+    return f"{RESULTS}/data/{data}/manifest.json"
+
+
+def arm_store(wildcards):
+    return store_of(arm_of(wildcards).data)
+
+
+def prune_start(wildcards):
+    return trained(stage_folder(arm_of(wildcards), int(wildcards.stage) - 1))
+
+
+def prune_scores(wildcards):
+    return scores_of(arm_of(wildcards))
+
+
+def recover_start(wildcards):
+    arm = arm_of(wildcards)
+    return trained(stage_folder(arm, arm.stages))
+
+
+def arm_classifier(wildcards):
+    """The data set's own classifier, where the study measures with it."""
+    if any(
+        isinstance(net, ClassifierExtractor)
+        for net in STUDY.evaluation.extractors.values()
+    ):
+        return f"{RESULTS}/classifier/{arm_of(wildcards).data}/model.safetensors"
+    return []
+
+
+def classifier_option(wildcards, input):
+    return f"--classifier {Path(input.classifier).parent}" if input.classifier else ""
+
+
+def arm_files(arms, *names):
+    return [f"{RESULTS}/arms/{arm.key}/{name}" for arm in arms for name in names]
+
+
+def stage_files(arms, name):
+    folders = [
+        stage_folder(arm, stage) for arm in arms for stage in range(1, arm.stages + 1)
+    ]
+    return [f"{folder}/{name}" for folder in folders]
+
+
+def cost_files(arms):
+    return sorted({f"{RESULTS}/cost/{arm.backbone}-{arm.data}.json" for arm in arms})
+
+
+# ---------------------------------------------------------------------------------------------- settings of the rules
+
+
+def data_settings(wildcards):
+    return settings(dataset=STUDY.datasets[wildcards.data])
+
+
+def classifier_settings(wildcards):
+    artefact, seed = f"classifier/{wildcards.data}", STUDY.seeds[0]
+    return settings(
+        artefact=artefact,
+        seed=seed,
+        training=STUDY.evaluation.classifier,
+        compute=STUDY.compute,
+    )
+
+
+def pretrain_settings(wildcards):
+    return settings(
+        artefact=f"pretrain/{wildcards.backbone}",
+        seed=int(wildcards.seed),
+        backbone=STUDY.backbones[wildcards.backbone],
+        training=STUDY.pretrain,
+        compute=STUDY.compute,
+    )
+
+
+def adapt_settings(wildcards):
+    artefact = f"adapt/{wildcards.backbone}-{wildcards.data}"
+    return settings(
+        artefact=artefact,
+        seed=int(wildcards.seed),
+        training=STUDY.adapt,
+        compute=STUDY.compute,
+    )
+
+
+def score_settings(wildcards):
+    arms = [
+        a
+        for a in ARMS.values()
+        if scores_of(a) == f"{RESULTS}/scores/{scored(wildcards)}/scores.json"
+    ]
+    return settings(
+        artefact=f"scores/{wildcards.backbone}-{wildcards.data}",  # all criteria share their draws
+        seed=int(wildcards.seed),
+        criterion=arms[0].criterion if arms else wildcards.scores,
+        scoring=arms[0].scoring if arms else STUDY.scoring,
+        sampling=arms[0].sampling if arms else STUDY.sampling,
+        compute=STUDY.compute,
+    )
+
+
+def scored(wildcards):
+    return f"{wildcards.backbone}-{wildcards.data}-s{wildcards.seed}/{wildcards.scores}"
+
+
+def prune_settings(wildcards):
+    arm, stage = arm_of(wildcards), int(wildcards.stage)
+    return settings(
+        artefact=f"arms/{arm.key}/stage{stage}",
+        seed=arm.seed,
+        schedule=arm.schedule,
+        pruning=arm.pruning,
+        proxies=arm.proxies,
+        training=arm.finetune,
+        stage=stage,
+        stages=arm.stages,
+        total=arm.blocks_removed,
+        start=arm.boundaries[stage - 1],
+        stop=arm.boundaries[stage],
+        compute=STUDY.compute,
+    )
+
+
+def recover_settings(wildcards):
+    arm = arm_of(wildcards)
+    return settings(
+        artefact=f"arms/{arm.key}/final",
+        seed=arm.seed,
+        training=arm.finetune,
+        stage=arm.stages + 1,
+        start=arm.boundaries[-2],
+        stop=arm.boundaries[-1],
+        compute=STUDY.compute,
+    )
+
+
+def sample_settings(wildcards):
+    arm = arm_of(wildcards)
+    return settings(seed=arm.seed, sampling=arm.sampling, compute=STUDY.compute)
+
+
+def evaluate_settings(wildcards):
+    return settings(
+        seed=arm_of(wildcards).seed, evaluation=STUDY.evaluation, compute=STUDY.compute
+    )
+
+
+def cost_settings(wildcards):
+    arms = [
+        a
+        for a in ARMS.values()
+        if (a.backbone, a.data) == (wildcards.backbone, wildcards.data)
+    ]
+    return settings(
+        backbone=STUDY.backbones[wildcards.backbone],
+        blocks=sorted({arm.depth - arm.blocks_removed for arm in arms}),
+        batch_size=STUDY.evaluation.latency_batch_size,
+        repeats=STUDY.evaluation.latency_repeats,
+        compute=STUDY.compute,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ tables and figures
+
+
+def distance():
+    """The metric that tables show: that of the study's first feature net."""
+    name, net = next(iter(STUDY.evaluation.extractors.items()))
+    return "fid" if net.kind == "inception" else f"fd_{name}"
+
+
+def command():
+    given = [str(file) for file in files if file != DEFAULT_STUDY]
+    return " ".join(
+        ["snakemake --cores all", *(["--configfile", *given] if given else [])]
+    )
+
+
+def table_arms(wildcards):
+    return select(ARMS.values(), STUDY.tables[wildcards.table])
+
+
+def table_inputs(wildcards):
+    arms = table_arms(wildcards)
+    names = [
+        "metrics.json",
+        "metrics.timing.json",
+        "samples/timing.json",
+        "final/timing.json",
+        "final/model.json",
+    ]
+    return arm_files(arms, *names) + cost_files(arms)
+
+
+def table_settings(wildcards):
+    return settings(
+        name=wildcards.table,
+        caption=STUDY.tables[wildcards.table].caption,
+        distance=distance(),
+        command=command(),
+        arms=[arm.identity for arm in table_arms(wildcards)],
+    )
+
+
+def figure_arms(wildcards):
+    return select(ARMS.values(), STUDY.figures[wildcards.figure])
+
+
+def figure_settings(wildcards):
+    return settings(arms=[arm.identity for arm in figure_arms(wildcards)])
+
+
+def figure_scores(criterion):
+    def paths(wildcards):
+        figure, seed = STUDY.figures[wildcards.figure], STUDY.seeds[0]
+        return [
+            f"{RESULTS}/scores/{b}-{figure.data}-s{seed}/{criterion}/scores.json"
+            for b in figure.backbones
+        ]
+
+    return paths
+
+
+def panel_settings(wildcards):
+    return settings(panels=STUDY.figures[wildcards.figure].backbones)
+
+
+def curve_inputs(wildcards):
+    arms = figure_arms(wildcards)
+    return stage_files(arms, "curve.jsonl") + arm_files(arms, "final/curve.jsonl")
+
+
+def sample_inputs(wildcards):
+    return arm_files(figure_arms(wildcards), "samples/manifest.json")
+
+
+def figure_store(wildcards):
+    return store_of(figure_arms(wildcards)[0].data)
+
+
+def figures_of(*kinds):
+    return (
+        "|".join(name for name, figure in STUDY.figures.items() if figure.kind in kinds)
+        or "none"
+    )
+
+
+def caption_of(wildcards):
+    named = (
+        STUDY.tables[wildcards.table]
+        if hasattr(wildcards, "table")
+        else STUDY.figures[wildcards.figure]
+    )
+    return named.caption
+
+
+def tables():
+    return [f"{RESULTS}/tables/{table}.md" for table in STUDY.tables]
+
+
+def figures():
+    return [f"{RESULTS}/figures/{figure}.png" for figure in STUDY.figures]
+
+
+def tracked():
+    """Each arm under the first table that shows it."""
+    shown = {}
+    for table, spec in STUDY.tables.items():
+        for arm in select(ARMS.values(), spec):
+            shown.setdefault(arm.key, table)
+    return {
+        table: [ARMS[key] for key, first in shown.items() if first == table]
+        for table in STUDY.tables
+    }
+
+
+def track_inputs(wildcards):
+    arms = [arm for arms in tracked().values() for arm in arms]
+    names = [
+        "metrics.json",
+        "final/timing.json",
+        "final/curve.jsonl",
+        "samples/grid.png",
+    ]
+    return (
+        tables()
+        + arm_files(arms, *names)
+        + stage_files(arms, "decision.json")
+        + cost_files(arms)
+    )
+
+
+def track_settings(wildcards):
+    return settings(
+        study=STUDY.study,
+        captions={table: spec.caption for table, spec in STUDY.tables.items()},
+        arms={
+            table: [arm.identity for arm in arms] for table, arms in tracked().items()
+        },
+    )

@@ -1,0 +1,60 @@
+# Backbones: trained from nothing on the upstream data, then moved to other data.
+
+
+rule pretrain:
+    input:
+        store=f"{RESULTS}/data/upstream/manifest.json",
+    output:
+        model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
+        card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
+        state=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/train_state.safetensors",
+        curve=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/curve.jsonl",
+        timing=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/timing.json",
+    log:
+        f"{LOGS}/pretrain/{{backbone}}-s{{seed}}.log",
+    cache: True
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=720,
+        gpu=GPUS,
+    params:
+        settings=pretrain_settings,
+        code=code("pretrain"),
+        store=subpath(input.store, parent=True),
+        out=subpath(output.model, parent=True),
+    message:
+        "Pre-training {wildcards.backbone} (seed {wildcards.seed})"
+    shell:
+        "entpruner pretrain --settings {params.settings:q} --store {params.store} --out {params.out} &> {log}"
+
+
+rule adapt:
+    input:
+        model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
+        card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
+        store=f"{RESULTS}/data/{{data}}/manifest.json",
+    output:
+        model=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/model.safetensors",
+        card=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/model.json",
+        state=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/train_state.safetensors",
+        curve=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/curve.jsonl",
+        timing=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/timing.json",
+    log:
+        f"{LOGS}/adapt/{{backbone}}-{{data}}-s{{seed}}.log",
+    cache: True
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=720,
+        gpu=GPUS,
+    params:
+        settings=adapt_settings,
+        code=code("adapt"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+        out=subpath(output.model, parent=True),
+    message:
+        "Adapting {wildcards.backbone} to {wildcards.data} (seed {wildcards.seed})"
+    shell:
+        "entpruner adapt --settings {params.settings:q} --store {params.store} --init {params.init} --out {params.out} &> {log}"

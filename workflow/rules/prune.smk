@@ -1,0 +1,33 @@
+# Pruning stages: each decides how many blocks go, drops them and trains on.
+
+
+rule prune:
+    input:
+        unpack(prune_start),
+        store=arm_store,
+        scores=prune_scores,
+    output:
+        model=f"{RESULTS}/arms/{{arm}}/stage{{stage}}/model.safetensors",
+        card=f"{RESULTS}/arms/{{arm}}/stage{{stage}}/model.json",
+        state=f"{RESULTS}/arms/{{arm}}/stage{{stage}}/train_state.safetensors",
+        curve=f"{RESULTS}/arms/{{arm}}/stage{{stage}}/curve.jsonl",
+        timing=f"{RESULTS}/arms/{{arm}}/stage{{stage}}/timing.json",
+        decision=f"{RESULTS}/arms/{{arm}}/stage{{stage}}/decision.json",
+    log:
+        f"{LOGS}/arms/{{arm}}-stage{{stage}}.log",
+    cache: True
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=720,
+        gpu=GPUS,
+    params:
+        settings=prune_settings,
+        code=code("prune"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+        out=subpath(output.model, parent=True),
+    message:
+        "Stage {wildcards.stage} of {wildcards.arm}"
+    shell:
+        "entpruner prune --settings {params.settings:q} --store {params.store} --init {params.init} --scores {input.scores} --out {params.out} &> {log}"
