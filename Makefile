@@ -3,7 +3,8 @@ PYTHON ?= python3
 PORT   ?= 5000
 
 BIN       = .venv/bin
-SNAKEMAKE = $(BIN)/snakemake --cores all --configfile params/$(STUDY).yaml
+SNAKEMAKE = $(BIN)/snakemake --configfile params/$(STUDY).yaml --quiet host reason $(CACHE) --cores all
+CACHE     = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache)
 SAVED     = $(wildcard $(addprefix results/$(STUDY)/,data classifier pretrain adapt scores arms cost tables figures))
 POINTERS  = $(wildcard results/$(STUDY)/*.dvc)
 REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
@@ -51,7 +52,7 @@ save: .venv/ready  ## version a finished run's artefacts, and push them where a 
 restore: .venv/ready  ## bring a saved run back without rerunning anything
 	@test -n '$(POINTERS)' || { echo 'results/$(STUDY): this commit has no saved run; see results/README.md'; exit 1; }
 	if $(REMOTE); then $(BIN)/dvc pull $(POINTERS); else $(BIN)/dvc checkout $(POINTERS); fi
-	$(SNAKEMAKE) --touch
+	$(SNAKEMAKE) --touch --forceall
 
 publish: .venv/ready  ## copy metrics, curves and tables to results/published/, where git keeps them
 	$(BIN)/python -m entpruner.reporting.publish results/$(STUDY) results/published/$(STUDY)

@@ -43,7 +43,7 @@ class ArmIdentity(Frozen):
     @property
     def key(self) -> str:
         """The arm's folder under arms/: ``entpruner-sit-downstream-r50-s0``."""
-        ratio = [] if self.ratio is None else [f"r{self.ratio * 100:g}"]
+        ratio = [] if self.ratio is None else [f"r{self.ratio * 100:.12g}"]
         return "-".join([self.name, self.backbone, self.data, *ratio, f"s{self.seed}"])
 
 
@@ -76,7 +76,7 @@ class Arm(ArmIdentity):
         """Steps at which stages 1, 2, ... and the recovery begin, then the last step: ``stages`` + 2 numbers."""
         steps = self.finetune.steps
         pruned = round(self.pruning.fraction * steps) if self.stages else 0
-        starts = (round(pruned * stage / max(self.stages, 1)) for stage in range(self.stages))
+        starts = (round(pruned * stage / self.stages) for stage in range(self.stages))
         return (*starts, pruned, steps)
 
 

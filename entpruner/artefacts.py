@@ -26,8 +26,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for file in partial.rglob("*"):
-            sync(file)
+        for path in (*partial.rglob("*"), partial):
+            sync(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

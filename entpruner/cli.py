@@ -4,10 +4,10 @@ import argparse
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from pydantic import ValidationError
 
@@ -45,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"entpruner: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(
-            f"entpruner: {error.filename}: {error.strerror}; check the path, its rights and the disk", file=sys.stderr
-        )
+        print(f"entpruner: {error}; check the path, its rights and the disk", file=sys.stderr)
         return 1
     return 0
 
@@ -67,8 +65,8 @@ def run_rule(command: str, arguments: Sequence[str]) -> None:
     try:
         settings = module.Settings.model_validate_json(given.pop("settings"))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{command} --settings: {problems}") from None
+        problems = [".".join(("--settings", *map(str, e["loc"]))) + f": {e['msg']}" for e in error.errors()]
+        raise UserError(f"{command} {'; '.join(problems)}") from None
     module.run(settings, **given)
 
 
@@ -78,16 +76,11 @@ def other_command(arguments: Sequence[str]) -> None:
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary)
     params = commands.add_parser("params", help="look at a params file").add_subparsers(required=True, metavar="ACTION")
-    actions: dict[str, tuple[str, Callable[[Any], None]]] = {
-        "check": ("say all that is wrong, or nothing", check),
-        "show": ("print the study with every default filled in", show),
-    }
-    for name, (summary, action) in actions.items():
-        parser_of_action = params.add_parser(name, help=summary)
-        parser_of_action.add_argument(
-            "files", type=Path, nargs="+", metavar="FILE", help="later files lie over earlier"
-        )
-        parser_of_action.set_defaults(action=action)
+    summaries = {check: "say all that is wrong, or nothing", show: "print the study with every default filled in"}
+    for action, summary in summaries.items():
+        on_files = params.add_parser(action.__name__, help=summary)
+        on_files.add_argument("files", type=Path, nargs="+", metavar="FILE", help="later files lie over earlier")
+        on_files.set_defaults(action=action)
     params.add_parser("schema", help="print the JSON schema").set_defaults(action=schema)
     given = parser.parse_args(arguments)
     given.action(given)

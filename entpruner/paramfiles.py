@@ -13,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 from entpruner.errors import UserError
 from entpruner.params import Override, Problem, Study, merge, problems
 
-__all__ = ["check", "merge", "read_study", "schema", "show"]
+__all__ = ["DEFAULT_STUDY", "check", "merge", "over_default", "read_study", "schema", "show"]
+
+DEFAULT_STUDY = Path(__file__).parents[1] / "params" / "digits.yaml"
 
 Model = TypeVar("Model", bound=BaseModel)
 Loc = tuple[str | int, ...]
@@ -54,7 +56,15 @@ def read_study(files: Sequence[Path]) -> Study:
     config: dict[str, Any] = {}
     for document in _load_all(files).values():
         config = merge(config, document)
-    return check(config, files)
+    return check(*over_default(config, files))
+
+
+def over_default(config: dict[str, Any], files: Sequence[Path]) -> tuple[dict[str, Any], Sequence[Path]]:
+    """A config without ``study`` (an overlay, or nothing) is laid over the default study, whose file goes first."""
+    if "study" in config:
+        return config, files
+    [default] = _load_all([DEFAULT_STUDY]).values()
+    return merge(default, config), [DEFAULT_STUDY, *files]
 
 
 def check(config: dict[str, Any], files: Sequence[Path] = ()) -> Study:

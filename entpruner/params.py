@@ -527,6 +527,7 @@ def problems(study: Study) -> Iterator[Problem]:
         yield Problem(("datasets", "upstream"), None, "the backbones are pre-trained on a data set of this name")
     yield from _unknown_names(study)
     yield from _misfits(study)
+    yield from _foreign_shapes(study)
     for name, arm in study.arms.items():
         for backbone in listed(arm.backbone):
             if backbone in study.backbones:
@@ -576,6 +577,18 @@ def _misfits(study: Study) -> Iterator[Problem]:
             except ValidationError as error:
                 allowed = f"sizes that fit the images of {data}: {error.errors()[0]['ctx']['error']}"
                 yield Problem(("backbones", backbone), study.backbones[backbone].shape, allowed)
+
+
+def _foreign_shapes(study: Study) -> Iterator[Problem]:
+    """Data sets whose images a backbone that was pre-trained upstream cannot take."""
+    if "upstream" in study.datasets:
+        upstream = study.datasets["upstream"]
+        for name, images in study.datasets.items():
+            for key in ("image_size", "channels"):
+                given, needed = getattr(images, key), getattr(upstream, key)
+                if given != needed:
+                    allowed = f"{key} {needed} as upstream has, which the backbones are pre-trained on"
+                    yield Problem(("datasets", name), f"{key} {given}", allowed, needs=(("datasets", "upstream"),))
 
 
 def _impossible_arm(study: Study, name: str, arm: ArmSpec, backbone: str) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ import ast
 import hashlib
 import subprocess
 from functools import cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -27,9 +27,10 @@ def code_digest(module: str) -> str:
         if path is None or name in found:
             continue
         found[name] = path
-        if name != PACKAGE.name:
-            waiting.append(name.rpartition(".")[0])  # importing a module runs its packages' __init__
-        for imported in imports(path, name):
+        parent = name.rpartition(".")[0]
+        if parent:
+            waiting.append(parent)  # importing a module runs its packages' __init__
+        for imported in imports(path.read_bytes(), name if path.name == "__init__.py" else parent):
             top = imported.partition(".")[0]
             if top == PACKAGE.name:
                 waiting.append(imported)
@@ -38,16 +39,16 @@ def code_digest(module: str) -> str:
     digest = hashlib.sha256()
     for name, path in sorted(found.items()):
         digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    for distribution in sorted({d for library in libraries for d in distributions().get(library, ())}):
-        digest.update(f"{distribution} {version(distribution)}\n".encode())
+    for library in sorted(libraries):
+        digest.update(f"{library} {version_of(library)}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def imports(path: Path, name: str) -> set[str]:
-    """Modules that a file's import statements may name; ``from a import b`` gives a and a.b."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+@cache
+def imports(code: bytes, package: str) -> set[str]:
+    """Modules that the imports in ``code`` may name, from within ``package``; ``from a import b`` is a and a.b."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -63,9 +64,12 @@ def file_of(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-@cache
-def distributions() -> dict[str, list[str]]:
-    return dict(packages_distributions())
+def version_of(module: str) -> str | None:
+    """Version of the distribution that a top-level module belongs to; None for Python's own."""
+    try:
+        return version({"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}.get(module, module))
+    except PackageNotFoundError:
+        return None
 
 
 @cache

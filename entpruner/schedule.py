@@ -6,8 +6,9 @@ grid, and the last stage is forced to the target. A two-way tie is decided by a 
 ZiCo's published sum always prefers the larger network, so with it every disagreement of two candidates is a tie.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -16,6 +17,8 @@ from entpruner.proxies import NtkResult, ZicoResult
 
 Measure = Callable[[tuple[int, ...]], tuple[NtkResult, ZicoResult]]
 """Both proxies of the network without these blocks (original numbering)."""
+
+How = Literal["only candidate", "forced to the target", "grid", "vote", "random"]
 
 
 class Candidate(Frozen):
@@ -52,7 +55,7 @@ class Decision(Frozen):
     tie: Literal["more", "fewer"]
     tied: bool
     """Whether the best score was shared, so that ``tie`` decided."""
-    how: Literal["only candidate", "forced to the target", "grid", "vote", "random"]
+    how: How
     removed: int
     dropped: tuple[int, ...]
     """What was chosen."""
@@ -74,7 +77,7 @@ def ranks(values: Sequence[float], tolerance: float = 1e-6) -> tuple[int, ...]:
     """1 for the lowest; values equal to a relative ``tolerance`` share the better rank."""
 
     def better(a: float, b: float) -> bool:
-        return a < b and not abs(a - b) <= tolerance * max(abs(a), abs(b))  # inf - inf is NaN, never better
+        return a < b and not math.isclose(a, b, rel_tol=tolerance)  # infinity is close to nothing but itself
 
     return tuple(1 + sum(better(other, value) for other in values) for value in values)
 
@@ -87,11 +90,11 @@ def vote(candidates: Sequence[Candidate], pruning: Pruning) -> tuple[tuple[Candi
     by_ntk = ranks([float("inf") if c.kappa is None else c.kappa for c in candidates])
     by_zico = ranks([-c.zico if c.zico is not None else float("inf") for c in candidates])
     weights = pruning.weights
-    scored = tuple(
-        c.model_copy(update={"rank_ntk": n, "rank_zico": z, "score": weights.ntk * n + weights.zico * z})
-        for c, n, z in zip(candidates, by_ntk, by_zico, strict=True)
-    )
     scores = [weights.ntk * n + weights.zico * z for n, z in zip(by_ntk, by_zico, strict=True)]
+    scored = tuple(
+        candidate.model_copy(update={"rank_ntk": n, "rank_zico": z, "score": score})
+        for candidate, n, z, score in zip(candidates, by_ntk, by_zico, scores, strict=True)
+    )
     best = [index for index, score in enumerate(scores) if score <= min(scores) + 1e-9]
     pick = max if pruning.tie == "more" else min
     return scored, pick(best, key=lambda index: scored[index].removed), len(best) > 1
@@ -116,18 +119,21 @@ def decide(
     """
     grid = removal_grid(total, stages)
     removed = len(order) - len(kept)
-    still = [block for block in order if block in set(kept)]
-    counts = candidate_counts(grid, removed, stage, pruning.lookahead)
-    if schedule in ("one_shot", "linear"):
-        counts = (grid[stage],)
+    still = [block for block in order if block in kept]
+    choosing = schedule in ("vote", "random_vote")
+    counts = candidate_counts(grid, removed, stage, pruning.lookahead) if choosing else (grid[stage],)
     candidates = tuple(Candidate(removed=count, dropped=tuple(still[: count - removed])) for count in counts)
     chosen, tied = 0, False
-    how: Any = "grid" if schedule in ("one_shot", "linear") else "vote" if schedule == "vote" else "random"
-    if len(candidates) == 1 and how != "grid":
+    how: How
+    if not choosing:
+        how = "grid"
+    elif len(candidates) == 1:
         how = "forced to the target" if stage == stages else "only candidate"
-    elif how == "vote":
+    elif schedule == "vote":
+        how = "vote"
         candidates, chosen, tied = vote([measured(candidate, measure) for candidate in candidates], pruning)
-    elif how == "random":
+    else:
+        how = "random"
         chosen = int(torch.randint(len(candidates), (), generator=random))
     return Decision(
         schedule=schedule,

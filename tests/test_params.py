@@ -144,6 +144,15 @@ def test_a_patch_must_divide_the_image() -> None:
     assert line.endswith("patch_size 3 does not divide the image size 8")
 
 
+def test_all_data_sets_have_upstreams_shape() -> None:
+    config = copy.deepcopy(STUDY)
+    photos = {"source": "image_folder", "path": "p.zip", "image_size": 16}
+    config["datasets"]["downstream"] = photos
+    size, channels = complaints(config)
+    assert size.startswith('datasets.downstream: got "image_size 16"; allowed: image_size 8')
+    assert "channels 1 as upstream has" in channels
+
+
 def test_every_stage_takes_a_step() -> None:
     [line] = complaints(with_value("finetune.steps", 4))
     assert line.startswith("pruning.stages: got 3; allowed: at most the 4 steps of finetune times pruning.fraction 0.5")

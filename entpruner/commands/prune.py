@@ -38,8 +38,9 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path)
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
     fresh = settings.stage == 1
-    state, card = starting_state(init, fresh=fresh)
-    process, images = make_process(card.process), Store.open(store).split("train")
+    data = Store.open(store)
+    state, card = starting_state(data, init, fresh=fresh)
+    process = make_process(card.process)
     began = time.perf_counter()
     decision = decide(
         settings.schedule,
@@ -49,7 +50,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path)
         total=settings.total,
         order=Scores.from_json(read_json(scores)).order,
         kept=state.model.kept_blocks,
-        measure=measure_on(state.model, process, images, settings, device),
+        measure=measure_on(state.model, process, data.split("train"), settings, device),
         random=generator(settings.seed, settings.artefact, "choice"),
     )
     seconds = time.perf_counter() - began

@@ -5,6 +5,7 @@ from pathlib import Path
 from entpruner.commands.recording import Recorder
 from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, starting_state, train_into
 from entpruner.compute import configure
+from entpruner.data.store import Store
 
 
 class Settings(TrainingSettings):
@@ -17,7 +18,7 @@ class Settings(TrainingSettings):
 def run(settings: Settings, *, store: Path, init: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     fresh = settings.stage == 1
-    state, card = starting_state(init, fresh=fresh)
+    state, card = starting_state(Store.open(store), init, fresh=fresh)
     stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
     fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=fresh))
     before = None if fresh else init

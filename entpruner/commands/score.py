@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from entpruner.artefacts import whole_folder, write_json
+from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.data.store import Store
-from entpruner.models.checkpoints import load_model
 from entpruner.params import Compute, Criterion, Frozen, Sampling, Scoring
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, score
@@ -17,20 +17,22 @@ class Settings(Frozen):
     seed: int
     criterion: Criterion
     scoring: Scoring
-    sampling: Sampling
+    sampling: Sampling | None = None
+    """For the sampling form of LD-Pruner, which alone reads it."""
     compute: Compute
 
 
 def run(settings: Settings, *, store: Path, init: Path, out: Path) -> None:
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
-    model, card = load_model(init)
+    data = Store.open(store)
+    model, card = model_for(data, init)
     context = ScoreContext(
         model=model.to(device),
         process=make_process(card.process),
-        images=Store.open(store).split("train"),
+        images=data.split("train"),
         settings=settings.scoring,
-        sampling=settings.sampling,
+        sampling=settings.sampling or Sampling(),
         seed=settings.seed,
         artefact=settings.artefact,
         device=device,

@@ -5,7 +5,7 @@ from typing import Any
 
 from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json, write_json
-from entpruner.commands.curves_figure import curve_of
+from entpruner.commands.curves_figure import curve_of, stage_folders
 from entpruner.params import Frozen
 from entpruner.tracking import RunRecord, sync
 
@@ -32,7 +32,7 @@ def run(settings: Settings, *, results: Path, database: Path, artifacts: Path, o
 def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunRecord:
     folder = results / "arms" / arm.key
     timing, cost = read_json(folder / "final/timing.json"), cost_of(results, arm)
-    files = [("decisions/" + file.parent.name, file) for file in sorted(folder.glob("stage*/decision.json"))]
+    files = [("decisions/" + stage.name, stage / "decision.json") for stage in stage_folders(folder)]
     return RunRecord(
         key=f"{study}/{arm.key}",
         name=arm.key,

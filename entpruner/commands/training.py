@@ -1,22 +1,20 @@
 """What the four training commands share: train a state over some steps, write it whole, resume after a kill."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from entpruner.artefacts import read_json, whole_folder, write_json
+from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
 from entpruner.data.store import Store
 from entpruner.evaluation.cost import training_flops
-from entpruner.models.checkpoints import ModelCard, load_model, save_model
+from entpruner.models.checkpoints import ModelCard, save_model
 from entpruner.params import Compute, Frozen, Training
 from entpruner.process import make_process
 from entpruner.training.loop import train
 from entpruner.training.state import STATE_FILE, TrainState
-
-log = logging.getLogger(__name__)
 
 
 class TrainingSettings(Frozen):
@@ -38,9 +36,9 @@ class Stretch(Frozen):
     stop: int
 
 
-def starting_state(init: Path, *, fresh: bool) -> tuple[TrainState, ModelCard]:
+def starting_state(data: Store, init: Path, *, fresh: bool) -> tuple[TrainState, ModelCard]:
     """The state that a training begins with: the weights in ``init``, or if not ``fresh`` its whole training state."""
-    model, card = load_model(init)
+    model, card = model_for(data, init)
     return (TrainState.start(model) if fresh else TrainState.load(init, model)), card
 
 

@@ -65,7 +65,7 @@ def load_model(folder: Path) -> tuple[Transformer, ModelCard]:
         raise UserError(f"{path}: {where}: {first['msg']}; make the model again") from None
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error}); make the model again") from None
-    model = Transformer.uninitialized(card.architecture, card.kept_blocks)
+    model = Transformer(card.architecture, card.kept_blocks)
     _fill(model, _read_safetensors(folder / WEIGHTS), folder / WEIGHTS)
     return model, card
 
@@ -78,7 +78,7 @@ def load_official(path: Path, architecture: Architecture) -> Transformer:
     another architecture.
     """
     weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    model = Transformer.uninitialized(architecture)
+    model = Transformer(architecture)
     _fill(model, weights, path)
     return model
 

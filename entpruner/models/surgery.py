@@ -42,7 +42,7 @@ def drop_blocks(model: Transformer, drop: Collection[int]) -> Transformer:
     """
     kept = tuple(model.kept_blocks[position] for position in kept_positions(model.kept_blocks, drop))
     weights = model.state_dict()
-    pruned = Transformer.uninitialized(model.architecture, kept).to(model.pos_embed)
+    pruned = Transformer(model.architecture, kept).to(model.pos_embed)
     pruned.load_state_dict({new: weights[old] for new, old in renumbered_parameters(model, drop).items()})
     return pruned
 
@@ -50,7 +50,7 @@ def drop_blocks(model: Transformer, drop: Collection[int]) -> Transformer:
 def replace_label_table(model: Transformer, num_classes: int, generator: torch.Generator) -> Transformer:
     """A new network for other classes: a fresh N(0, 0.02) label table, drawn on the CPU; the rest is copied."""
     architecture = model.architecture.model_copy(update={"num_classes": num_classes})
-    moved = Transformer.uninitialized(architecture, model.kept_blocks).to(model.pos_embed.dtype)
+    moved = Transformer(architecture, model.kept_blocks).to(model.pos_embed.dtype)
     table = "y_embedder.embedding_table.weight"
     moved.initialize_labels(generator)
     moved.load_state_dict({**model.state_dict(), table: moved.y_embedder.embedding_table.weight.detach()})

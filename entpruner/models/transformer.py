@@ -189,12 +189,6 @@ class Transformer(nn.Module):
         """A new label table, N(0, 0.02): at first, and when the network moves to other classes."""
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02, generator=generator)
 
-    @classmethod
-    def uninitialized(cls, architecture: Architecture, kept_blocks: tuple[int, ...] | None = None) -> "Transformer":
-        """A network on the CPU without values, for weights that are copied in next; draws no random numbers."""
-        with torch.device("meta"):
-            return cls(architecture, kept_blocks).to_empty(device="cpu")
-
 
 def sincos_position_table(hidden_size: int, side: int) -> Tensor:
     """DiT's fixed 2-D position table for a side*side grid: (side**2, D); columns first, each half [sin, cos]."""

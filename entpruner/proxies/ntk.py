@@ -36,16 +36,11 @@ class NtkResult:
     """The condition number, or the news that there is none."""
 
     kappa: float | None
-    """None where the Gram matrix is rank-deficient; never negative or infinite."""
+    """None where the Gram matrix is rank-deficient, which ranks last; never negative or infinite."""
     log10_kappa: float | None
     rank_deficient: bool
     gram: Tensor  # (N, N) float64
     eigenvalues: Tensor  # (N,) float64, ascending
-
-    @property
-    def sort_key(self) -> float:
-        """Ascending is best first; the rank-deficient come last."""
-        return math.inf if self.kappa is None else self.kappa
 
 
 def ntk(

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -112,6 +112,8 @@ def logarithmic(axes: Axes, which: str, values: NDArray[np.float64]) -> None:
     set_scale: Callable[..., None] = {"x": axes.set_xscale, "y": axes.set_yscale}[which]
     if (values > 0).all():
         set_scale("log", nonpositive="clip")
+        if values.max() > 5 * values.min():  # a decade or so: its powers of ten are marks enough
+            {"x": axes.xaxis, "y": axes.yaxis}[which].set_minor_formatter(NullFormatter())
     elif len(magnitudes):
         set_scale("symlog", linthresh=magnitudes.min())
 
@@ -122,7 +124,6 @@ def bars(axes: Axes, ced: Scores) -> None:
     colours = np.where(change >= 0, RISES, FALLS).tolist()
     axes.bar(ced.blocks, change, yerr=errors(ced), color=colours, error_kw={"elinewidth": 1}, capsize=2)
     axes.axhline(0, color="black", linewidth=0.8)
-    logarithmic(axes, "y", np.append(change, 0.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.12)
     axes.set_xlim(min(ced.blocks) - 0.7, max(ced.blocks) + 0.7)
@@ -181,7 +182,7 @@ def curves(arms: Sequence[Curve], target: Path, half_life: float = 5) -> None:
             above.set_title(panel)
             below.set_xlabel("training step")
             below.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-            below.margins(y=0.2)
+            below.set_ylim(0, 1.15 * max(point["blocks"] for arm in arms for point in arm.points))
         axes[0, 0].set_ylabel(f"training loss\n(average, half-life {half_life:g} points)")
         axes[1, 0].set_ylabel("blocks left")
         key = [Line2D([], [], color=COLOURS[i % len(COLOURS)], label=label) for i, label in enumerate(labels)]

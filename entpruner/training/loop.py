@@ -1,5 +1,6 @@
 """The training loop: AdamW on the process's loss, a moving average of the weights, and an exact resume."""
 
+import logging
 import math
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ from entpruner.training.batches import batch_indices
 from entpruner.training.progress import Progress
 from entpruner.training.resume import CurvePoint, Run, resume, write_checkpoint
 from entpruner.training.state import TrainState
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -99,6 +102,7 @@ def train(
                 clock, clock_step = now, state.step
             if at_checkpoint:
                 last_good = write_checkpoint(run, resume_folder, fingerprint)
+                log.info("step %d of %d, loss %.4f: %s", state.step, stop, losses[-1], last_good)
             progress.update(state.step, run.curve[-1]["loss"] if run.curve else None)
     return run.curve
 

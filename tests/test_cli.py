@@ -1,0 +1,169 @@
+"""The command line: what it refuses, in one line and without a traceback, and what ``params`` says."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from entpruner import cli
+from entpruner.errors import UserError
+from entpruner.paramfiles import read_study
+from entpruner.params import Digits, Frozen
+
+PARAMS = Path(__file__).parents[1] / "params"
+GOOD = json.dumps({"dataset": {"source": "digits", "classes": [0, 1]}})
+
+
+class Settings(Frozen):
+    dataset: Digits
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the command ``data`` was called with; it does nothing."""
+    calls: list[Any] = []
+
+    def run(settings: Settings, *, out: Path, extra: Path | None) -> None:
+        calls.append((settings, out, extra))
+
+    stub_module(monkeypatch, run)
+    return calls
+
+
+def stub_module(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
+    stub = ModuleType("entpruner.commands.data", "Prepare a data set.")
+    stub.Settings, stub.run = Settings, run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, stub.__name__, stub)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr of a command that fails."""
+    assert cli.main(arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    (line,) = shown.err.splitlines()
+    return line
+
+
+def test_a_rule_gets_its_settings_and_paths(ran: list[Any], tmp_path: Path) -> None:
+    assert cli.main(["data", "--settings", GOOD, "--out", str(tmp_path)]) == 0
+    assert ran == [(Settings(dataset=Digits(source="digits", classes=(0, 1))), tmp_path, None)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ('{"dataset": {"source": "digits", "clases": [1]}}',
+         "entpruner: data --settings.dataset.clases: Extra inputs are not permitted"),
+        ('{"seed": 1}',
+         "entpruner: data --settings.dataset: Field required; --settings.seed: Extra inputs are not permitted"),
+        ("{", "entpruner: data --settings: Invalid JSON: EOF while parsing an object at line 1 column 1"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_are_refused(
+    ran: list[Any], capsys: pytest.CaptureFixture[str], settings: str, line: str
+) -> None:
+    assert refused(capsys, "data", "--settings", settings, "--out", "x") == line
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dta"], ["data", "--out", "x"], ["data", "--settings", GOOD], ["params"], ["params", "check"]]
+)
+def test_a_command_line_that_is_not_whole_shows_the_usage(
+    ran: list[Any], capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: entpruner")
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("store: damaged; prepare it again"), "entpruner: store: damaged; prepare it again"),
+        (PermissionError(13, "Permission denied", "results"),
+         "entpruner: [Errno 13] Permission denied: 'results'; check the path, its rights and the disk"),
+        (OSError(28, "No space left on device"),
+         "entpruner: [Errno 28] No space left on device; check the path, its rights and the disk"),
+    ],
+)  # fmt: skip
+def test_what_a_user_can_put_right_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    def run(settings: Settings, *, out: Path) -> None:
+        raise error
+
+    stub_module(monkeypatch, run)
+    assert refused(capsys, "data", "--settings", GOOD, "--out", "x") == line
+
+
+def test_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(settings: Settings, *, out: Path) -> None:
+        raise ZeroDivisionError
+
+    stub_module(monkeypatch, run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["data", "--settings", GOOD, "--out", "x"])
+
+
+def test_the_commands_are_the_rules_modules() -> None:
+    """Read, not imported: a command's libraries take seconds."""
+    folder = Path(cli.__file__).parent / "commands"
+    sources = {file.stem: file.read_text() for file in folder.glob("*.py")}
+    rules = {name for name, source in sources.items() if "\ndef run(" in source}
+    assert rules == set(cli.COMMANDS)
+    for name in rules:
+        assert "\nclass Settings(" in sources[name]
+        assert "\ndef run(settings: Settings, *, " in sources[name]
+    assert sources.keys() - rules == {"__init__", "inputs", "recording", "training"}  # what several rules share
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--help"])
+    assert not stopped.value.code
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
+    assert {*cli.COMMANDS, "params"} <= set(listed)
+
+
+def test_params_check_is_silent_on_a_sound_study_and_tells_all_that_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = str(PARAMS / "smoke.yaml")
+    assert cli.main(["params", "check", good]) == 0
+    assert capsys.readouterr() == ("", "")
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("pruning: {stagse: 3}\nscoring: {draws: none}\n")
+    assert cli.main(["params", "check", good, str(overlay)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 2
+    assert "pruning.stagse" in err and "scoring.draws" in err
+
+
+def test_params_show_prints_the_merged_study_as_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("pruning: {stages: 1}\n")
+    files = [PARAMS / "smoke.yaml", overlay]
+    assert cli.main(["params", "show", *map(str, files)]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown == read_study(files).model_dump(mode="json")
+    assert shown["pruning"] == {"stages": 1, "fraction": 0.5, "lookahead": 2, "tie": "more",
+                                "weights": {"ntk": 1.0, "zico": 1.0}}  # fmt: skip
+
+
+def test_params_schema_prints_the_file_that_editors_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["params", "schema"]) == 0
+    assert capsys.readouterr().out == (PARAMS / "schema.json").read_text()
+
+
+def test_a_params_file_that_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "params", "show", "nowhere.yaml").startswith("entpruner: nowhere.yaml: ")

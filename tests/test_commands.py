@@ -1,0 +1,362 @@
+"""The rules' commands one after the other on a tiny study: what each leaves, a kill in between, and bad input."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from entpruner.artefacts import read_json, write_json
+from entpruner.cli import main
+from entpruner.commands.curves_figure import curve_of, stage_folders
+from entpruner.data.store import Store
+from entpruner.models.checkpoints import load_model
+from entpruner.scores import Scores
+from entpruner.training import loop
+from entpruner.training.state import TrainState
+
+COMPUTE = {"device": "cpu", "threads": 1}
+BACKBONE = {"process": {"kind": "flow"}, "depth": 5, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
+TRAINING = {
+    "steps": 9,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "decay": "cosine",
+    "log_every": 2,
+    "checkpoint_every": 2,
+}
+STARTS = (0, 3, 7, 9)  # first steps of the two stages and the recovery, and the end
+TOTAL = 3
+ARM = {"seed": 0, "training": TRAINING, "compute": COMPUTE}
+SAMPLING = {"samples": 12, "batch_size": 12, "flow": {"name": "euler", "steps": 2}}
+
+
+def entpruner(command: str, settings: dict[str, Any], **paths: Path) -> int:
+    options = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+    return main([command, "--settings", json.dumps(settings), *options])
+
+
+def prune_settings(stage: int, **changes: Any) -> dict[str, Any]:
+    settings = {
+        "artefact": f"arms/a/stage{stage}",
+        "schedule": "vote",
+        "pruning": {"stages": 2, "lookahead": 2},
+        "proxies": {"ntk": {"samples": 4}, "zico": {"batches": 8, "batch_size": 2}},
+        "stage": stage,
+        "stages": 2,
+        "total": TOTAL,
+        "start": STARTS[stage - 1],
+        "stop": STARTS[stage],
+    }
+    return ARM | settings | changes
+
+
+def data_settings(*classes: int, test_fraction: float = 0.2) -> dict[str, Any]:
+    return {"dataset": {"source": "digits", "classes": classes, "test_fraction": test_fraction}}
+
+
+def prepare(root: Path) -> None:
+    """Everything up to the scores."""
+    short = ARM | {"training": TRAINING | {"steps": 2}}
+    assert entpruner("data", data_settings(0, 1, 2), out=root / "upstream") == 0
+    assert entpruner("data", data_settings(3, 4), out=root / "store") == 0
+    pretrain = short | {"artefact": "pretrain/sit", "backbone": BACKBONE}
+    assert entpruner("pretrain", pretrain, store=root / "upstream", out=root / "pretrain") == 0
+    adapt = short | {"artefact": "adapt/sit"}
+    assert entpruner("adapt", adapt, store=root / "store", init=root / "pretrain", out=root / "adapt") == 0
+    scoring = {"draws": 16, "batch_size": 16}
+    score = {"artefact": "scores/sit", "seed": 0, "criterion": "ced", "scoring": scoring, "sampling": SAMPLING}
+    score["compute"] = COMPUTE
+    assert entpruner("score", score, store=root / "store", init=root / "adapt", out=root / "scores") == 0
+
+
+def prune(root: Path, stage: int, out: Path, init: Path | None = None, **changes: Any) -> int:
+    init = init or (root / ("adapt" if stage == 1 else "stage1"))
+    paths = {"store": root / "store", "init": init, "scores": root / "scores/scores.json"} | changes
+    return entpruner("prune", prune_settings(stage), out=out, **paths)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_settings() -> Iterator[None]:
+    """Threads and determinism as they were: a command sets them for its process."""
+    threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(debug)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished arm."""
+    root = tmp_path_factory.mktemp("study")
+    prepare(root)
+    for stage in (1, 2):
+        assert prune(root, stage, root / f"stage{stage}") == 0
+    recover = ARM | {"artefact": "arms/a/final", "stage": 3, "start": STARTS[2], "stop": STARTS[3]}
+    assert entpruner("recover", recover, store=root / "store", init=root / "stage2", out=root / "final") == 0
+    return root
+
+
+# --------------------------------------------------------------------------------------------------- what they leave
+
+
+def test_the_average_and_the_state_are_pruned_as_was_decided(root: Path) -> None:
+    gone: list[int] = []
+    order = Scores.from_json(read_json(root / "scores/scores.json")).order
+    for stage in (1, 2):
+        decision = read_json(root / f"stage{stage}/decision.json")
+        assert tuple(decision["order"]) == order
+        assert decision["removed_before"] == len(gone)
+        gone += decision["dropped"]
+        model, card = load_model(root / f"stage{stage}")
+        state = TrainState.load(root / f"stage{stage}", model)
+        kept = tuple(sorted(set(range(5)) - set(gone)))
+        assert tuple(decision["kept_blocks"]) == card.kept_blocks == state.model.kept_blocks == kept
+    assert tuple(gone) == order[:TOTAL]
+    assert load_model(root / "final")[1].kept_blocks == kept
+
+
+def test_a_stage_votes_with_both_proxies_and_the_last_goes_to_the_target(root: Path) -> None:
+    first, last = (read_json(root / f"stage{stage}/decision.json") for stage in (1, 2))
+    assert first["how"] == "vote"
+    assert [candidate["removed"] for candidate in first["candidates"]] == [0, 2, 3]
+    assert all(candidate["zico"] is not None for candidate in first["candidates"])
+    assert all((c["kappa"] is None) == c["rank_deficient"] for c in first["candidates"])
+    assert last["how"] == "forced to the target"
+
+
+def test_steps_go_on_and_are_added_up(root: Path) -> None:
+    timings = [read_json(root / name / "timing.json") for name in ("stage1", "stage2", "final")]
+    assert [timing["steps"] for timing in timings] == [3, 4, 2]
+    assert [timing["total_steps"] for timing in timings] == [3, 7, 9]
+    assert timings[2]["total_flops"] == sum(timing["flops"] for timing in timings)
+    per_step = [timing["flops"] / timing["steps"] for timing in timings]
+    assert per_step[0] >= per_step[1] == per_step[2] > 0
+    for name, stop in zip(("stage1", "stage2", "final"), STARTS[1:], strict=True):
+        assert TrainState.load(root / name, load_model(root / name)[0]).step == stop
+    assert [(point["stage"], point["step"]) for point in curve_of(root)] == [
+        (1, 2),
+        (1, 3),
+        (2, 4),
+        (2, 6),
+        (2, 7),
+        (3, 8),
+        (3, 9),
+    ]
+
+
+def test_every_training_says_how_it_was_made_and_leaves_no_checkpoints(root: Path) -> None:
+    for name in ("pretrain", "adapt", "stage1", "stage2", "final"):
+        timing = read_json(root / name / "timing.json")
+        assert timing["settings"]["training"]["batch_size"] == 8
+        assert len(timing["code"]) == 16
+    assert not [path for path in root.rglob("*") if path.suffix in (".resume", ".partial")]
+
+
+def test_a_folder_left_from_a_study_with_more_stages_is_not_an_arms_stage(tmp_path: Path) -> None:
+    write_json(tmp_path / "final/timing.json", {"settings": {"stage": 11}})  # of the recovery
+    (tmp_path / "stage11").mkdir()
+    assert [folder.name for folder in stage_folders(tmp_path)] == [f"stage{stage}" for stage in range(1, 11)]
+
+
+def test_adapting_changes_the_classes_and_an_arm_can_go_unpruned(root: Path, tmp_path: Path) -> None:
+    assert load_model(root / "pretrain")[1].class_names == ("0", "1", "2")
+    model, card = load_model(root / "adapt")
+    assert (card.class_names, model.null_class, card.kept_blocks) == (("3", "4"), 2, (0, 1, 2, 3, 4))
+    unpruned = ARM | {"artefact": "arms/full/final", "stage": 1, "start": 0, "stop": 3}
+    assert entpruner("recover", unpruned, store=root / "store", init=root / "adapt", out=tmp_path / "full") == 0
+    assert read_json(tmp_path / "full/timing.json")["total_steps"] == 3
+
+
+def test_the_pruned_network_is_sampled_measured_and_costed(root: Path, tmp_path: Path) -> None:
+    final, samples, net = root / "final", tmp_path / "samples", tmp_path / "net"
+    sample = {"seed": 0, "sampling": SAMPLING, "compute": COMPUTE}
+    assert entpruner("sample", sample, init=final, out=samples) == 0
+    images = Store.open(samples, verify=True).split("samples")
+    assert images.images.shape == (12, 1, 8, 8)
+    assert {"grid.png", "timing.json"} < {file.name for file in samples.iterdir()}
+
+    fit = {"steps": 3, "batch_size": 8, "width": 4, "features": 8}
+    classifier = {"artefact": "classifier", "seed": 0, "training": fit, "compute": COMPUTE}
+    assert entpruner("classifier", classifier, store=root / "store", out=net) == 0
+    assert read_json(net / "metrics.json").keys() == {"accuracy_train", "accuracy_test"}
+
+    evaluation = {"kid_subsets": 2, "kid_subset_size": 6}
+    measure = {"seed": 0, "evaluation": evaluation, "compute": COMPUTE}
+    paths = {"store": root / "store", "samples": samples, "classifier": net}
+    out, timing = tmp_path / "metrics.json", tmp_path / "metrics.timing.json"
+    assert entpruner("evaluate", measure, **paths, out=out, timing=timing) == 0
+    assert {"fd_classifier", "fd_classifier_floor"} <= read_json(out).keys()
+    assert read_json(timing)["settings"]["evaluation"]["kid_subsets"] == 2
+
+    cost = {"backbone": BACKBONE, "blocks": [2], "batch_size": 2, "repeats": 5, "compute": COMPUTE}
+    assert entpruner("cost", cost, store=root / "store", out=tmp_path / "cost.json") == 0
+    full, pruned = (read_json(tmp_path / "cost.json")["blocks"][blocks] for blocks in ("5", "2"))
+    assert full["parameters"] > pruned["parameters"] == sum(p.numel() for p in load_model(final)[0].parameters())
+    assert full["macs"] > pruned["macs"]
+
+
+# ------------------------------------------------------------------------------------------------- killed in between
+
+
+class Kill(BaseException):
+    """What a signal would raise: no command catches it."""
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]]:
+    """Counts the optimizer steps from now on, and kills the command before that many are done."""
+    step = loop.adamw_step
+
+    def watched(kill_at: int | None) -> list[int]:
+        done: list[int] = []
+
+        def counted(*arguments: Any) -> None:
+            if len(done) == kill_at:
+                raise Kill
+            done.append(1)
+            step(*arguments)
+
+        monkeypatch.setattr(loop, "adamw_step", counted)
+        return done
+
+    return watched
+
+
+def lasting(folder: Path) -> dict[str, Any]:
+    """What a stage leaves, without what a clock has told."""
+    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    return {
+        "files": sorted(file.name for file in folder.iterdir()),
+        "model": (folder / "model.safetensors").read_bytes(),
+        "state": (folder / "train_state.safetensors").read_bytes(),
+        "card": (folder / "model.json").read_bytes(),
+        "decision": {k: v for k, v in read_json(folder / "decision.json").items() if k != "seconds"},
+        "curve": [{k: v for k, v in point.items() if k != "images_per_second"} for point in curve],
+    }
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_stage_that_was_killed_goes_on_and_ends_with_the_same_bits(
+    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]], stage: int
+) -> None:
+    out, length = tmp_path / "again", STARTS[stage] - STARTS[stage - 1]
+    steps(length - 1)
+    with pytest.raises(Kill):
+        prune(root, stage, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["again.resume"]
+    done = steps(None)
+    assert prune(root, stage, out) == 0
+    assert len(done) < length
+    assert lasting(out) == lasting(root / f"stage{stage}")
+    assert [path.name for path in tmp_path.iterdir()] == ["again"]
+
+
+@pytest.mark.parametrize("changed", ["store", "scores", "init"])
+def test_checkpoints_of_other_inputs_are_not_gone_on_from(
+    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]], changed: str
+) -> None:
+    steps(3)
+    with pytest.raises(Kill):
+        prune(root, 2, tmp_path / "out")
+    paths: dict[str, Path] = {changed: tmp_path / changed}
+    if changed == "store":
+        assert entpruner("data", data_settings(3, 4, test_fraction=0.3), out=paths["store"]) == 0
+    elif changed == "scores":
+        write_json(paths["scores"], read_json(root / "scores/scores.json") | {"seed": 1})
+    else:
+        shutil.copytree(root / "stage1", paths["init"])
+        model, _ = load_model(paths["init"])
+        state = TrainState.load(paths["init"], model)
+        next(iter(state.adam.values()))["exp_avg"] += 1
+        state.save(paths["init"])
+    done = steps(None)
+    assert prune(root, 2, tmp_path / "out", **paths) == 0
+    assert len(done) == 4
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+def wider(folder: Path, _: Path) -> None:
+    card = read_json(folder / "model.json")
+    card["architecture"]["hidden_size"] = 32
+    write_json(folder / "model.json", card)
+
+
+def truncated(folder: Path, _: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+class Code:
+    """Unpickling it creates a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+def pickled(folder: Path, proof: Path) -> None:
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Code(proof)))
+
+
+def of_other_classes(folder: Path, _: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(folder.parent / "pretrain", folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (wider, "check hidden_size 32"),
+        (truncated, "truncated"),
+        (pickled, "not safetensors"),
+        (of_other_classes, "a model of the classes 0, 1, 2, but"),
+    ],
+)
+@pytest.mark.parametrize("command", ["prune", "score", "recover"])
+def test_a_model_that_does_not_fit_is_refused_in_one_line(
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    spoil: Callable[[Path, Path], None],
+    said: str,
+) -> None:
+    work, init = tmp_path / "work", tmp_path / "init"
+    shutil.copytree(root / "adapt", init)
+    shutil.copytree(root / "pretrain", tmp_path / "pretrain")
+    spoil(init, tmp_path / "proof")
+    paths = {"store": root / "store", "init": init, "out": work / "out"}
+    if command == "prune":
+        code = prune(root, 1, **{name: paths[name] for name in ("out", "init")})
+    elif command == "recover":
+        code = entpruner("recover", ARM | {"artefact": "a", "stage": 1, "start": 0, "stop": 3}, **paths)
+    else:
+        given = {"artefact": "s", "seed": 0, "criterion": "random", "scoring": {}, "sampling": {}, "compute": COMPUTE}
+        code = entpruner("score", given, **paths)
+    assert code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"entpruner: {init}")
+    assert said in line
+    assert not (tmp_path / "proof").exists()
+    assert not work.exists()
+
+
+def test_a_stage_is_refused_without_the_training_state_that_it_goes_on_from(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init = tmp_path / "init"
+    shutil.copytree(root / "stage1", init)
+    (init / "train_state.safetensors").unlink()
+    assert prune(root, 2, tmp_path / "out", init) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "train_state.safetensors" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["init"]
