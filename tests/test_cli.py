@@ -123,7 +123,13 @@ def test_the_commands_are_the_rules_modules() -> None:
     for name in rules:
         assert "\nclass Settings(" in sources[name]
         assert "\ndef run(settings: Settings, *, " in sources[name]
-    assert sources.keys() - rules == {"__init__", "inputs", "recording", "training"}  # what several rules share
+    assert sources.keys() - rules == {
+        "__init__",
+        "inputs",
+        "recording",
+        "stages",
+        "training",
+    }  # what several rules share
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

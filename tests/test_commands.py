@@ -12,7 +12,7 @@ import torch
 
 from entpruner.artefacts import read_json, write_json
 from entpruner.cli import main
-from entpruner.commands.curves_figure import curve_of, stage_folders
+from entpruner.commands.stages import curve_of, stage_folders
 from entpruner.data.store import Store
 from entpruner.models.checkpoints import load_model
 from entpruner.scores import Scores

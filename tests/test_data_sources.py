@@ -302,10 +302,6 @@ def test_missing_split(tmp_path: Path, form: str) -> None:
     refused(path, "no split 'test'", "'train', 'val'", test="test")
 
 
-def test_the_same_split_twice(tmp_path: Path) -> None:
-    refused(write_folder(tmp_path / "data", tiny()), "both 'train'", test="train")
-
-
 @every_form
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_class_without_images_in_a_split(tmp_path: Path, form: str, split: str) -> None:

@@ -80,9 +80,9 @@ def done(folder: Path) -> list[str]:
 
 def test_setting_up_is_done_once(fresh: Path) -> None:
     assert make(fresh, "results", "PYTHON=./python").returncode == 0
-    assert done(fresh) == ["-m venv", "pip install", "pip install", "snakemake --cores"]
+    assert done(fresh) == ["-m venv", "pip install", "pip install", "snakemake --configfile"]
     assert make(fresh, "results", "PYTHON=./python").returncode == 0
-    assert done(fresh) == ["snakemake --cores"]
+    assert done(fresh) == ["snakemake --configfile"]
 
 
 def test_a_new_lock_updates_the_environment_and_a_broken_update_makes_it_anew(fresh: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_new_lock_updates_the_environment_and_a_broken_update_makes_it_anew(fr
     assert done(fresh) == ["pip install"]
     (fresh / "broken").unlink()
     assert make(fresh, "results", "PYTHON=./python").returncode == 0
-    assert done(fresh) == ["-m venv", "pip install", "pip install", "snakemake --cores"]
+    assert done(fresh) == ["-m venv", "pip install", "pip install", "snakemake --configfile"]
 
 
 def test_an_old_python_is_refused_in_one_line(fresh: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,14 @@ def test_seeds_become_one_row_with_their_sample_deviation(tmp_path: Path) -> Non
     assert row["seeds"] == "n=3"
     assert row["parameters (M)"] == "1.23"  # of the network, not of the seed
     assert built.records()[0]["distance_std"] == 1.0
+
+
+def test_the_page_shows_what_markdown_shows(tmp_path: Path) -> None:
+    built = table([arm(tmp_path, label="<ours>")])
+    page, row = built.html(), markdown_row(built.markdown())
+    cells = [unescape(cell) for cell in re.findall("<td>(.*?)</td>", page)]
+    assert cells == [*list(row.values())[:-1], row["command"].strip("`")]
+    assert cells[0] == "<ours>" and "<ours>" not in page
 
 
 def test_the_csv_keeps_full_precision(tmp_path: Path) -> None:

@@ -4,39 +4,33 @@ import os
 import sys
 from pathlib import Path
 
-from snakemake.common.configfile import load_configfile
-from snakemake.exceptions import WorkflowError
-from snakemake.utils import update_config, validate
+from snakemake.utils import validate
 
-sys.path.insert(
-    0, workflow.basedir
-)  # the package of this checkout, and its commands, activated or not
+# The package of this checkout, and its commands, activated or not.
+sys.path.insert(0, workflow.basedir)
 shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 from entpruner.arms import expand, select
 from entpruner.errors import UserError
-from entpruner.paramfiles import check
-from entpruner.params import ClassifierExtractor, Criterion
+from entpruner.paramfiles import DEFAULT_STUDY, check, over_default
+from entpruner.params import ClassifierExtractor
 from entpruner.provenance import code_digest
 
-DEFAULT_STUDY = Path(workflow.basedir) / "params/digits.yaml"
-
-files = [Path(file) for file in workflow.configfiles]
-if "study" not in config:  # nothing given, or an overlay
-    merged = load_configfile(DEFAULT_STUDY)
-    update_config(merged, config)
-    update_config(config, merged)
-    files = [DEFAULT_STUDY, *files]
+# Users' errors leave through sys.exit: a WorkflowError would put lines of this file around them.
 try:
+    merged, files = over_default(config, [Path(file) for file in workflow.configfiles])
+    config.update(merged)
     STUDY = check(config, files)
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(str(error))
 validate(config, f"{workflow.basedir}/params/schema.json", set_default=False)
 
 RESULTS = f"results/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 ARMS = expand(STUDY)
 GPUS = 0 if STUDY.compute.device == "cpu" else 1
+# Without a place for the cache, Snakemake would remark on every such rule at each start.
+CACHED = "SNAKEMAKE_OUTPUT_CACHE" in os.environ
 TRAINED = [
     "model.safetensors",
     "model.json",
@@ -45,13 +39,9 @@ TRAINED = [
     "timing.json",
 ]
 
-folder = next(
-    path for path in (Path(RESULTS), *Path(RESULTS).absolute().parents) if path.exists()
-)
-if not os.access(folder, os.W_OK):
-    raise WorkflowError(
-        f"{folder} is read-only: make it writable, or run with --directory in a folder that is"
-    )
+for folder in filter(os.path.exists, (RESULTS, "results", ".")):
+    if not os.access(folder, os.W_OK):
+        sys.exit(f"{folder} is read-only: make it writable, or run with --directory in a folder that is")
 
 
 wildcard_constraints:
@@ -114,11 +104,7 @@ def scores_of(arm):
 
 def stage_folder(arm, stage):
     """Folder that a stage (from 1) leaves; stage 0 is what the arm begins with."""
-    return (
-        f"{RESULTS}/arms/{arm.key}/stage{stage}"
-        if stage
-        else start_of(arm.backbone, arm.data, arm.seed)
-    )
+    return f"{RESULTS}/arms/{arm.key}/stage{stage}" if stage else start_of(arm.backbone, arm.data, arm.seed)
 
 
 def store_of(data):
@@ -144,10 +130,7 @@ def recover_start(wildcards):
 
 def arm_classifier(wildcards):
     """The data set's own classifier, where the study measures with it."""
-    if any(
-        isinstance(net, ClassifierExtractor)
-        for net in STUDY.evaluation.extractors.values()
-    ):
+    if any(isinstance(net, ClassifierExtractor) for net in STUDY.evaluation.extractors.values()):
         return f"{RESULTS}/classifier/{arm_of(wildcards).data}/model.safetensors"
     return []
 
@@ -161,9 +144,7 @@ def arm_files(arms, *names):
 
 
 def stage_files(arms, name):
-    folders = [
-        stage_folder(arm, stage) for arm in arms for stage in range(1, arm.stages + 1)
-    ]
+    folders = [stage_folder(arm, stage) for arm in arms for stage in range(1, arm.stages + 1)]
     return [f"{folder}/{name}" for folder in folders]
 
 
@@ -209,23 +190,20 @@ def adapt_settings(wildcards):
 
 
 def score_settings(wildcards):
-    arms = [
-        a
-        for a in ARMS.values()
-        if scores_of(a) == f"{RESULTS}/scores/{scored(wildcards)}/scores.json"
-    ]
+    folder = f"{wildcards.backbone}-{wildcards.data}-s{wildcards.seed}/{wildcards.scores}"
+    path = f"{RESULTS}/scores/{folder}/scores.json"
+    arm = next((arm for arm in ARMS.values() if scores_of(arm) == path), None)
+    criterion = arm.criterion if arm else wildcards.scores
+    scoring = arm.scoring if arm else STUDY.scoring
+    sampled = criterion == "ld_pruner" and scoring.ld_pruner == "sampling"
     return settings(
         artefact=f"scores/{wildcards.backbone}-{wildcards.data}",  # all criteria share their draws
         seed=int(wildcards.seed),
-        criterion=arms[0].criterion if arms else wildcards.scores,
-        scoring=arms[0].scoring if arms else STUDY.scoring,
-        sampling=arms[0].sampling if arms else STUDY.sampling,
+        criterion=criterion,
+        scoring=scoring,
+        sampling=STUDY.sampling if sampled else None,
         compute=STUDY.compute,
     )
-
-
-def scored(wildcards):
-    return f"{wildcards.backbone}-{wildcards.data}-s{wildcards.seed}/{wildcards.scores}"
 
 
 def prune_settings(wildcards):
@@ -265,17 +243,11 @@ def sample_settings(wildcards):
 
 
 def evaluate_settings(wildcards):
-    return settings(
-        seed=arm_of(wildcards).seed, evaluation=STUDY.evaluation, compute=STUDY.compute
-    )
+    return settings(seed=arm_of(wildcards).seed, evaluation=STUDY.evaluation, compute=STUDY.compute)
 
 
 def cost_settings(wildcards):
-    arms = [
-        a
-        for a in ARMS.values()
-        if (a.backbone, a.data) == (wildcards.backbone, wildcards.data)
-    ]
+    arms = [a for a in ARMS.values() if (a.backbone, a.data) == (wildcards.backbone, wildcards.data)]
     return settings(
         backbone=STUDY.backbones[wildcards.backbone],
         blocks=sorted({arm.depth - arm.blocks_removed for arm in arms}),
@@ -295,10 +267,12 @@ def distance():
 
 
 def command():
-    given = [str(file) for file in files if file != DEFAULT_STUDY]
-    return " ".join(
-        ["snakemake --cores all", *(["--configfile", *given] if given else [])]
-    )
+    """What a reader types at the top of the repository to run this study."""
+    root = Path(workflow.basedir)
+    given = [
+        str(file.relative_to(root) if file.is_relative_to(root) else file) for file in files if file != DEFAULT_STUDY
+    ]
+    return " ".join(["snakemake --cores all", *(["--configfile", *given] if given else [])])
 
 
 def table_arms(wildcards):
@@ -338,10 +312,7 @@ def figure_settings(wildcards):
 def figure_scores(criterion):
     def paths(wildcards):
         figure, seed = STUDY.figures[wildcards.figure], STUDY.seeds[0]
-        return [
-            f"{RESULTS}/scores/{b}-{figure.data}-s{seed}/{criterion}/scores.json"
-            for b in figure.backbones
-        ]
+        return [f"{RESULTS}/scores/{b}-{figure.data}-s{seed}/{criterion}/scores.json" for b in figure.backbones]
 
     return paths
 
@@ -364,18 +335,11 @@ def figure_store(wildcards):
 
 
 def figures_of(*kinds):
-    return (
-        "|".join(name for name, figure in STUDY.figures.items() if figure.kind in kinds)
-        or "none"
-    )
+    return "|".join(name for name, figure in STUDY.figures.items() if figure.kind in kinds) or "none"
 
 
 def caption_of(wildcards):
-    named = (
-        STUDY.tables[wildcards.table]
-        if hasattr(wildcards, "table")
-        else STUDY.figures[wildcards.figure]
-    )
+    named = STUDY.tables[wildcards.table] if hasattr(wildcards, "table") else STUDY.figures[wildcards.figure]
     return named.caption
 
 
@@ -393,10 +357,7 @@ def tracked():
     for table, spec in STUDY.tables.items():
         for arm in select(ARMS.values(), spec):
             shown.setdefault(arm.key, table)
-    return {
-        table: [ARMS[key] for key, first in shown.items() if first == table]
-        for table in STUDY.tables
-    }
+    return {table: [ARMS[key] for key, first in shown.items() if first == table] for table in STUDY.tables}
 
 
 def track_inputs(wildcards):
@@ -407,19 +368,12 @@ def track_inputs(wildcards):
         "final/curve.jsonl",
         "samples/grid.png",
     ]
-    return (
-        tables()
-        + arm_files(arms, *names)
-        + stage_files(arms, "decision.json")
-        + cost_files(arms)
-    )
+    return tables() + arm_files(arms, *names) + stage_files(arms, "decision.json") + cost_files(arms)
 
 
 def track_settings(wildcards):
     return settings(
         study=STUDY.study,
         captions={table: spec.caption for table, spec in STUDY.tables.items()},
-        arms={
-            table: [arm.identity for arm in arms] for table, arms in tracked().items()
-        },
+        arms={table: [arm.identity for arm in arms] for table, arms in tracked().items()},
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json, write_json
-from entpruner.commands.curves_figure import curve_of, stage_folders
+from entpruner.commands.stages import curve_of, stage_folders
 from entpruner.params import Frozen
 from entpruner.tracking import RunRecord, sync
 
@@ -23,7 +23,7 @@ def run(settings: Settings, *, results: Path, database: Path, artifacts: Path, o
     for table, caption in settings.captions.items():
         parent = f"{settings.study}/{table}"
         shown = [("table", results / "tables" / f"{table}.{suffix}") for suffix in ("csv", "md", "tex")]
-        records.append(RunRecord(key=parent, name=f"{table}: {caption}", files=shown))
+        records.append(RunRecord(key=parent, name=table, files=shown, tags={"mlflow.note.content": caption}))
         records += [arm_record(settings.study, parent, results, arm) for arm in settings.arms[table]]
     counts = sync(settings.study, records, database, artifacts)
     write_json(out, {"runs": sorted(record.key for record in records), **counts})

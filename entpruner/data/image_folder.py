@@ -76,8 +76,6 @@ def checked_sha256(path: Path, expected: str | None) -> str | None:
 def select(entries: list[Entry], dataset: ImageFolder) -> tuple[list[PurePosixPath], list[str]]:
     """The image files in the store's order, first those of train, and the class names."""
     splits = (dataset.train, dataset.test)
-    if dataset.train == dataset.test:
-        raise UserError(f"{dataset.path}: train and test are both {dataset.train!r}; name two different folders")
     # hidden files are the litter of editors and systems
     visible = [entry for entry in entries if not any(part.startswith(".") for part in entry.path.parts)]
     folders = {entry.path if entry.read is None else entry.path.parent for entry in visible}

@@ -1,7 +1,7 @@
 """The paper's tables: one row an arm, every number read from the file that a rule wrote, the paper's own beside it.
 
-A table becomes CSV (full precision), Markdown and LaTeX (three significant digits), and a provenance file that says for
-each cell from which file and key it came, and for each arm with which settings, code and commit it was made.
+A table becomes CSV (full precision), Markdown, HTML and LaTeX (three significant digits), and a provenance file that
+says for each cell from which file and key it came, and for each arm with which settings, code and commit it was made.
 """
 
 import csv
@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from html import escape
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -270,8 +271,8 @@ class ReportTable:
     notes: tuple[str, ...]
 
     def write(self, folder: Path) -> None:
-        """``<name>.csv``, ``.md``, ``.tex`` and ``.provenance.json``."""
-        for suffix, render in (("md", self.markdown), ("tex", self.latex)):
+        """``<name>.csv``, ``.md``, ``.html``, ``.tex`` and ``.provenance.json``."""
+        for suffix, render in (("md", self.markdown), ("html", self.html), ("tex", self.latex)):
             with whole_file(folder / f"{self.name}.{suffix}") as file:
                 file.write_text(render())
         with whole_file(folder / f"{self.name}.csv") as path, path.open("w", newline="") as file:
@@ -322,6 +323,27 @@ class ReportTable:
         lines += [[*texts, f"`{row.command}`"] for texts, row in zip(cells, self.rows, strict=True)]
         table = "\n".join("| " + " | ".join(text.replace("|", r"\|") for text in line) + " |" for line in lines)
         return f"**{self.caption}**\n\n{table}\n\n" + "\n".join(f"- {note}" for note in self.notes) + "\n"
+
+    def html(self) -> str:
+        """A page of its own, for Snakemake's report."""
+        headings, cells = self.texts()
+        lines = [("th", [*headings, "command"])]
+        lines += [("td", [*texts, row.command]) for texts, row in zip(cells, self.rows, strict=True)]
+        rows = ("".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) for tag, texts in lines)
+        return "\n".join(
+            [
+                f'<!doctype html><meta charset="utf-8"><title>{escape(self.caption)}</title>',
+                "<style>body {font: 14px sans-serif; margin: 2em} table {border-collapse: collapse}",
+                "th, td {padding: .3em .8em; text-align: left; white-space: nowrap; border-bottom: 1px solid}</style>",
+                f"<h3>{escape(self.caption)}</h3>",
+                "<table>",
+                *(f"<tr>{row}</tr>" for row in rows),
+                "</table>",
+                "<ul>",
+                *(f"<li>{escape(note)}</li>" for note in self.notes),
+                "</ul>\n",
+            ]
+        )
 
     def latex(self) -> str:
         """A ``table*`` for booktabs and graphicx; commands stand numbered below, where there is room for them."""

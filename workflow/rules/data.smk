@@ -8,7 +8,7 @@ rule data:
         labels=f"{RESULTS}/data/{{data}}/labels.npy",
     log:
         f"{LOGS}/data/{{data}}.log",
-    cache: True
+    cache: CACHED
     resources:
         mem_mb=2000,
         runtime=60,
@@ -32,7 +32,7 @@ rule classifier:
         timing=f"{RESULTS}/classifier/{{data}}/timing.json",
     log:
         f"{LOGS}/classifier/{{data}}.log",
-    cache: True
+    cache: CACHED
     resources:
         mem_mb=2000,
         runtime=60,

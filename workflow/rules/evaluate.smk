@@ -13,7 +13,7 @@ rule sample:
         grid=f"{RESULTS}/arms/{{arm}}/samples/grid.png",
     log:
         f"{LOGS}/arms/{{arm}}-sample.log",
-    cache: True
+    cache: CACHED
     resources:
         mem_mb=3000,
         runtime=240,

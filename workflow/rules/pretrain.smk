@@ -12,7 +12,7 @@ rule pretrain:
         timing=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/timing.json",
     log:
         f"{LOGS}/pretrain/{{backbone}}-s{{seed}}.log",
-    cache: True
+    cache: CACHED
     retries: 2
     resources:
         mem_mb=3000,
@@ -42,7 +42,7 @@ rule adapt:
         timing=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/timing.json",
     log:
         f"{LOGS}/adapt/{{backbone}}-{{data}}-s{{seed}}.log",
-    cache: True
+    cache: CACHED
     retries: 2
     resources:
         mem_mb=3000,

@@ -15,7 +15,7 @@ rule prune:
         decision=f"{RESULTS}/arms/{{arm}}/stage{{stage}}/decision.json",
     log:
         f"{LOGS}/arms/{{arm}}-stage{{stage}}.log",
-    cache: True
+    cache: CACHED
     retries: 2
     resources:
         mem_mb=3000,

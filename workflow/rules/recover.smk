@@ -13,7 +13,7 @@ rule recover:
         timing=f"{RESULTS}/arms/{{arm}}/final/timing.json",
     log:
         f"{LOGS}/arms/{{arm}}-recover.log",
-    cache: True
+    cache: CACHED
     retries: 2
     resources:
         mem_mb=3000,

@@ -8,8 +8,9 @@ rule table:
     output:
         md=f"{RESULTS}/tables/{{table}}.md",
         tex=f"{RESULTS}/tables/{{table}}.tex",
-        csv=report(
-            f"{RESULTS}/tables/{{table}}.csv",
+        csv=f"{RESULTS}/tables/{{table}}.csv",
+        html=report(
+            f"{RESULTS}/tables/{{table}}.html",
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},

@@ -10,7 +10,7 @@ rule score:
         timing=f"{RESULTS}/scores/{{backbone}}-{{data}}-s{{seed}}/{{scores}}/timing.json",
     log:
         f"{LOGS}/scores/{{backbone}}-{{data}}-s{{seed}}-{{scores}}.log",
-    cache: True
+    cache: CACHED
     resources:
         mem_mb=3000,
         runtime=240,

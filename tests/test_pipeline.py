@@ -1,0 +1,145 @@
+"""One whole run of a small study, and what can be done with it: follow its numbers, break it off, show it, move it."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from snakemake_runs import ROOT, command, copy_sources, environment, planned, snakemake
+
+pytestmark = pytest.mark.slow
+
+FULL, PRUNED = "full-sit-downstream-s0", "entpruner-sit-downstream-r50-s0"
+
+
+def tiny_study() -> dict[str, Any]:
+    """The smoke study with one backbone, whose training is long enough to be broken off."""
+    study = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
+    study["study"] = "tiny"
+    del study["backbones"]["dit"], study["arms"]["ld_pruner"]
+    study["arms"]["full"]["backbone"] = study["arms"]["entpruner"]["backbone"] = "sit"
+    study["tables"]["table1"]["arms"] = study["figures"]["samples"]["arms"] = ["full", "entpruner"]
+    study["figures"]["figure2"]["backbones"] = ["sit"]
+    study["pretrain"] |= {"steps": 120, "checkpoint_every": 10}
+    study["evaluation"]["classifier"]["steps"] = 10
+    return study
+
+
+class Run:
+    """A finished run, made with a cache between workflows for data and backbone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sources, self.study = copy_sources(folder / "sources"), folder / "tiny.yaml"
+        self.folder, self.cache = folder / "run", folder / "cache"
+        self.results = self.folder / "results/tiny"
+        self.study.write_text(yaml.safe_dump(tiny_study(), sort_keys=False))
+        for made in (self.folder, self.cache):
+            made.mkdir()
+        self.snakemake(self.folder, "--cache", "data", "pretrain")
+
+    def snakemake(self, folder: Path, *arguments: str) -> str:
+        given = [*arguments, "--configfile", str(self.study)]
+        return snakemake(folder, *given, house=self.sources, SNAKEMAKE_OUTPUT_CACHE=str(self.cache))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("pipeline"))
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def test_a_run_makes_everything_and_then_has_nothing_to_do(finished: Run) -> None:
+    results = finished.results
+    for name in (
+        *(f"tables/table1.{suffix}" for suffix in ("csv", "md", "html", "tex", "provenance.json")),
+        *(f"figures/{figure}.{suffix}" for figure in ("figure2", "figure8", "samples") for suffix in ("png", "svg")),
+        *(f"arms/{PRUNED}/{stage}/decision.json" for stage in ("stage1", "stage2")),
+        *(f"arms/{arm}/samples/grid.png" for arm in (FULL, PRUNED)),
+    ):
+        assert (results / name).stat().st_size > 0, name
+    assert len(read(results / f"arms/{PRUNED}/final/model.json")["kept_blocks"]) == 2
+    assert set(read(results / "tracking.json")["runs"]) == {"tiny/table1", f"tiny/{FULL}", f"tiny/{PRUNED}"}
+    assert not list(results.rglob("*.partial")) and not list(results.rglob("*.resume"))
+    assert planned(finished.snakemake(finished.folder, "--dry-run")) == {}
+
+
+def test_the_table_holds_the_measured_numbers(finished: Run) -> None:
+    with (finished.results / "tables/table1.csv").open() as file:
+        rows = {Path(row["command"].split()[-1]).parent.name: row for row in csv.DictReader(file)}
+    assert rows.keys() == {FULL, PRUNED}
+    columns = {"distance": "fd_classifier", "over_floor": "fd_classifier_ratio", "kid": "kid_classifier"}
+    columns |= {"precision": "precision_classifier", "recall": "recall_classifier", "agreement": "agreement"}
+    for arm, row in rows.items():
+        metrics = read(finished.results / f"arms/{arm}/metrics.json")
+        assert {column: float(row[column]) for column in columns} == {
+            column: metrics[key] for column, key in columns.items()
+        }
+
+
+def test_a_backbone_comes_from_the_cache_in_another_folder(finished: Run, tmp_path: Path) -> None:
+    backbone = "results/tiny/pretrain/sit-s0"
+    finished.snakemake(tmp_path, f"{backbone}/model.safetensors", "--cache", "data", "pretrain")
+    assert (tmp_path / backbone / "model.safetensors").resolve().is_relative_to(finished.cache)
+    assert read(tmp_path / backbone / "timing.json") == read(finished.folder / backbone / "timing.json")
+
+
+def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.folder, tmp_path / "run")  # with what Snakemake knows of it
+    backbone = folder / "results/tiny/pretrain/sit-s0"
+    undisturbed = {file.name: file.read_bytes() for file in backbone.glob("*.safetensors")}
+    shutil.rmtree(backbone)
+    target = str(backbone.relative_to(folder) / "model.safetensors")
+    start = command(folder, target, "--configfile", str(finished.study), house=finished.sources)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+    def checkpoint_after(step: int, run: subprocess.Popen) -> int:
+        while run.poll() is None:
+            steps = [int(path.name[-8:]) for path in backbone.with_name("sit-s0.resume").glob("step-" + "[0-9]" * 8)]
+            if max(steps, default=0) > step:
+                return max(steps)
+            time.sleep(0.005)
+        pytest.fail("the training ended before it could be broken off")
+
+    with subprocess.Popen(start, env=environment(finished.sources), start_new_session=True, **streams) as run:
+        step = checkpoint_after(0, run)
+        os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
+    assert run.returncode != 0
+    assert not backbone.exists()
+
+    with subprocess.Popen(start, env=environment(finished.sources), **streams) as run:
+        checkpoint_after(step, run)
+        [job] = [child for child in psutil.Process(run.pid).children(recursive=True) if "pretrain" in child.cmdline()]
+        job.kill()
+    assert run.returncode == 0  # the retry went on where the job was killed
+    assert "going on from" in (folder / "results/tiny/logs/pretrain/sit-s0.log").read_text()
+    assert {file.name: file.read_bytes() for file in backbone.glob("*.safetensors")} == undisturbed
+
+
+def test_the_report_shows_tables_and_figures_in_chapters(finished: Run, tmp_path: Path) -> None:
+    finished.snakemake(finished.folder, "--report", str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert '"Tables": {"Other": ["results/tiny/tables/table1.html"]}' in page  # a page: it shows no CSV
+    assert '"Figures": {"Other": ["results/tiny/figures/figure2.png", ' in page
+    for shown in (*tiny_study()["tables"].values(), *tiny_study()["figures"].values()):
+        assert shown["caption"].split(". ")[-1] in page
+
+
+def test_results_brought_from_elsewhere_need_only_a_touch(finished: Run, tmp_path: Path) -> None:
+    """As `make restore` does; MLflow's view is not saved but rebuilt."""
+    unsaved = shutil.ignore_patterns("tracking.json", "logs", "mlflow*", "mlartifacts")
+    shutil.copytree(finished.folder / "results", tmp_path / "results", ignore=unsaved)
+    finished.snakemake(tmp_path, "--touch", "--forceall")
+    output = finished.snakemake(tmp_path, "--dry-run")
+    assert planned(output) == {"track": 1}
+    assert "missing provenance" not in output

@@ -1,0 +1,202 @@
+"""The workflow by its dry runs: what it plans, what a change reruns, and what it refuses."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from snakemake_runs import ROOT, command, copy_sources, environment, planned, snakemake
+
+from entpruner.params import merge
+
+SMOKE = ROOT / "params/smoke.yaml"
+RULES = {
+    line.split()[1].rstrip(":")
+    for file in (ROOT / "workflow/rules").glob("*.smk")
+    for line in file.read_text().splitlines()
+    if line.startswith("rule ")
+}
+
+
+class House:
+    """A copy of the sources, and beside it a finished run of the smoke study, all of whose files are empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sources, self.run, self.study = copy_sources(folder / "sources"), folder / "run", folder / "study.yaml"
+        shutil.copy(SMOKE, self.study)
+        self.run.mkdir()
+        files = [line.split("\t")[0] for line in self.snakemake("--summary").splitlines() if line.startswith("results")]
+        for file in files:
+            (self.run / file).parent.mkdir(parents=True, exist_ok=True)
+            (self.run / file).touch()
+        self.snakemake("--touch", "--forceall")
+
+    def snakemake(self, *arguments: str) -> str:
+        return snakemake(self.run, "--configfile", str(self.study), *arguments, house=self.sources)
+
+    def plan(self) -> dict[str, int]:
+        return planned(self.snakemake("--dry-run"))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    return House(tmp_path_factory.mktemp("house"))
+
+
+@contextmanager
+def changed(file: Path, change: Callable[[str], str]) -> Iterator[None]:
+    original = file.read_bytes()
+    file.write_text(change(original.decode()))
+    try:
+        yield
+    finally:
+        file.write_bytes(original)
+
+
+# ------------------------------------------------------------------------------------------------------------ planning
+
+
+def test_the_default_study_plans_every_rule(tmp_path: Path) -> None:
+    assert planned(snakemake(tmp_path, "--dry-run")).keys() == RULES
+
+
+def test_an_ablation_lies_over_the_default_study(tmp_path: Path) -> None:
+    ablation = ROOT / "params/ablations/estimator.yaml"
+    output = snakemake(tmp_path, "--dry-run", "results/digits/tables/estimator.md", "--configfile", str(ablation))
+    assert planned(output)["table"] == 1
+    assert planned(output)["sample"] == 2  # EntPruner with each estimator
+    assert "by ced-ced_diagonal" in output
+
+
+def test_forced_and_partial_runs(house: House) -> None:
+    assert planned(house.snakemake("--dry-run", "--forcerun", "table")) == {"table": 1, "track": 1}
+    scored = planned(house.snakemake("--dry-run", "--forceall", "--until", "score"))
+    assert scored == {"data": 2, "pretrain": 2, "adapt": 2, "score": 5}
+
+
+@pytest.mark.parametrize("graph", ["--dag", "--rulegraph"])
+def test_graphs(graph: str, tmp_path: Path) -> None:
+    output = snakemake(tmp_path, graph, "--configfile", str(SMOKE))
+    assert "digraph" in output
+    assert all(f'label = "{rule}' in output for rule in RULES)
+
+
+def test_lint(tmp_path: Path) -> None:
+    assert "Congratulations" in snakemake(tmp_path, "--lint", "--configfile", str(SMOKE))
+
+
+# ------------------------------------------------------------------------------------------------------ what is rerun
+
+
+def test_a_finished_run_has_nothing_to_do(house: House) -> None:
+    output = house.snakemake("--dry-run")
+    assert "Nothing to be done" in output
+    assert "missing provenance" not in output
+
+
+REPORTED = {"table": 1, "track": 1}
+PLOTTED = {"curves_figure": 1, "samples_figure": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "reruns"),
+    [
+        pytest.param(
+            {"sampling": {"guidance": 2.0}},  # LD-Pruner compares sampled latents; the other criteria don't sample
+            {"score": 1, "prune": 1, "recover": 1, "sample": 4, "evaluate": 4, "samples_figure": 1, **REPORTED},
+            id="guidance",
+        ),
+        pytest.param(
+            {"finetune": {"learning_rate": 0.01}},
+            {"prune": 3, "recover": 4, "sample": 4, "evaluate": 4, **PLOTTED, **REPORTED},
+            id="learning_rate",
+        ),
+        pytest.param(
+            {"scoring": {"draws": 32}},  # not the two unpruned arms
+            {"score": 5, "prune": 3, "recover": 2, "sample": 2, "evaluate": 2}
+            | {"entropy_figure": 1, **PLOTTED, **REPORTED},
+            id="draws",
+        ),
+        pytest.param(
+            {"evaluation": {"classifier": {"steps": 30}}}, {"classifier": 1, "evaluate": 4, **REPORTED}, id="classifier"
+        ),
+        pytest.param({"arms": {"entpruner": {"label": "ours"}}}, {**PLOTTED, **REPORTED}, id="label"),
+        pytest.param({"tables": {"table1": {"caption": "Downstream"}}}, REPORTED, id="caption"),
+    ],
+)
+def test_a_changed_key_reruns_what_depends_on_it(change: dict[str, Any], reruns: dict[str, int], house: House) -> None:
+    with changed(house.study, lambda text: yaml.safe_dump(merge(yaml.safe_load(text), change), sort_keys=False)):
+        assert house.plan() == reruns
+
+
+@pytest.mark.parametrize(
+    ("module", "reruns"),
+    [
+        ("proxies/ntk.py", {"prune": 3, "recover": 2, "sample": 2, "evaluate": 2, **PLOTTED, **REPORTED}),
+        ("evaluation/fidelity.py", {"evaluate": 4, **REPORTED}),
+        ("reporting/figures.py", {"entropy_figure": 1, **PLOTTED}),
+    ],
+)
+def test_a_changed_line_of_code_reruns_what_imports_it(module: str, reruns: dict[str, int], house: House) -> None:
+    with changed(house.sources / "entpruner" / module, lambda text: text + "# another line\n"):
+        assert house.plan() == reruns
+
+
+# ----------------------------------------------------------------------------------------------------- what is refused
+
+
+def test_a_wrong_params_file_stops_before_any_job(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    mistakes = {"finetune": {"batchsize": 8}, "arms": {"ld_pruner": {"ratio": 1.2}, "entpruner": {"criterion": "cde"}}}
+    wrong.write_text(yaml.safe_dump(merge(yaml.safe_load(SMOKE.read_text()), mistakes), sort_keys=False))
+    said = snakemake(tmp_path, "--configfile", str(wrong), succeeds=False).splitlines()
+    assert [line.split(" got ")[0] for line in said] == [
+        f"{wrong}: finetune.batchsize:",
+        f"{wrong}: arms.ld_pruner.ratio:",
+        f"{wrong}: arms.entpruner.criterion:",
+    ]
+    assert said[0].endswith("did you mean 'batch_size'?")
+    assert not (tmp_path / "results").exists()
+
+
+def test_of_two_at_once_the_second_is_told_to_wait(tmp_path: Path) -> None:
+    target = "results/smoke/data/upstream/manifest.json"
+    arguments = [target, "--configfile", str(SMOKE)]
+    with subprocess.Popen(command(tmp_path, *arguments), env=environment(), stderr=subprocess.DEVNULL) as first:
+        while not list(tmp_path.glob(".snakemake/locks/*.output.lock")):
+            assert first.poll() is None
+            time.sleep(0.02)
+        first.send_signal(signal.SIGSTOP)  # it holds the lock for as long as the second needs
+        try:
+            said = snakemake(tmp_path, *arguments, succeeds=False)
+        finally:
+            first.send_signal(signal.SIGCONT)
+    assert "Directory cannot be locked" in said and str(tmp_path) in said
+    assert first.returncode == 0
+    assert (tmp_path / target).exists()
+
+
+def without_root_rights() -> None:
+    """In a child: root is to be bound by file permissions as other users are."""
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE: not kept when it starts a program
+
+
+def test_read_only_results_are_refused_and_left_alone(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir(mode=0o555)
+    asked = [sys.executable, "-c", f"import os; print(os.access({str(results)!r}, os.W_OK))"]
+    if subprocess.check_output(asked, preexec_fn=without_root_rights) == b"True\n":
+        pytest.skip("this user may write into a read-only folder")
+    said = snakemake(tmp_path, "--configfile", str(SMOKE), succeeds=False, before=without_root_rights)
+    assert said == "results is read-only: make it writable, or run with --directory in a folder that is\n"
+    assert list(results.iterdir()) == []
