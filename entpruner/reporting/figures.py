@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -175,10 +175,12 @@ def curves(arms: Sequence[Curve], target: Path, half_life: float = 5) -> None:
                 above.plot(step, average, color=colour)
                 wide = 1.2 + 1.2 * (len(labels) - 1 - place)  # so that arms with the same number of blocks all show
                 below.plot(step, blocks, color=colour, linewidth=wide, drawstyle="steps-post", solid_capstyle="butt")
-                marks.update(step[starts].tolist())
+                marks.update(step[starts - 1].tolist())  # the step that the decision was taken at
             for mark in marks:
                 above.axvline(mark, color="0.5", linestyle=":", linewidth=1)
             above.set_yscale("log")
+            for set_formatter in (above.yaxis.set_major_formatter, above.yaxis.set_minor_formatter):
+                set_formatter(FormatStrFormatter("%.2g"))
             above.set_title(panel)
             below.set_xlabel("training step")
             below.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
