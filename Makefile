@@ -27,8 +27,9 @@ smoke: .venv/ready  ## every rule once, in about a minute
 report: .venv/ready  ## report.html: tables and figures in chapters
 	$(SNAKEMAKE) --report report.html
 
-ui: .venv/ready  ## MLflow's page of all finished arms, on http://127.0.0.1:5000 (PORT=)
+ui: .venv/ready  ## MLflow's page of all finished arms, on loopback (PORT=5000)
 	$(SNAKEMAKE) track --forcerun track
+	@echo 'Open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning'   # else it shows language models
 	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
 		--backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/mlartifacts
 

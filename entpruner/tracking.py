@@ -26,7 +26,6 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 KEY, CONTENT, PARENT = "entpruner.key", "entpruner.content", "mlflow.parentRunId"
-TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows those for language models
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100  # MLflow's limits
 
 
@@ -73,7 +72,7 @@ def sync(study: str, records: Sequence[RunRecord], database: Path, artifacts: Pa
             if experiment is not None:
                 return update(client, experiment.experiment_id, records)
             location = (artifacts / study).resolve().as_uri()  # with none given, files land under the current folder
-            return update(client, client.create_experiment(study, location, TRAINING_PAGES), records)
+            return update(client, client.create_experiment(study, location), records)
         except (MlflowException, SQLAlchemyError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise UserError(f"{database}: {reason}; delete it and repeat: it is rebuilt from the artefacts") from None

@@ -14,7 +14,7 @@ from entpruner.errors import UserError
 
 
 def publish(results: Path, target: Path) -> None:
-    """Write ``target``/metrics/<arm>.json, curves/<arm>.csv and tables/ from a study's folder, in place of older ones.
+    """Write metrics/<arm>.json, curves/<arm>.csv, cost/, figures/ and tables/ to ``target``, in place of older ones.
 
     Raises UserError, and changes nothing, if no arm of ``results`` has been evaluated.
     """
@@ -27,8 +27,9 @@ def publish(results: Path, target: Path) -> None:
             arm = metrics.parent
             write_json(partial / "metrics" / f"{arm.name}.json", read_json(metrics))
             write_curve(arm, partial / "curves" / f"{arm.name}.csv")
-        if (results / "tables").exists():
-            shutil.copytree(results / "tables", partial / "tables")
+        for folder in ("cost", "figures", "tables"):  # cost tells the machine too
+            if (results / folder).exists():
+                shutil.copytree(results / folder, partial / folder, ignore=shutil.ignore_patterns("*.svg"))
 
 
 def write_curve(arm: Path, target: Path) -> None:
