@@ -111,7 +111,11 @@ def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path)
             time.sleep(0.005)
         pytest.fail("the training ended before it could be broken off")
 
-    with subprocess.Popen(start, env=environment(finished.sources), start_new_session=True, **streams) as run:
+    def heed_ctrl_c() -> None:  # a shell starts its background jobs deaf to it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    own_session = {"start_new_session": True, "preexec_fn": heed_ctrl_c}
+    with subprocess.Popen(start, env=environment(finished.sources), **own_session, **streams) as run:
         step = checkpoint_after(0, run)
         os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
     assert run.returncode != 0
