@@ -29,7 +29,7 @@ def publish(results: Path, target: Path) -> None:
             write_curve(arm, partial / "curves" / f"{arm.name}.csv")
         for folder in ("cost", "figures", "tables"):  # cost tells the machine too
             if (results / folder).exists():
-                shutil.copytree(results / folder, partial / folder, ignore=shutil.ignore_patterns("*.svg"))
+                shutil.copytree(results / folder, partial / folder, ignore=shutil.ignore_patterns("*.svg", "*.html"))
 
 
 def write_curve(arm: Path, target: Path) -> None:
