@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from entpruner.params import (
+    SIZED,
     ArmsFigure,
     ArmSpec,
     Criterion,
+    Finetuning,
     Frozen,
     Proxies,
     Pruning,
@@ -17,7 +19,6 @@ from entpruner.params import (
     Scoring,
     Study,
     Table,
-    Training,
     blocks_to_remove,
     listed,
     merge,
@@ -51,11 +52,13 @@ class Arm(ArmIdentity):
     """The same, with every setting resolved."""
 
     scores: str
-    """Name of its scores: the criterion, and the arm if it scores with settings of its own."""
+    """Name of its scores: the criterion; the arm, if it scores with settings of its own; and the number of blocks to
+    remove, for a criterion that chooses a set of a given size."""
+    start: Literal["adapted", "pretrained"]
     scoring: Scoring
     proxies: Proxies
     pruning: Pruning
-    finetune: Training
+    finetune: Finetuning
     sampling: Sampling
 
     @property
@@ -109,7 +112,10 @@ def select(arms: Iterable[Arm], shown: Table | ArmsFigure) -> list[Arm]:
 def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ratio: float | None, seed: int) -> Arm:
     override = spec.override
     scoring = overridden(study.scoring, override.scoring)
-    scores = spec.criterion or "none"
+    depth = study.backbones[backbone].shape["depth"]
+    scores: list[str] = [spec.criterion or "none"]
+    scores += [name] if scoring != study.scoring else []
+    scores += [str(blocks_to_remove(depth, ratio))] if ratio is not None and spec.criterion in SIZED else []
     return Arm(
         name=name,
         label=spec.label,
@@ -120,8 +126,9 @@ def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ra
         criterion=spec.criterion,
         ratio=ratio,
         seed=seed,
-        depth=study.backbones[backbone].shape["depth"],
-        scores=scores if scoring == study.scoring else f"{scores}-{name}",
+        depth=depth,
+        scores="-".join(scores),
+        start=spec.start,
         scoring=scoring,
         proxies=overridden(study.proxies, override.proxies),
         pruning=overridden(study.pruning, override.pruning),

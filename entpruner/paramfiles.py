@@ -124,6 +124,15 @@ _Dumper.add_representer(
 )
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Unicode's own line breaks escaped: read back plain, they would be newlines."""
+    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def _load_all(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     documents, wrong = {}, []
     for file in map(Path, files):

@@ -212,7 +212,57 @@ class Training(Frozen):
         return warmup_steps
 
 
+class Lora(Frozen):
+    """Low-rank updates of every linear layer of the blocks (Hu et al. 2022); merged into the weights afterwards."""
+
+    rank: Positive = 8
+    alpha: float = Field(8.0, gt=0)
+    """The update is scaled by alpha / rank."""
+
+
+class Distillation(Frozen):
+    """Learning from the network before pruning, beside the data (TinyFusion's masked knowledge distillation)."""
+
+    output: float = Field(0.9, ge=0, le=1)
+    """Weight of the distance to the teacher's output; the data's own loss has the rest."""
+    features: float = Field(0.01, ge=0)
+    """Weight of the distance between the hidden states after each kept block and the teacher's after the same block."""
+    cut: float = Field(2.0, gt=0)
+    """Hidden states further than this many standard deviations from their mean (massive activations) do not count."""
+
+
+Method = Literal["full", "bitfit", "lora", "difffit", "adapters"]
+
+
+class Finetuning(Training):
+    """The training of an arm, pruned or not."""
+
+    method: Method = "full"
+    """Which weights are trained; all but full belong to arms that are not pruned."""
+    lora: Lora = Lora()
+    adapter_width: Positive = 8
+    """Hidden width of the adapters (Houlsby et al. 2019) behind attention and MLP."""
+    distillation: Distillation | None = None
+
+
 # --------------------------------------------------------------------------------------------------- scores, proxies
+
+
+class LearnedMask(Frozen):
+    """TinyFusion's search: a mask a group of blocks, by Gumbel-softmax, with LoRA on the rest."""
+
+    steps: Positive = 200
+    batch_size: Positive = 64
+    groups: Positive = 2
+    """Groups of consecutive blocks, each of which loses its share of the blocks."""
+    mask_learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    """Of the LoRA weights, which are thrown away afterwards."""
+    temperature: tuple[float, float] = (4.0, 0.1)
+    """Of the Gumbel-softmax, at the first and at the last step."""
+    scale: float = Field(100.0, gt=0)
+    """What the logits are multiplied by."""
+    lora: Lora = Lora()
 
 
 class Scoring(Frozen):
@@ -221,8 +271,17 @@ class Scoring(Frozen):
     draws: Positive = 1024
     """Draws (x0, y, t, noise), t stratified; one fixed set for all blocks. The paper's number is unknown."""
     batch_size: Positive = 256
-    estimator: Literal["scalar", "diagonal"] = "scalar"
-    """Gaussian fitted to the output: one variance for all elements, or one a coordinate."""
+    estimator: Literal["scalar", "diagonal", "low_rank", "knn"] = "scalar"
+    """Gaussian with one variance for all elements (the paper's), one a coordinate, or a low-rank covariance; or no
+    Gaussian: Kozachenko-Leonenko's nearest neighbours on random projections."""
+    rank: Positive = 16
+    """Directions with a variance of their own in ``low_rank``; the others share one."""
+    projections: Positive = 8
+    """Random subspaces that ``knn`` averages over."""
+    dimensions: Positive = 4
+    """Dimension of each of them."""
+    neighbours: Positive = 3
+    """Which neighbour's distance ``knn`` takes."""
     reduction: Literal["pooled", "timestep", "class"] = "pooled"
     """Entropy of all draws together, or the mean over timestep bins, or over classes."""
     bins: Positive = 8
@@ -231,6 +290,15 @@ class Scoring(Frozen):
     """LD-Pruner's latents: fully sampled ones, or one-step predictions from the same draws."""
     ld_pruner_samples: Positive = 64
     """Latents a block, for the sampling form."""
+    block_influence: Literal["noised", "clean"] = "noised"
+    """Hidden states of noised inputs over all timesteps, or TinyFusion's clean latents at its small timesteps."""
+    trial: int = Field(0, ge=0)
+    """Another draw of the criteria that draw lots: random and random_median."""
+    masks: Positive = 100
+    """Random masks of which random_median takes the one with the median calibration loss."""
+    loss_threshold: float = Field(0.05, ge=0, lt=1)
+    """diff_pruning leaves out timesteps whose loss is below this share of the largest."""
+    learned: LearnedMask = LearnedMask()
 
 
 class Ntk(Frozen):
@@ -286,6 +354,8 @@ class Pruning(Frozen):
     weights: VoteWeights = VoteWeights()
     tie: Literal["more", "fewer"] = "more"
     """Which candidate wins a tied vote: the one that prunes more, or fewer."""
+    rerank: bool = False
+    """Score the blocks again at every stage after the first, on the network as it then is."""
 
 
 # -------------------------------------------------------------------------------------------------------- evaluation
@@ -397,7 +467,12 @@ class Compute(Frozen):
 
 # ------------------------------------------------------------------------------------------------------ arms, tables
 
-Criterion = Literal["ced", "ld_pruner", "sensitivity", "random"]
+Criterion = Literal[
+    "ced", "ld_pruner", "sensitivity", "taylor", "diff_pruning", "magnitude", "block_influence", "similarity_mse",
+    "learned", "random", "random_median", "every_other", "first", "last",
+]  # fmt: skip
+SIZED: tuple[Criterion, ...] = ("learned", "random_median", "every_other")
+"""Criteria that choose a set of a given size: their order is of use for that size only."""
 Schedule = Literal["none", "one_shot", "linear", "vote", "random_vote"]
 
 
@@ -421,6 +496,8 @@ class ArmSpec(Frozen):
     schedule: Schedule = "none"
     criterion: Criterion | None = None
     ratio: Ratio | Several[Ratio] | None = None
+    start: Literal["adapted", "pretrained"] = "adapted"
+    """Where the arm begins: at the network that ``adapt`` made, or at the pre-trained one with a new label table."""
     override: Override = Override()
 
     @model_validator(mode="after")
@@ -442,32 +519,45 @@ class Only(Frozen):
     """Unpruned arms, which have no ratio, are shown anyway."""
 
 
+ColumnName = Literal[
+    "distance_before", "distance", "over_floor", "inception_score", "kid", "precision", "recall", "agreement",
+    "trained_parameters", "parameters", "macs", "speedup", "steps", "training_flops", "training_seconds",
+]  # fmt: skip
+
+
 class Table(Frozen):
     caption: str
     arms: Several[Name]
     """Names of arms, in the order of the rows."""
     only: Only = Only()
+    columns: Several[ColumnName] = (
+        "distance", "over_floor", "kid", "precision", "recall", "agreement",
+        "parameters", "macs", "speedup", "steps", "training_flops",
+    )  # fmt: skip
+    """What is shown of each arm, from left to right."""
 
 
-class EntropyFigure(Frozen):
-    """Entropy change against loss change on removal, a point a block (the paper's Figure 2)."""
+class ScoresFigure(Frozen):
+    """Entropy change against loss change on removal, a point a block (the paper's Figure 2); or CED block by block,
+    with sign and error bar; or block by timestep bin."""
 
-    kind: Literal["entropy_vs_loss"]
+    kind: Literal["entropy_vs_loss", "ced_by_block", "ced_by_timestep"]
     caption: str
     data: Name
     backbones: Several[Name]
 
 
 class ArmsFigure(Frozen):
-    """Training curves with the stages marked (Figure 8), or samples side by side from the same noise."""
+    """Training curves with the stages marked (Figure 8), samples side by side from the same noise, the blocks that
+    each arm kept, or the distance against the ratio."""
 
-    kind: Literal["curves", "samples"]
+    kind: Literal["curves", "samples", "kept_blocks", "distance_vs_ratio"]
     caption: str
     arms: Several[Name]
     only: Only = Only()
 
 
-Figure = Annotated[EntropyFigure | ArmsFigure, Field(discriminator="kind")]
+Figure = Annotated[ScoresFigure | ArmsFigure, Field(discriminator="kind")]
 
 
 class Study(Frozen):
@@ -483,7 +573,7 @@ class Study(Frozen):
     pretrain: Training
     adapt: Training
     """From upstream to another data set, before scoring: a new label table and these steps, shared by all arms."""
-    finetune: Training
+    finetune: Finetuning
     """Budget of every arm, pruned or not."""
     scoring: Scoring = Scoring()
     proxies: Proxies = Proxies()
@@ -545,7 +635,7 @@ def _unknown_names(study: Study) -> Iterator[Problem]:
         said += [(("arms", name, key), getattr(arm, key)) for key in ("backbone", "data")]
     said += [(("tables", name, "arms"), table.arms) for name, table in study.tables.items()]
     for name, figure in study.figures.items():
-        keys = ("data", "backbones") if isinstance(figure, EntropyFigure) else ("arms",)
+        keys = ("data", "backbones") if isinstance(figure, ScoresFigure) else ("arms",)
         said += [(("figures", name, key), getattr(figure, key)) for key in keys]
     shown = [("tables", name, table.only) for name, table in study.tables.items()]
     shown += [
@@ -606,6 +696,10 @@ def _impossible_arm(study: Study, name: str, arm: ArmSpec, backbone: str) -> Ite
         allowed = f"at most the {process.timesteps} timesteps of backbone {backbone}"
         yield Problem(loc, kept, allowed, needs=(("arms", name), ("backbones", backbone), ("sampling",)))
 
+    method = setting("finetune")["method"]
+    if arm.schedule != "none" and method != "full":
+        allowed = f"full: arm {name} is pruned, and its other weights must be free to make up for it"
+        yield Problem(place("finetune", "method"), method, allowed, needs=(("arms", name), ("finetune",)))
     pruning, steps = setting("pruning"), setting("finetune")["steps"]
     staged = arm.schedule in ("linear", "vote", "random_vote")
     needs = (("arms", name), ("backbones", backbone), ("pruning",), ("finetune",))

@@ -3,18 +3,18 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from entpruner.errors import UserError
 from entpruner.paramfiles import check, merge, read_study, schema, show
-from entpruner.params import Study, blocks_to_remove
+from entpruner.params import Criterion, Pruning, Scoring, Study, blocks_to_remove
 
 SCHEMA_FILE = Path(__file__).parents[1] / "params" / "schema.json"
 
@@ -76,7 +76,7 @@ def complaints(config: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("pruning.stagse", 4, "got an unknown key; allowed: the keys stages, fraction, lookahead, weights, tie; "
+        ("pruning.stagse", 4, f"got an unknown key; allowed: the keys {', '.join(Pruning.model_fields)}; "
          "did you mean 'stages'?"),
         ("backbones.sit.process.interpolent", "gvp", "got an unknown key; allowed: the keys kind, interpolant; "
          "did you mean 'interpolant'?"),
@@ -94,13 +94,12 @@ def complaints(config: dict[str, Any]) -> list[str]:
         ("arms.ours.ratio", 1.2, "got 1.2; allowed: a number above 0 and below 1, or a list"),
         ("arms.ours.ratio", 0.05, "got 0.05; allowed: a ratio that removes 1 to 5 of the 6 blocks of dit, not 0"),
         ("arms.ours.ratio", 0.95, "got 0.95; allowed: a ratio that removes 1 to 5 of the 6 blocks of dit, not 6"),
-        ("arms.ours.criterion", "cde", 'got "cde"; allowed: ced, ld_pruner, sensitivity, random; '
-         "did you mean 'ced'?"),
+        ("arms.ours.criterion", "cde", f'got "cde"; allowed: {", ".join(get_args(Criterion))}; did you mean \'ced\'?'),
         ("arms.ours.backbone", "dot", 'got "dot"; allowed: a name from backbones (dit, sit); did you mean \'dit\'?'),
         ("arms.ours.data", "downstraem", 'got "downstraem"; allowed: a name from datasets (upstream, downstream); '
          "did you mean 'downstream'?"),
-        ("arms.ours.override.scoring.draw", 5, "got an unknown key; allowed: the keys draws, batch_size, estimator, "
-         "reduction, bins, ld_pruner, ld_pruner_samples; did you mean 'draws'?"),
+        ("arms.ours.override.scoring.draw", 5, "got an unknown key; allowed: the keys "
+         f"{', '.join(Scoring.model_fields)}; did you mean 'draws'?"),
         ("arms.ours.override.pruning.stages", "two", 'got "two"; allowed: a whole number above 0'),
         ("arms.ours.override.finetune.warmup_steps", 50, "got 50; allowed: at most steps, which is 20"),
         ("tables.table1.arms", ["ours", "fulll"], 'got "fulll"; allowed: a name from arms (full, ours); '
@@ -253,6 +252,7 @@ overlays = st.fixed_dictionaries(
 
 @settings(max_examples=40, deadline=None)
 @given(overlays)
+@example({"tables": {"A": {"caption": "a\x85b\u2028", "arms": ["ours"]}}})
 def test_the_shown_study_reads_as_the_same_study(overlay: dict[str, Any]) -> None:
     study = check(merge(STUDY, overlay))
     again = yaml.safe_load(show(study))
@@ -309,3 +309,12 @@ def test_snakemake_validates_with_the_schema_and_leaves_the_config_alone() -> No
 @pytest.mark.parametrize(("depth", "ratio", "removed"), [(12, 0.3, 4), (12, 0.5, 6), (28, 0.3, 8), (28, 0.5, 14)])
 def test_blocks_to_remove(depth: int, ratio: float, removed: int) -> None:
     assert blocks_to_remove(depth, ratio) == removed
+
+
+def test_only_an_unpruned_arm_may_train_a_part_of_its_weights() -> None:
+    override = {"finetune": {"method": "lora"}}
+    assert complaints(with_value("arms.ours.override", override)) == [
+        'arms.ours.override.finetune.method: got "lora"; allowed: full: arm ours is pruned, and its other weights must '
+        "be free to make up for it"
+    ]
+    check(with_value("arms.full.override", override))

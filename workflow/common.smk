@@ -13,7 +13,7 @@ shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 from entpruner.arms import expand, select
 from entpruner.errors import UserError
 from entpruner.paramfiles import DEFAULT_STUDY, check, over_default
-from entpruner.params import ClassifierExtractor
+from entpruner.params import SIZED, ClassifierExtractor
 from entpruner.provenance import code_digest
 
 # Users' errors leave through sys.exit: a WorkflowError would put lines of this file around them.
@@ -202,6 +202,7 @@ def score_settings(wildcards):
         criterion=criterion,
         scoring=scoring,
         sampling=STUDY.sampling if sampled else None,
+        remove=arm.blocks_removed if criterion in SIZED else None,
         compute=STUDY.compute,
     )
 

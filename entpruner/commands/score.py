@@ -19,6 +19,8 @@ class Settings(Frozen):
     scoring: Scoring
     sampling: Sampling | None = None
     """For the sampling form of LD-Pruner, which alone reads it."""
+    remove: int | None = None
+    """Blocks to remove, for the criteria that choose a set of that size."""
     compute: Compute
 
 
@@ -36,6 +38,7 @@ def run(settings: Settings, *, store: Path, init: Path, out: Path) -> None:
         seed=settings.seed,
         artefact=settings.artefact,
         device=device,
+        remove=settings.remove,
     )
     scores = score(settings.criterion, context)
     with whole_folder(out) as folder:

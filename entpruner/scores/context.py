@@ -30,6 +30,8 @@ class ScoreContext:
     artefact: str
     """Names the stream of random numbers, together with ``seed``."""
     device: torch.device
+    remove: int | None = None
+    """How many blocks are to go, for the criteria that choose a set of that size."""
 
 
 class Scores(Frozen):

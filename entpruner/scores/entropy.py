@@ -11,7 +11,6 @@ groups, K coordinates whose moments are kept apart.
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ VARIANCE_FLOOR = 1e-12  # outputs are of order 1: a spread of one millionth, nea
 GROUPS = 16  # of the jackknife
 
 
-def moments(x: Tensor, estimator: Literal["scalar", "diagonal"]) -> Tensor:
+def moments(x: Tensor, estimator: str) -> Tensor:
     """Count, sum and sum of squares of each sample, float64: (B, ...) -> (B, 3, K), with K = 1 for ``scalar``."""
     x = x.flatten(1).double()
     parts = torch.stack([torch.ones_like(x), x, x.square()], dim=1)
