@@ -48,7 +48,7 @@ class Decision(Frozen):
     grid: tuple[int, ...]
     """Blocks removed after stage 0, 1, ..., k if every stage went one step."""
     order: tuple[int, ...]
-    """All blocks in the order in which they are removed (scores.json)."""
+    """The blocks in the order in which they are removed: scores.json, or at a re-ranked stage those that are left."""
     removed_before: int
     candidates: tuple[Candidate, ...]
     weights: dict[str, float]
@@ -109,16 +109,16 @@ def decide(
     total: int,
     order: Sequence[int],
     kept: Sequence[int],
+    removed: int,
     measure: Measure,
     random: torch.Generator,
 ) -> Decision:
     """What stage ``stage`` (from 1) of ``stages`` drops, on the way to ``total`` blocks in all.
 
-    ``order`` are the scored blocks, the first to go first; ``kept`` the blocks that are left. ``measure`` is asked only
-    by ``vote`` with more than one candidate, ``random`` only by ``random_vote``.
+    ``order`` are the scored blocks, the first to go first; ``kept`` the blocks that are left, after ``removed`` went.
+    ``measure`` is asked only by ``vote`` with more than one candidate, ``random`` only by ``random_vote``.
     """
     grid = removal_grid(total, stages)
-    removed = len(order) - len(kept)
     still = [block for block in order if block in kept]
     choosing = schedule in ("vote", "random_vote")
     counts = candidate_counts(grid, removed, stage, pruning.lookahead) if choosing else (grid[stage],)

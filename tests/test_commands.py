@@ -129,6 +129,21 @@ def test_a_stage_votes_with_both_proxies_and_the_last_goes_to_the_target(root: P
     assert last["how"] == "forced to the target"
 
 
+def test_a_reranked_stage_scores_the_blocks_that_are_left(root: Path, tmp_path: Path) -> None:
+    rescoring = {"criterion": "sensitivity", "scoring": {"draws": 16}}
+    settings = prune_settings(2, rescoring=rescoring)
+    paths = {"store": root / "store", "init": root / "stage1", "scores": root / "scores/scores.json"}
+    assert entpruner("prune", settings, out=tmp_path / "stage2", **paths) == 0
+    decision = read_json(tmp_path / "stage2/decision.json")
+    left = load_model(root / "stage1")[1].kept_blocks
+    found = Scores.from_json(decision["rescored"])
+    assert found.criterion == "sensitivity"
+    assert found.blocks == left
+    assert tuple(decision["order"]) == found.order
+    assert tuple(decision["dropped"]) == found.order[: TOTAL - (5 - len(left))]
+    assert read_json(root / "stage2/decision.json")["rescored"] is None
+
+
 def test_steps_go_on_and_are_added_up(root: Path) -> None:
     timings = [read_json(root / name / "timing.json") for name in ("stage1", "stage2", "final")]
     assert [timing["steps"] for timing in timings] == [3, 4, 2]

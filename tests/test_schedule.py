@@ -54,6 +54,7 @@ def stages_of(
                 total=total,
                 order=ORDER,
                 kept=kept,
+                removed=len(ORDER) - len(kept),
                 measure=measure,
                 random=generator(seed, stage),
             )
@@ -205,6 +206,7 @@ def test_a_reader_can_redo_the_vote_from_the_decision_alone(
         total=6,
         order=ORDER,
         kept=sorted(ORDER[-kept:]),
+        removed=len(ORDER) - kept,
         measure=lambda _: results(*next(said)),
         random=generator(0),
     )

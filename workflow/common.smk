@@ -189,22 +189,32 @@ def adapt_settings(wildcards):
     )
 
 
+def scoring_sampler(criterion, scoring):
+    """How latents are sampled, for the one criterion that does so."""
+    sampled = criterion == "ld_pruner" and scoring.ld_pruner == "sampling"
+    return STUDY.sampling if sampled else None
+
+
 def score_settings(wildcards):
     folder = f"{wildcards.backbone}-{wildcards.data}-s{wildcards.seed}/{wildcards.scores}"
     path = f"{RESULTS}/scores/{folder}/scores.json"
     arm = next((arm for arm in ARMS.values() if scores_of(arm) == path), None)
     criterion = arm.criterion if arm else wildcards.scores
     scoring = arm.scoring if arm else STUDY.scoring
-    sampled = criterion == "ld_pruner" and scoring.ld_pruner == "sampling"
     return settings(
         artefact=f"scores/{wildcards.backbone}-{wildcards.data}",  # all criteria share their draws
         seed=int(wildcards.seed),
         criterion=criterion,
         scoring=scoring,
-        sampling=STUDY.sampling if sampled else None,
+        sampling=scoring_sampler(criterion, scoring),
         remove=arm.blocks_removed if criterion in SIZED else None,
         compute=STUDY.compute,
     )
+
+
+def rescoring(arm):
+    sampling = scoring_sampler(arm.criterion, arm.scoring)
+    return dict(criterion=arm.criterion, scoring=arm.scoring, sampling=sampling)
 
 
 def prune_settings(wildcards):
@@ -219,6 +229,7 @@ def prune_settings(wildcards):
         stage=stage,
         stages=arm.stages,
         total=arm.blocks_removed,
+        rescoring=rescoring(arm) if arm.pruning.rerank and stage > 1 else None,
         start=arm.boundaries[stage - 1],
         stop=arm.boundaries[stage],
         compute=STUDY.compute,

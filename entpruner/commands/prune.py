@@ -12,14 +12,20 @@ from entpruner.compute import configure
 from entpruner.data.store import ImageSet, Store
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
-from entpruner.params import Proxies, Pruning, Schedule
+from entpruner.params import Criterion, Frozen, Proxies, Pruning, Sampling, Schedule, Scoring
 from entpruner.process import Process, make_process
 from entpruner.proxies import NtkResult, ZicoResult, ntk, zico
 from entpruner.randomness import generator
 from entpruner.schedule import Measure, decide
-from entpruner.scores import Scores
+from entpruner.scores import ScoreContext, Scores, score
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # x, noise, t, y
+
+
+class Rescoring(Frozen):
+    criterion: Criterion
+    scoring: Scoring
+    sampling: Sampling | None = None
 
 
 class Settings(TrainingSettings):
@@ -30,6 +36,8 @@ class Settings(TrainingSettings):
     stages: int
     total: int
     """Blocks that all stages together remove."""
+    rescoring: Rescoring | None = None
+    """How this stage scores the blocks that are left; without it the arm's one ranking holds."""
     start: int
     stop: int
 
@@ -40,17 +48,23 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path)
     fresh = settings.stage == 1
     data = Store.open(store)
     state, card = starting_state(data, init, fresh=fresh)
-    process = make_process(card.process)
+    process, images = make_process(card.process), data.split("train")
+    removed = state.model.architecture.depth - len(state.model.kept_blocks)
     began = time.perf_counter()
+    if settings.rescoring is None:
+        found = Scores.from_json(read_json(scores))
+    else:
+        found = rescored(settings.rescoring, state.ema.to(device), process, images, settings, settings.total - removed)
     decision = decide(
         settings.schedule,
         settings.pruning,
         stage=settings.stage,
         stages=settings.stages,
         total=settings.total,
-        order=Scores.from_json(read_json(scores)).order,
+        order=found.order,
         kept=state.model.kept_blocks,
-        measure=measure_on(state.model, process, data.split("train"), settings, device),
+        removed=removed,
+        measure=measure_on(state.model, process, images, settings, device),
         random=generator(settings.seed, settings.artefact, "choice"),
     )
     seconds = time.perf_counter() - began
@@ -58,6 +72,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path)
     stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
     fingerprint = recorder.fingerprint(scores, *inputs_of(store, init, fresh=fresh))
     content = decision.model_dump(mode="json") | {"kept_blocks": state.model.kept_blocks, "seconds": seconds}
+    content["rescored"] = None if settings.rescoring is None else found.to_json()
     train_into(
         out,
         state,
@@ -70,6 +85,24 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path)
         before=None if fresh else init,
         documents={"decision.json": content},
     )
+
+
+def rescored(
+    how: Rescoring, model: Transformer, process: Process, images: ImageSet, settings: Settings, remove: int
+) -> Scores:
+    """Scores of the blocks that are left, from the averaged weights, as the first ranking's were."""
+    context = ScoreContext(
+        model=model,
+        process=process,
+        images=images,
+        settings=how.scoring,
+        sampling=how.sampling or Sampling(),
+        seed=settings.seed,
+        artefact=settings.artefact,
+        device=model.pos_embed.device,
+        remove=remove,
+    )
+    return score(how.criterion, context)
 
 
 def measure_on(
