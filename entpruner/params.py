@@ -696,10 +696,18 @@ def _impossible_arm(study: Study, name: str, arm: ArmSpec, backbone: str) -> Ite
         allowed = f"at most the {process.timesteps} timesteps of backbone {backbone}"
         yield Problem(loc, kept, allowed, needs=(("arms", name), ("backbones", backbone), ("sampling",)))
 
+    here = (("arms", name), ("finetune",))
     method = setting("finetune")["method"]
     if arm.schedule != "none" and method != "full":
         allowed = f"full: arm {name} is pruned, and its other weights must be free to make up for it"
-        yield Problem(place("finetune", "method"), method, allowed, needs=(("arms", name), ("finetune",)))
+        yield Problem(place("finetune", "method"), method, allowed, needs=here)
+    if arm.start == "pretrained":
+        begin = (("arms", name, "start"), arm.start)
+        if arm.schedule != "none":
+            yield Problem(*begin, f"adapted: arm {name} is pruned, by scores of the adapted network", needs=here)
+        elif setting("finetune")["distillation"] is not None and listed(arm.data) != ("upstream",):
+            allowed = f"adapted, or no finetune.distillation for arm {name}: a teacher must know the data's classes"
+            yield Problem(*begin, allowed, needs=here)
     pruning, steps = setting("pruning"), setting("finetune")["steps"]
     staged = arm.schedule in ("linear", "vote", "random_vote")
     needs = (("arms", name), ("backbones", backbone), ("pruning",), ("finetune",))

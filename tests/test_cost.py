@@ -94,17 +94,17 @@ def test_latency_takes_turns_and_pairs_the_ratios(monkeypatch: pytest.MonkeyPatc
             now += self.blocks * len(x) * (1 if passes <= 8 else 10)
 
     monkeypatch.setattr(cost, "clock", lambda device: now)
-    result = cost.latency({4: Fake(4), 2: Fake(2)}, batch_size=3, repeats=7, device=torch.device("cpu"))
+    result = cost.latency({"4": Fake(4), "2": Fake(2)}, "4", batch_size=3, repeats=7, device=torch.device("cpu"))
     assert order == [4, 2] * 8  # one round of warm-up and seven that count
-    assert result[4].speedup == 1 and result[4].speedup_quartiles == (1, 1)
-    assert result[2].speedup == 2 and result[2].speedup_quartiles == (2, 2)
-    assert result[2].seconds_per_image == 20 and result[2].seconds_per_image_quartiles == (2, 20)
+    assert result["4"].speedup == 1 and result["4"].speedup_quartiles == (1, 1)
+    assert result["2"].speedup == 2 and result["2"].speedup_quartiles == (2, 2)
+    assert result["2"].seconds_per_image == 20 and result["2"].seconds_per_image_quartiles == (2, 20)
 
 
 def test_latency_of_real_networks_on_this_machine() -> None:
-    models = {blocks: Transformer(SMALL, tuple(range(blocks))) for blocks in (4, 1)}
-    result = cost.latency(models, batch_size=2, repeats=5, device=torch.device("cpu"))
-    assert set(result) == {4, 1}
+    models = {str(blocks): Transformer(SMALL, tuple(range(blocks))) for blocks in (4, 1)}
+    result = cost.latency(models, "4", batch_size=2, repeats=5, device=torch.device("cpu"))
+    assert set(result) == {"4", "1"}
     for entry in result.values():
         low, high = entry.seconds_per_image_quartiles
         assert 0 < low <= entry.seconds_per_image <= high < 10

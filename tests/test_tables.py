@@ -55,6 +55,7 @@ def arm(
         seed=seed,
         depth=12,
         kept_blocks=(0, 2, 4, 6, 8, 11),
+        network="6",
         documents={key: Document.read(path) for key, path in files.items()},
         settings={"finetune": {"steps": 600}},
         code="c0de",

@@ -102,9 +102,14 @@ def scores_of(arm):
     return f"{RESULTS}/scores/{arm.backbone}-{arm.data}-s{arm.seed}/{arm.scores}/scores.json"
 
 
+def arm_start(arm):
+    """Folder of the model that an arm begins with."""
+    return start_of(arm.backbone, "upstream" if arm.start == "pretrained" else arm.data, arm.seed)
+
+
 def stage_folder(arm, stage):
     """Folder that a stage (from 1) leaves; stage 0 is what the arm begins with."""
-    return f"{RESULTS}/arms/{arm.key}/stage{stage}" if stage else start_of(arm.backbone, arm.data, arm.seed)
+    return f"{RESULTS}/arms/{arm.key}/stage{stage}" if stage else arm_start(arm)
 
 
 def store_of(data):
@@ -126,6 +131,16 @@ def prune_scores(wildcards):
 def recover_start(wildcards):
     arm = arm_of(wildcards)
     return trained(stage_folder(arm, arm.stages))
+
+
+def arm_teacher(wildcards):
+    """The model that the arm begins with, where it goes on learning from it."""
+    arm = arm_of(wildcards)
+    return [] if arm.finetune.distillation is None else f"{arm_start(arm)}/model.safetensors"
+
+
+def teacher_option(wildcards, input):
+    return f"--teacher {Path(input.teacher).parent}" if input.teacher else ""
 
 
 def arm_classifier(wildcards):
@@ -245,6 +260,7 @@ def recover_settings(wildcards):
         stage=arm.stages + 1,
         start=arm.boundaries[-2],
         stop=arm.boundaries[-1],
+        new_labels=arm.start == "pretrained" and arm.data != "upstream",
         compute=STUDY.compute,
     )
 
@@ -263,6 +279,7 @@ def cost_settings(wildcards):
     return settings(
         backbone=STUDY.backbones[wildcards.backbone],
         blocks=sorted({arm.depth - arm.blocks_removed for arm in arms}),
+        adapter_widths=sorted({a.finetune.adapter_width for a in arms if a.finetune.method == "adapters"}),
         batch_size=STUDY.evaluation.latency_batch_size,
         repeats=STUDY.evaluation.latency_repeats,
         compute=STUDY.compute,

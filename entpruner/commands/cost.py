@@ -7,15 +7,18 @@ from entpruner.artefacts import write_json
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.data.store import Store
-from entpruner.evaluation.cost import latency, macs, parameters
+from entpruner.evaluation.cost import cost_key, latency, macs, parameters
+from entpruner.models.adapters import add_adapters
 from entpruner.models.transformer import Transformer
-from entpruner.params import Backbone, Compute, Frozen
+from entpruner.params import Architecture, Backbone, Compute, Frozen
 from entpruner.randomness import generator
 
 
 class Settings(Frozen):
     backbone: Backbone
     blocks: tuple[int, ...]
+    adapter_widths: tuple[int, ...] = ()
+    """Adapters that arms put into the unpruned network."""
     batch_size: int
     repeats: int
     compute: Compute
@@ -27,13 +30,28 @@ def run(settings: Settings, *, store: Path, out: Path) -> None:
     data = Store.open(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)
-    models = {  # time does not depend on the weights
-        blocks: Transformer(architecture, tuple(range(blocks))).initialize(generator("cost", blocks))
-        for blocks in sorted({architecture.depth, *settings.blocks})
-    }
-    measured = latency(models, settings.batch_size, settings.repeats, device)
+    depth = architecture.depth
+    networks: list[tuple[int, int | None]] = [(blocks, None) for blocks in sorted({depth, *settings.blocks})]
+    networks += [(depth, width) for width in settings.adapter_widths]
+    models = {cost_key(*network): untrained(architecture, *network) for network in networks}
+    measured = latency(models, cost_key(depth), settings.batch_size, settings.repeats, device)
     counts = {
-        str(blocks): {"parameters": parameters(model), "macs": macs(architecture, blocks), **asdict(measured[blocks])}
-        for blocks, model in models.items()
+        key: {
+            "blocks": blocks,
+            "parameters": parameters(models[key]),
+            "macs": macs(architecture, blocks, width),
+            **asdict(measured[key]),
+        }
+        for blocks, width in networks
+        for key in [cost_key(blocks, width)]
     }
     write_json(out, {"blocks": counts, "timing": recorder.record()})
+
+
+def untrained(architecture: Architecture, blocks: int, adapter_width: int | None) -> Transformer:
+    """Time does not depend on the weights."""
+    model = Transformer(architecture, tuple(range(blocks))).initialize(generator("cost", blocks))
+    if adapter_width is not None:
+        for adapter in add_adapters(model, adapter_width):
+            adapter.initialize(generator("cost", blocks))
+    return model

@@ -4,9 +4,12 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from entpruner.data.store import Store
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard, load_model
+from entpruner.models.surgery import replace_label_table
 from entpruner.models.transformer import Transformer
 
 
@@ -23,3 +26,11 @@ def model_for(data: Store, init: Path) -> tuple[Transformer, ModelCard]:
             f"{listed(data.class_names)}; adapt the model to these data first"
         )
     return model, card
+
+
+def moved_model(data: Store, init: Path, random: torch.Generator) -> tuple[Transformer, ModelCard]:
+    """The model in ``init`` with a new label table for the classes of the data, and its card."""
+    model, card = load_model(init)
+    classes = tuple(data.class_names)
+    model = replace_label_table(model, len(classes), random)
+    return model, card.model_copy(update={"architecture": model.architecture, "class_names": classes})

@@ -7,7 +7,7 @@ import torch
 
 from entpruner.artefacts import read_json
 from entpruner.commands.recording import Recorder
-from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, starting_state, train_into
+from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
 from entpruner.compute import configure
 from entpruner.data.store import ImageSet, Store
 from entpruner.models.surgery import drop_blocks
@@ -28,7 +28,7 @@ class Rescoring(Frozen):
     sampling: Sampling | None = None
 
 
-class Settings(TrainingSettings):
+class Settings(ArmTrainingSettings):
     schedule: Schedule
     pruning: Pruning
     proxies: Proxies
@@ -42,7 +42,8 @@ class Settings(TrainingSettings):
     stop: int
 
 
-def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path) -> None:
+def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: Path | None, out: Path) -> None:
+    """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
     fresh = settings.stage == 1
@@ -70,7 +71,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path)
     seconds = time.perf_counter() - began
     state = state.drop_blocks(decision.dropped)
     stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
-    fingerprint = recorder.fingerprint(scores, *inputs_of(store, init, fresh=fresh))
+    fingerprint = recorder.fingerprint(scores, *inputs_of(store, init, fresh=fresh, teacher=teacher))
     content = decision.model_dump(mode="json") | {"kept_blocks": state.model.kept_blocks, "seconds": seconds}
     content["rescored"] = None if settings.rescoring is None else found.to_json()
     train_into(
@@ -83,6 +84,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, out: Path)
         recorder,
         fingerprint,
         before=None if fresh else init,
+        teacher=teacher,
         documents={"decision.json": content},
     )
 

@@ -1,25 +1,47 @@
-"""Train on after the last pruning; for an unpruned arm, its whole fine-tuning."""
+"""Train on after the last pruning; for an unpruned arm, its whole fine-tuning, by any method."""
 
 from pathlib import Path
 
+from entpruner.commands.inputs import model_for, moved_model
 from entpruner.commands.recording import Recorder
-from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, starting_state, train_into
+from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
 from entpruner.compute import configure
 from entpruner.data.store import Store
+from entpruner.models.checkpoints import ModelCard
+from entpruner.randomness import generator
+from entpruner.training.peft import prepare
+from entpruner.training.state import TrainState
 
 
-class Settings(TrainingSettings):
+class Settings(ArmTrainingSettings):
     stage: int
     """One more than the arm's pruning stages. With none before, ``init`` is the model that the arm starts from."""
     start: int
     stop: int
+    new_labels: bool = False
+    """That model is the pre-trained one, of other classes: it gets a label table for those of the data first."""
 
 
-def run(settings: Settings, *, store: Path, init: Path, out: Path) -> None:
+def run(settings: Settings, *, store: Path, init: Path, teacher: Path | None, out: Path) -> None:
+    """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
     recorder = Recorder(__name__, settings, configure(settings.compute))
     fresh = settings.stage == 1
-    state, card = starting_state(Store.open(store), init, fresh=fresh)
+    data = Store.open(store)
+    state, card = fresh_state(data, init, settings) if fresh else starting_state(data, init, fresh=False)
     stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
-    fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=fresh))
+    fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=fresh, teacher=teacher))
     before = None if fresh else init
-    train_into(out, state, card, store, settings, stretch, recorder, fingerprint, before=before)
+    train_into(out, state, card, store, settings, stretch, recorder, fingerprint, before=before, teacher=teacher)
+
+
+def fresh_state(data: Store, init: Path, settings: Settings) -> tuple[TrainState, ModelCard]:
+    """The state that an unpruned arm's training begins with, and the card of the network that it ends as."""
+    tuning = settings.training
+    if settings.new_labels:
+        model, card = moved_model(data, init, generator(settings.seed, settings.artefact, "labels"))
+    else:
+        model, card = model_for(data, init)
+    prepare(model, tuning, generator(settings.seed, settings.artefact, "method"))
+    if tuning.method == "adapters":
+        card = card.model_copy(update={"adapter_width": tuning.adapter_width})
+    return TrainState.start(model), card

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json
+from entpruner.evaluation.cost import cost_key
 from entpruner.models.checkpoints import ModelCard
 from entpruner.params import Frozen
 from entpruner.reporting.tables import ArmResult, Document, Reference, build
@@ -54,6 +55,7 @@ def result_of(results: Path, arm: ArmIdentity) -> ArmResult:
         arm=arm.name,
         artefact=folder.as_posix(),
         kept_blocks=card.kept_blocks,
+        network=cost_key(len(card.kept_blocks), card.adapter_width),
         documents=documents,
         settings=settings,
         code=training.content["code"],

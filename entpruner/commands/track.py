@@ -6,6 +6,8 @@ from typing import Any
 from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json, write_json
 from entpruner.commands.stages import curve_of, stage_folders
+from entpruner.evaluation.cost import cost_key
+from entpruner.models.checkpoints import ModelCard
 from entpruner.params import Frozen
 from entpruner.tracking import RunRecord, sync
 
@@ -46,6 +48,7 @@ def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunR
 
 
 def cost_of(results: Path, arm: ArmIdentity) -> dict[str, Any]:
-    kept = len(read_json(results / "arms" / arm.key / "final/model.json")["kept_blocks"])
-    cost = read_json(results / "cost" / f"{arm.backbone}-{arm.data}.json")["blocks"][str(kept)]
-    return {name: cost[name] for name in ("parameters", "macs", "speedup", "seconds_per_image")} | {"blocks": kept}
+    card = ModelCard.model_validate(read_json(results / "arms" / arm.key / "final/model.json"))
+    network = cost_key(len(card.kept_blocks), card.adapter_width)
+    cost = read_json(results / "cost" / f"{arm.backbone}-{arm.data}.json")["blocks"][network]
+    return {name: cost[name] for name in ("blocks", "parameters", "macs", "speedup", "seconds_per_image")}

@@ -8,12 +8,15 @@ from typing import Any
 from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
+from entpruner.compute import device_of
 from entpruner.data.store import Store
 from entpruner.evaluation.cost import training_flops
-from entpruner.models.checkpoints import ModelCard, save_model
-from entpruner.params import Compute, Frozen, Training
-from entpruner.process import make_process
-from entpruner.training.loop import train
+from entpruner.models.checkpoints import CARD, WEIGHTS, ModelCard, save_model
+from entpruner.params import Compute, Finetuning, Frozen, Training
+from entpruner.process import Process, make_process
+from entpruner.training.distill import distilled
+from entpruner.training.loop import Objective, data_loss, train
+from entpruner.training.peft import merge, trained_parameters
 from entpruner.training.state import STATE_FILE, TrainState
 
 
@@ -25,6 +28,12 @@ class TrainingSettings(Frozen):
     seed: int
     training: Training
     compute: Compute
+
+
+class ArmTrainingSettings(TrainingSettings):
+    """Those of the commands that train an arm: they have a method, and may have a teacher."""
+
+    training: Finetuning
 
 
 class Stretch(Frozen):
@@ -53,18 +62,26 @@ def train_into(
     fingerprint: str,
     *,
     before: Path | None = None,
+    teacher: Path | None = None,
     documents: dict[str, Any] | None = None,
 ) -> None:
     """Train ``state`` and write model, training state, curve and timing to ``out``.
 
-    ``before`` is the folder that the run goes on from: its steps and FLOPs are added up. ``documents`` are further JSON
-    files, by name. Checkpoints lie in ``<out>.resume`` until all is written.
+    ``before`` is the folder that the run goes on from: its steps, FLOPs and seconds are added up (of a command that
+    was killed and went on, the seconds since it went on). ``teacher`` is the folder of the network to learn from, where
+    the settings ask for distillation. ``documents`` are further JSON files, by name. Checkpoints lie in
+    ``<out>.resume`` until all is written.
+
+    What a method of fine-tuning added is merged into the model, but not into the training state: that is the training's
+    own, and where something was added no training goes on from it.
     """
     resume_folder = out.with_name(out.name + ".resume")
+    data, process = Store.open(store), make_process(card.process)
+    tuning = settings.training if isinstance(settings.training, Finetuning) else None
     curve = train(
         state,
-        make_process(card.process),
-        Store.open(store).split("train"),
+        process,
+        data.split("train"),
         settings.training,
         start=stretch.start,
         stop=stretch.stop,
@@ -73,10 +90,14 @@ def train_into(
         compute=settings.compute,
         resume_folder=resume_folder,
         fingerprint=fingerprint,
+        objective=objective_of(settings, process, data, teacher),
     )
     steps, kept = stretch.stop - stretch.start, state.ema.kept_blocks
-    flops = training_flops(card.architecture, settings.training.batch_size, [(len(kept), steps)])
-    earlier = {"total_steps": 0, "total_flops": 0} if before is None else read_json(before / "timing.json")
+    flops = training_flops(card.architecture, settings.training.batch_size, [(len(kept), steps)], tuning)
+    totals = {"total_steps": 0, "total_flops": 0, "total_seconds": 0.0}
+    earlier = totals if before is None else read_json(before / "timing.json")
+    if tuning is not None:
+        merge(state.ema, tuning)
     with whole_folder(out) as folder:
         save_model(folder, state.ema, card.model_copy(update={"kept_blocks": kept}))
         state.save(folder)
@@ -87,14 +108,27 @@ def train_into(
         timing = recorder.record(
             steps=steps,
             flops=flops,
+            trained_parameters=trained_parameters(state.model),
             total_steps=earlier["total_steps"] + steps,
             total_flops=earlier["total_flops"] + flops,
         )
+        timing["total_seconds"] = earlier["total_seconds"] + timing["seconds"]
         write_json(folder / "timing.json", timing)
     shutil.rmtree(resume_folder, ignore_errors=True)
 
 
-def inputs_of(store: Path, init: Path, *, fresh: bool) -> list[Path]:
+def objective_of(settings: TrainingSettings, process: Process, data: Store, teacher: Path | None) -> Objective:
+    """What the training minimises: the data's own loss, or distillation from ``teacher`` where the settings say so."""
+    training = settings.training
+    if not isinstance(training, Finetuning) or training.distillation is None:
+        return data_loss(process)
+    assert teacher is not None, "the rule hands over the teacher wherever there is distillation"
+    unpruned, _ = model_for(data, teacher)
+    return distilled(process, unpruned.to(device_of(settings.compute)), training.distillation)
+
+
+def inputs_of(store: Path, init: Path, *, fresh: bool, teacher: Path | None = None) -> list[Path]:
     """The files whose content a training depends on; the store's manifest holds the checksums of its arrays."""
-    files = [store / "manifest.json", init / "model.json", init / "model.safetensors"]
+    files = [store / "manifest.json"]
+    files += [folder / name for folder in (init, teacher) if folder for name in (CARD, WEIGHTS)]
     return files if fresh else [*files, init / STATE_FILE]

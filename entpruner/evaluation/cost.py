@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from entpruner.models.transformer import TIME_FEATURES, Transformer
-from entpruner.params import Architecture
+from entpruner.params import Architecture, Finetuning
 from entpruner.randomness import generator
 
 
@@ -21,7 +21,12 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def macs(architecture: Architecture, blocks: int | None = None) -> int:
+def cost_key(blocks: int, adapter_width: int | None = None) -> str:
+    """A network's name in a cost file: ``12``, or with adapters of width 8 ``12+a8``."""
+    return str(blocks) if adapter_width is None else f"{blocks}+a{adapter_width}"
+
+
+def macs(architecture: Architecture, blocks: int | None = None, adapter_width: int | None = None) -> int:
     """Multiply-accumulates of one forward pass of one image, with ``blocks`` blocks left (default: all).
 
     Matrix products only, as is customary: linear layers, the patch convolution, attention's QK and AV.
@@ -31,23 +36,57 @@ def macs(architecture: Architecture, blocks: int | None = None) -> int:
     patch = a.patch_size**2 * a.in_channels
     mlp = int(d * a.mlp_ratio)
     block = tokens * (4 * d * d + 2 * d * mlp)  # qkv, projection, fc1, fc2
-    block += 2 * tokens * tokens * d  # QK and AV
+    block += attention_macs(a)
     block += 6 * d * d  # adaLN, once an image
+    block += 2 * tokens * 2 * d * (adapter_width or 0)  # two adapters: down, up
     embed = tokens * patch * d + TIME_FEATURES * d + d * d
     head = 2 * d * d + tokens * d * 2 * patch
     return embed + (a.depth if blocks is None else blocks) * block + head
 
 
-def training_flops(architecture: Architecture, batch_size: int, stages: Iterable[tuple[int, int]]) -> int:
-    """FLOPs of an arm's training from its ``(blocks, steps)`` stages; a backward pass costs two forward ones."""
-    return sum(3 * 2 * macs(architecture, blocks) * batch_size * steps for blocks, steps in stages)
+def attention_macs(architecture: Architecture) -> int:
+    """Those of one block's products without weights, QK and AV."""
+    tokens = (architecture.input_size // architecture.patch_size) ** 2
+    return 2 * tokens * tokens * architecture.hidden_size
+
+
+def lora_macs(architecture: Architecture, rank: int) -> int:
+    """Those of the updates beside one block's linear layers: rank times (in + out), a token or (adaLN) an image."""
+    a = architecture
+    d, mlp, tokens = a.hidden_size, int(a.hidden_size * a.mlp_ratio), (a.input_size // a.patch_size) ** 2
+    return rank * (tokens * ((d + 3 * d) + (d + d) + 2 * (d + mlp)) + (d + 6 * d))
+
+
+def training_flops(
+    architecture: Architecture, batch_size: int, stages: Iterable[tuple[int, int]], tuning: Finetuning | None = None
+) -> int:
+    """FLOPs of an arm's training from its ``(blocks, steps)`` stages, its method and its teacher's forward passes."""
+    return sum(2 * step_macs(architecture, blocks, tuning) * batch_size * steps for blocks, steps in stages)
+
+
+def step_macs(architecture: Architecture, blocks: int, tuning: Finetuning | None = None) -> int:
+    """Multiply-accumulates of a training step, an image; ``tuning`` None is training of every weight on the data alone.
+
+    A backward pass costs two forward ones: the gradient of a product's both factors. Where a weight is frozen its half
+    is not computed. A teacher adds a forward pass of the unpruned network.
+    """
+    forward = macs(architecture, blocks)
+    if tuning is None:
+        return 3 * forward
+    added = 0
+    if tuning.method == "lora":
+        added = blocks * lora_macs(architecture, tuning.lora.rank)
+    elif tuning.method == "adapters":
+        added = macs(architecture, blocks, tuning.adapter_width) - forward
+    frozen = 0 if tuning.method == "full" else forward - blocks * attention_macs(architecture)
+    teacher = 0 if tuning.distillation is None else macs(architecture)
+    return 3 * (forward + added) - frozen + teacher
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Forward passes of one network, and how much faster they are than the deepest's; quartiles over the repeats."""
+    """Forward passes of one network, and how much faster they are than the reference's; quartiles over the repeats."""
 
-    blocks: int
     batch_size: int
     repeats: int
     seconds_per_image: float
@@ -57,32 +96,30 @@ class Latency:
 
 
 def latency(
-    models: Mapping[int, Transformer], batch_size: int, repeats: int, device: torch.device
-) -> dict[int, Latency]:
-    """Time ``repeats`` forward passes of ``batch_size`` images in each of the models, given by number of blocks.
+    models: Mapping[str, Transformer], reference: str, batch_size: int, repeats: int, device: torch.device
+) -> dict[str, Latency]:
+    """Time ``repeats`` forward passes of ``batch_size`` images in each of the named models.
 
     The models take turns within a repeat, so a machine that slows down slows all of them: the speed-up is the median
-    of the ratios to the deepest model within the same repeat. The first round is a warm-up and is not counted.
+    of the ratios to the model ``reference`` within the same repeat. The first round is a warm-up and is not counted.
     """
     a = next(iter(models.values())).architecture
     draw = generator("latency")
     x = torch.randn(batch_size, a.in_channels, a.input_size, a.input_size, generator=draw).to(device)
     t = torch.rand(batch_size, generator=draw).to(device)
     y = torch.randint(a.num_classes, (batch_size,), generator=draw).to(device)
-    seconds: dict[int, list[float]] = {blocks: [] for blocks in models}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
         model.to(device).eval()
     with torch.inference_mode():
         for _ in range(repeats + 1):
-            for blocks, model in models.items():
+            for name, model in models.items():
                 started = clock(device)
                 model(x, t, y)
-                seconds[blocks].append(clock(device) - started)
-    times = {blocks: np.array(values[1:]) / batch_size for blocks, values in seconds.items()}
-    deepest = times[max(times)]
+                seconds[name].append(clock(device) - started)
+    times = {name: np.array(values[1:]) / batch_size for name, values in seconds.items()}
     return {
-        blocks: Latency(blocks, batch_size, repeats, *spread(own), *spread(deepest / own))
-        for blocks, own in times.items()
+        name: Latency(batch_size, repeats, *spread(own), *spread(times[reference] / own)) for name, own in times.items()
     }
 
 

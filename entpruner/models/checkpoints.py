@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from entpruner.artefacts import read_json, write_json
 from entpruner.errors import UserError
+from entpruner.models.adapters import add_adapters
 from entpruner.models.transformer import Transformer
 from entpruner.params import Architecture, Frozen, ProcessSettings
 
@@ -32,6 +33,8 @@ class ModelCard(Frozen):
     """One a class; the null class comes after them and has no name."""
     source_sha256: str | None = None
     """Checksum of the official file that the weights were read from, if they were."""
+    adapter_width: int | None = Field(None, gt=0)
+    """Hidden width of the adapters behind attention and MLP, if the network has them."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -66,6 +69,8 @@ def load_model(folder: Path) -> tuple[Transformer, ModelCard]:
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error}); make the model again") from None
     model = Transformer(card.architecture, card.kept_blocks)
+    if card.adapter_width is not None:
+        add_adapters(model, card.adapter_width)
     _fill(model, _read_safetensors(folder / WEIGHTS), folder / WEIGHTS)
     return model, card
 

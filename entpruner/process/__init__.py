@@ -35,6 +35,10 @@ class Process(Protocol):
         """Loss of each sample, (B,): "loss" is what is trained; any other keys are its terms."""
         ...
 
+    def distillation_loss(self, output: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The loss with a teacher in the place of the truth, (B,); output and target are network outputs at x_t."""
+        ...
+
     def sample(
         self, model: Transformer, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
     ) -> Tensor:

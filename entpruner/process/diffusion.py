@@ -143,6 +143,17 @@ class GaussianDiffusion:
         mse, vb = _mean((noise - eps) ** 2), nats / math.log(2)
         return {"loss": mse + vb, "mse": mse, "vb": vb}
 
+    def distillation_loss(self, output: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """MSE between the noises + KL from the target's p(x_{t-1} | x_t) to the output's in bits per dimension, (B,).
+
+        As in ``losses``, the second term trains the variance alone.
+        """
+        chain = self.chain(x_t.device)
+        (eps, v), teacher = output.chunk(2, dim=1), chain.p_posterior(target, x_t, t)
+        p = chain.p_posterior(torch.cat([eps.detach(), v], dim=1), x_t, t)
+        kl = gaussian_kl(teacher.mean, teacher.log_variance, p.mean, p.log_variance)
+        return _mean((eps - self.prediction(target)) ** 2) + _mean(kl) / math.log(2)
+
     @torch.no_grad()
     def sample(
         self, model: Transformer, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator

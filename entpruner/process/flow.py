@@ -83,6 +83,10 @@ class FlowMatching:
         error = self.prediction(model(self.add_noise(x, noise, t), t, y)) - self.velocity(x, noise, t)
         return {"loss": (error**2).flatten(1).mean(1)}
 
+    def distillation_loss(self, output: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The mean squared difference of the velocities, (B,)."""
+        return ((self.prediction(output) - self.prediction(target)) ** 2).flatten(1).mean(1)
+
     @torch.no_grad()
     def sample(
         self, model: Transformer, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator

@@ -124,6 +124,8 @@ class ArmResult:
     depth: int
     """Blocks of the unpruned network."""
     kept_blocks: tuple[int, ...]
+    network: str
+    """Its network's key in the cost document."""
     documents: Mapping[str, Document]
     """metrics, cost and training: metrics.json, the backbone's cost.json, and a file with its steps and FLOPs."""
     settings: Mapping[str, Any]
@@ -143,7 +145,7 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Column:
-    """A measured column. In a key ``{fd}`` is the distance, ``{on}`` its feature net, ``{kept}`` the blocks kept."""
+    """A measured column. In a key ``{fd}`` is the distance, ``{on}`` its feature net, ``{network}`` the network."""
 
     name: str
     heading: str
@@ -164,14 +166,14 @@ COLUMNS = (
     Column("precision", "precision ↑", "metrics", "precision{on}"),
     Column("recall", "recall ↑", "metrics", "recall{on}"),
     Column("agreement", "class agreement ↑", "metrics", "agreement"),
-    Column("parameters", "parameters", "cost", "blocks.{kept}.parameters", unit="", per_seed=False),
-    Column("macs", "MACs", "cost", "blocks.{kept}.macs", unit="", per_seed=False),
+    Column("parameters", "parameters", "cost", "blocks.{network}.parameters", unit="", per_seed=False),
+    Column("macs", "MACs", "cost", "blocks.{network}.macs", unit="", per_seed=False),
     Column(
         "speedup",
         "speed-up ↑ [quartiles]",
         "cost",
-        "blocks.{kept}.speedup",
-        quartiles="blocks.{kept}.speedup_quartiles",
+        "blocks.{network}.speedup",
+        quartiles="blocks.{network}.speedup_quartiles",
         per_seed=False,
     ),
     Column("steps", "steps", "training", "total_steps", per_seed=False),
@@ -242,7 +244,7 @@ def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
         names = {
             "fd": distance,
             "on": "" if distance == "fid" else distance.removeprefix("fd"),
-            "kept": len(arm.kept_blocks),
+            "network": arm.network,
         }
         key = column.key.format(**names)
         value = document.value(key)

@@ -1,8 +1,9 @@
-"""The training loop: AdamW on the process's loss, a moving average of the weights, and an exact resume."""
+"""The training loop: AdamW on an objective, a moving average of the weights, and an exact resume."""
 
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch.optim.adamw import adamw
 from entpruner.compute import device_of
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
 from entpruner.params import Compute, Training
 from entpruner.process import Process
 from entpruner.randomness import generator
@@ -22,6 +24,14 @@ from entpruner.training.resume import CurvePoint, Run, resume, write_checkpoint
 from entpruner.training.state import TrainState
 
 log = logging.getLogger(__name__)
+
+Objective = Callable[[Transformer, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""What is minimised: model, images x (B, C, H, W), noise as x, times t (B,), labels y (B,) -> the batch's loss ()."""
+
+
+def data_loss(process: Process) -> Objective:
+    """The process's own loss, on average over the batch."""
+    return lambda model, x, noise, t, y: process.losses(model, x, noise, t, y)["loss"].mean()
 
 
 def train(
@@ -37,8 +47,12 @@ def train(
     compute: Compute,
     resume_folder: Path,
     fingerprint: str,
+    objective: Objective | None = None,
 ) -> list[CurvePoint]:
     """Train ``state`` in place over the steps start..stop of a run of ``settings.steps``; returns the curve.
+
+    Only parameters that require a gradient are trained and averaged: the others are equal in both networks.
+    ``objective`` is the process's own loss unless given; a network inside it must already be on the device.
 
     Every random number comes from (seed, artefact, step). Checkpoints go to ``resume_folder``, which the caller deletes
     once its output is whole; after a kill the same call goes on from the last one, unless its ``fingerprint`` (of all
@@ -61,6 +75,7 @@ def train(
     parameters: list[Tensor] = list(trained.values())
     averages: list[Tensor] = [state.ema.get_parameter(name) for name in trained]
     adam = [state.adam[name] for name in trained]
+    objective = objective or data_loss(process)
     half_life = settings.ema_half_life * max(stop - start, 1)  # in steps
     forget = 1 - 0.5 ** (1 / half_life)
 
@@ -72,7 +87,7 @@ def train(
             indices = batch_indices(state.step, settings.batch_size, len(images), seed, artefact)
             batch = draw_batch(images, indices, process, settings, generator(seed, artefact, state.step))
             with torch.autocast("cuda", torch.bfloat16, enabled=compute.bf16 and device.type == "cuda"):
-                loss = process.losses(state.model, *(moved(tensor, device) for tensor in batch))["loss"].mean()
+                loss = objective(state.model, *(moved(tensor, device) for tensor in batch))
             torch.autograd.backward(loss)
             if settings.gradient_clip is not None:
                 clip_grad_norm_(parameters, settings.gradient_clip)

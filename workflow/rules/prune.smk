@@ -5,6 +5,7 @@ rule prune:
     input:
         unpack(prune_start),
         store=arm_store,
+        teacher=arm_teacher,
         scores=prune_scores,
     output:
         model=f"{RESULTS}/arms/{{arm}}/stage{{stage}}/model.safetensors",
@@ -26,8 +27,9 @@ rule prune:
         code=code("prune"),
         store=subpath(input.store, parent=True),
         init=subpath(input.model, parent=True),
+        teacher=teacher_option,
         out=subpath(output.model, parent=True),
     message:
         "Stage {wildcards.stage} of {wildcards.arm}"
     shell:
-        "entpruner prune --settings {params.settings:q} --store {params.store} --init {params.init} --scores {input.scores} --out {params.out} &> {log}"
+        "entpruner prune --settings {params.settings:q} --store {params.store} --init {params.init} --scores {input.scores} {params.teacher} --out {params.out} &> {log}"

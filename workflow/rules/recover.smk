@@ -5,6 +5,7 @@ rule recover:
     input:
         unpack(recover_start),
         store=arm_store,
+        teacher=arm_teacher,
     output:
         model=f"{RESULTS}/arms/{{arm}}/final/model.safetensors",
         card=f"{RESULTS}/arms/{{arm}}/final/model.json",
@@ -24,8 +25,9 @@ rule recover:
         code=code("recover"),
         store=subpath(input.store, parent=True),
         init=subpath(input.model, parent=True),
+        teacher=teacher_option,
         out=subpath(output.model, parent=True),
     message:
         "Recovery of {wildcards.arm}"
     shell:
-        "entpruner recover --settings {params.settings:q} --store {params.store} --init {params.init} --out {params.out} &> {log}"
+        "entpruner recover --settings {params.settings:q} --store {params.store} --init {params.init} {params.teacher} --out {params.out} &> {log}"
