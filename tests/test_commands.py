@@ -14,7 +14,8 @@ from entpruner.artefacts import read_json, write_json
 from entpruner.cli import main
 from entpruner.commands.stages import curve_of, stage_folders
 from entpruner.data.store import Store
-from entpruner.models.checkpoints import load_model
+from entpruner.evaluation.cost import cost_key, macs
+from entpruner.models.checkpoints import load_model, save_model
 from entpruner.scores import Scores
 from entpruner.training import loop
 from entpruner.training.state import TrainState
@@ -215,6 +216,83 @@ def test_the_pruned_network_is_sampled_measured_and_costed(root: Path, tmp_path:
     assert full["macs"] > pruned["macs"]
 
 
+# --------------------------------------------------------------------------------- efficient fine-tuning, distillation
+
+
+def tune(root: Path, out: Path, method: str, **paths: Path) -> int:
+    """A whole arm of Table 2: from the pre-trained network of other classes."""
+    training = TRAINING | {"steps": 5, "method": method, "lora": {"rank": 2}, "adapter_width": 3}
+    arm = {"artefact": "arms/t/final", "stage": 1, "start": 0, "stop": 5, "new_labels": True}
+    init = {"store": root / "store", "init": root / "pretrain"}
+    return entpruner("recover", ARM | arm | {"training": training}, **init | paths, out=out)
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit", "lora", "difffit", "adapters"])
+def test_every_method_makes_a_network_of_the_datas_classes_that_is_sampled_and_costed(
+    root: Path, tmp_path: Path, method: str
+) -> None:
+    assert tune(root, tmp_path / "final", method) == 0
+    model, card = load_model(tmp_path / "final")
+    width = 3 if method == "adapters" else None
+    assert (card.class_names, card.kept_blocks, card.adapter_width) == (("3", "4"), (0, 1, 2, 3, 4), width)
+    timing = read_json(tmp_path / "final/timing.json")
+    assert timing["total_seconds"] == timing["seconds"] > 0
+    whole = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert timing["trained_parameters"] == whole if method == "full" else timing["trained_parameters"] < whole / 2
+
+    sample = {"seed": 0, "sampling": SAMPLING, "compute": COMPUTE}
+    assert entpruner("sample", sample, init=tmp_path / "final", out=tmp_path / "samples") == 0
+    cost = {"backbone": BACKBONE, "blocks": [5], "adapter_widths": [3], "batch_size": 2, "repeats": 5}
+    assert entpruner("cost", cost | {"compute": COMPUTE}, store=root / "store", out=tmp_path / "cost.json") == 0
+    networks = read_json(tmp_path / "cost.json")["blocks"]
+    assert networks.keys() == {"5", "5+a3"}
+    entry = networks[cost_key(len(card.kept_blocks), card.adapter_width)]
+    assert (entry["blocks"], entry["parameters"]) == (5, sum(p.numel() for p in model.parameters()))
+    assert networks["5"]["speedup"] == 1
+    assert networks["5+a3"]["macs"] > networks["5"]["macs"]
+
+
+def test_the_frozen_weights_are_the_pretrained_networks(root: Path, tmp_path: Path) -> None:
+    assert tune(root, tmp_path / "final", "bitfit") == 0
+    before, after = (load_model(folder)[0].state_dict() for folder in (root / "pretrain", tmp_path / "final"))
+    moved = {name for name in after if before[name].shape != after[name].shape or not before[name].equal(after[name])}
+    assert moved == {name for name in after if name.endswith(".bias")} | {"y_embedder.embedding_table.weight"}
+
+
+def test_seconds_are_added_up_over_an_arms_commands(root: Path) -> None:
+    timings = [read_json(root / name / "timing.json") for name in ("stage1", "stage2", "final")]
+    assert timings[2]["total_seconds"] == pytest.approx(sum(timing["seconds"] for timing in timings))
+
+
+def distill(root: Path, stage: int, out: Path, init: Path, teacher: Path) -> int:
+    """A stage or (3) the recovery, with a teacher."""
+    training = TRAINING | {"distillation": {"features": 0.1}}
+    paths = {"store": root / "store", "init": init, "teacher": teacher, "out": out}
+    if stage < 3:
+        settings = prune_settings(stage, training=training)
+        return entpruner("prune", settings, scores=root / "scores/scores.json", **paths)
+    arm = {"artefact": "arms/a/final", "stage": 3, "start": STARTS[2], "stop": STARTS[3]}
+    return entpruner("recover", ARM | arm | {"training": training}, **paths)
+
+
+def test_an_arm_learns_from_its_teacher_in_every_stage_and_pays_for_it(root: Path, tmp_path: Path) -> None:
+    inits = (root / "adapt", tmp_path / "stage1", tmp_path / "stage2")
+    for stage, (init, name) in enumerate(zip(inits, ("stage1", "stage2", "final"), strict=True), 1):
+        assert distill(root, stage, tmp_path / name, init, root / "adapt") == 0
+        alone, taught = (read_json(folder / name / "timing.json") for folder in (root, tmp_path))
+        assert (
+            taught["flops"] - alone["flops"]
+            == 2 * macs(load_model(root / "adapt")[1].architecture) * 8 * alone["steps"]
+        )
+    assert (tmp_path / "final/model.safetensors").read_bytes() != (root / "final/model.safetensors").read_bytes()
+
+
+def test_a_teacher_of_other_classes_is_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert distill(root, 3, tmp_path / "final", root / "stage2", root / "pretrain") == 1
+    assert f"{root / 'pretrain'}: a model of the classes 0, 1, 2, but" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 # ------------------------------------------------------------------------------------------------- killed in between
 
 
@@ -269,6 +347,38 @@ def test_a_stage_that_was_killed_goes_on_and_ends_with_the_same_bits(
     assert len(done) < length
     assert lasting(out) == lasting(root / f"stage{stage}")
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
+
+
+@pytest.mark.parametrize("method", ["bitfit", "lora", "difffit", "adapters"])
+def test_a_method_that_was_killed_goes_on_and_ends_with_the_same_bits(
+    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]], method: str
+) -> None:
+    assert tune(root, tmp_path / "whole", method) == 0
+    steps(3)
+    with pytest.raises(Kill):
+        tune(root, tmp_path / "again", method)
+    done = steps(None)
+    assert tune(root, tmp_path / "again", method) == 0
+    assert len(done) == 3  # from the checkpoint at step 2
+    for file in ("model.safetensors", "model.json", "train_state.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_checkpoints_of_another_teacher_are_not_gone_on_from(
+    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]]
+) -> None:
+    other = tmp_path / "teacher"
+    shutil.copytree(root / "adapt", other)
+    model, card = load_model(other)
+    with torch.no_grad():
+        model.final_layer.linear.bias += 1
+    save_model(other, model, card)
+    steps(3)
+    with pytest.raises(Kill):
+        distill(root, 2, tmp_path / "out", root / "stage1", root / "adapt")
+    done = steps(None)
+    assert distill(root, 2, tmp_path / "out", root / "stage1", other) == 0
+    assert len(done) == 4
 
 
 @pytest.mark.parametrize("changed", ["store", "scores", "init"])

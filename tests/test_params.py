@@ -318,3 +318,20 @@ def test_only_an_unpruned_arm_may_train_a_part_of_its_weights() -> None:
         "be free to make up for it"
     ]
     check(with_value("arms.full.override", override))
+
+
+def test_a_pruned_arm_starts_at_the_network_that_its_blocks_were_scored_on() -> None:
+    assert complaints(with_value("arms.ours.start", "pretrained")) == [
+        'arms.ours.start: got "pretrained"; allowed: adapted: arm ours is pruned, by scores of the adapted network'
+    ]
+    check(with_value("arms.full.start", "pretrained"))
+
+
+def test_a_teacher_must_know_the_classes_of_the_data() -> None:
+    arm = {"start": "pretrained", "override": {"finetune": {"distillation": {}}}}
+    assert complaints(with_value("arms.full", STUDY["arms"]["full"] | arm)) == [
+        'arms.full.start: got "pretrained"; allowed: adapted, or no finetune.distillation for arm full: a teacher must '
+        "know the data's classes"
+    ]
+    check(with_value("arms.full", STUDY["arms"]["full"] | arm | {"data": "upstream"}))
+    check(with_value("arms.full", STUDY["arms"]["full"] | arm | {"start": "adapted"}))

@@ -77,6 +77,30 @@ def test_an_ablation_lies_over_the_default_study(tmp_path: Path) -> None:
     assert "by ced-ced_diagonal" in output
 
 
+def test_methods_start_at_the_pretrained_network_and_distillation_has_a_teacher(tmp_path: Path) -> None:
+    lora = {"label": "LoRA", "backbone": "sit", "data": "downstream", "start": "pretrained"}
+    study = yaml.safe_load(SMOKE.read_text())
+    study["arms"]["lora"] = lora | {"override": {"finetune": {"method": "lora"}}}
+    study["arms"]["adapters"] = lora | {"override": {"finetune": {"method": "adapters", "adapter_width": 4}}}
+    study["arms"]["taught"] = study["arms"]["entpruner"] | {"override": {"finetune": {"distillation": {}}}}
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
+
+    def plan(target: str) -> str:
+        return snakemake(
+            tmp_path, "--dry-run", "--printshellcmds", f"results/smoke/{target}", "--configfile", str(file)
+        )
+
+    output = plan("arms/lora-sit-downstream-s0/final/model.json")
+    assert planned(output) == {"data": 2, "pretrain": 1, "recover": 1}
+    assert "--init results/smoke/pretrain/sit-s0" in output
+    assert '"new_labels": true' in output and "--teacher" not in output
+    assert '"adapter_widths": [4]' in plan("cost/sit-downstream.json")
+    output = plan("arms/taught-sit-downstream-r50-s0/final/model.json")
+    assert planned(output)["prune"] == 2
+    assert output.count("--teacher results/smoke/adapt/sit-downstream-s0") == 3  # two stages and the recovery
+
+
 def test_forced_and_partial_runs(house: House) -> None:
     assert planned(house.snakemake("--dry-run", "--forcerun", "table")) == {"table": 1, "track": 1}
     scored = planned(house.snakemake("--dry-run", "--forceall", "--until", "score"))
