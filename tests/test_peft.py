@@ -270,7 +270,7 @@ def test_a_training_step_costs_what_torchs_flop_counter_says(method: str) -> Non
     prepare(model, tuning(method), generator(0))
     x, t, y = torch.randn(2, 1, 8, 8), torch.rand(2), torch.tensor([0, 1])
     found = counted(lambda: torch.autograd.backward(model(x, t, y).sum()))
-    assert found / (2 * 2) == pytest.approx(cost.step_macs(MEASURED, 6, tuning(method)), rel=0.03)
+    assert found / (2 * 2) == pytest.approx(cost.step_macs(MEASURED, 6, tuning(method)), rel=0.01)
 
 
 def test_a_cost_files_keys_tell_networks_with_and_without_adapters_apart() -> None:
