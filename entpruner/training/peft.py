@@ -4,8 +4,8 @@ They are written here and not taken from the library ``peft``, which knows no Di
 saves adapters in a layout of its own, while these must resume exactly and end as weights under the official names.
 
 Whatever the method, the label table is trained: its rows are new where the classes are. DiT's and SiT's norms have no
-weights, so that "biases and norms" are the biases. The moving average is that of what is trained: of LoRA's factors, not
-of their product.
+weights, so that "biases and norms" are the biases. The moving average is that of what is trained: of LoRA's factors,
+not of their product.
 """
 
 import torch

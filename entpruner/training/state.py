@@ -21,7 +21,8 @@ STATE_FILE = "train_state.safetensors"
 class TrainState:
     """Raw weights, their moving average, AdamW's state and the global step.
 
-    A method of fine-tuning may have added to both networks and frozen a part of them (``training.peft``). ``adam`` holds AdamW's tensors by parameter name: ``step`` (0-d), ``exp_avg`` and ``exp_avg_sq`` (as the parameter).
+    A method of fine-tuning may have added to both networks and frozen part of them (``training.peft``). ``adam`` holds
+    AdamW's tensors by name of trained parameter: ``step`` (0-d), ``exp_avg`` and ``exp_avg_sq`` (as the parameter).
     """
 
     model: Transformer
