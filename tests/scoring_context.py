@@ -15,6 +15,10 @@ ARCHITECTURE = Architecture(
     depth=4, hidden_size=32, num_heads=2, patch_size=2, input_size=8, in_channels=1, num_classes=3
 )
 PROCESSES: list[ProcessSettings] = [Diffusion(timesteps=100), Flow()]
+SMALL = {
+    "draws": 48, "batch_size": 16, "bins": 4, "ld_pruner_samples": 6, "masks": 5,
+    "learned": {"steps": 2, "batch_size": 8},
+}  # fmt: skip
 
 
 def network(kept_blocks: tuple[int, ...] | None = None) -> Transformer:
@@ -32,14 +36,17 @@ def images(n: int = 40) -> ImageSet:
     return ImageSet(random.integers(0, 256, (n, 1, 8, 8), dtype=np.uint8), np.arange(n, dtype=np.int64) % 3, 3)
 
 
-def context(process: ProcessSettings = PROCESSES[0], model: Any = None, **settings: Any) -> ScoreContext:
+def context(
+    process: ProcessSettings = PROCESSES[0], model: Any = None, remove: int | None = 1, **settings: Any
+) -> ScoreContext:
     return ScoreContext(
         model=network() if model is None else model,
         process=make_process(process),
         images=images(),
-        settings=Scoring(**{"draws": 48, "batch_size": 16, "bins": 4, "ld_pruner_samples": 6, **settings}),
+        settings=Scoring(**{**SMALL, **settings}),
         sampling=Sampling(guidance=1.5, diffusion={"steps": 4}, flow={"name": "euler", "steps": 4}),
         seed=0,
         artefact="scores/test",
         device=torch.device("cpu"),
+        remove=remove,
     )

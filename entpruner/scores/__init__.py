@@ -3,26 +3,47 @@
 from collections.abc import Callable
 
 from entpruner.errors import UserError
+from entpruner.scores.block_influence import block_influence
 from entpruner.scores.ced import ced
 from entpruner.scores.context import ScoreContext, Scores
+from entpruner.scores.diff_pruning import diff_pruning
+from entpruner.scores.every_other import every_other
+from entpruner.scores.first import first
+from entpruner.scores.last import last
 from entpruner.scores.ld_pruner import ld_pruner
+from entpruner.scores.learned import learned
+from entpruner.scores.magnitude import magnitude
 from entpruner.scores.random import random
+from entpruner.scores.random_median import random_median
 from entpruner.scores.sensitivity import sensitivity
+from entpruner.scores.similarity_mse import similarity_mse
+from entpruner.scores.taylor import taylor
 
 __all__ = ["CRITERIA", "ScoreContext", "Scores", "score"]
 
 CRITERIA: dict[str, Callable[[ScoreContext], Scores]] = {
     "ced": ced,
     "ld_pruner": ld_pruner,
-    "random": random,
     "sensitivity": sensitivity,
+    "taylor": taylor,
+    "diff_pruning": diff_pruning,
+    "magnitude": magnitude,
+    "block_influence": block_influence,
+    "similarity_mse": similarity_mse,
+    "learned": learned,
+    "random": random,
+    "random_median": random_median,
+    "every_other": every_other,
+    "first": first,
+    "last": last,
 }
 
 
 def score(criterion: str, context: ScoreContext) -> Scores:
-    """Score every block of the context's network, which is put into evaluation mode.
+    """Score every block of the context's network, which is put into evaluation mode and otherwise left as it is.
 
-    Raises UserError for a criterion that does not exist, and for a network whose outputs are not finite.
+    Raises UserError for a criterion that does not exist, for one of ``params.SIZED`` without a number of blocks to
+    remove, and for a network whose outputs are not finite.
     """
     if criterion not in CRITERIA:
         raise UserError(f"criterion: there is no {criterion!r}; choose one of {', '.join(CRITERIA)}")

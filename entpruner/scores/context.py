@@ -1,7 +1,7 @@
 """What every criterion is given, what every criterion returns, and the draws that they share."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -110,11 +110,44 @@ def timestep_bins(context: ScoreContext, t: Tensor) -> Tensor:
     return (context.process.time_fraction(t) * bins).long().clamp(max=bins - 1)
 
 
+def blocks_to_go(criterion: str, context: ScoreContext) -> int:
+    """``context.remove``, for a criterion that cannot do without. Raises UserError unless it leaves a block or more."""
+    remove, blocks = context.remove, len(context.model.blocks)
+    if remove is None or not 0 < remove < blocks:
+        raise UserError(f"{criterion} chooses a set: remove must be 1 to {blocks - 1} of {blocks} blocks, not {remove}")
+    return remove
+
+
 def ranking(criterion: str, values: Tensor) -> tuple[float, ...]:
     """(L,) scores as numbers. Raises UserError if one is not finite."""
     if not values.isfinite().all():
-        raise UserError(f"{criterion}: the network's outputs are not finite numbers; check the weights it was given")
+        raise UserError(f"{criterion}: its numbers are not finite; check the weights that the network was given")
     return tuple(values.tolist())
+
+
+def unsigned(
+    criterion: str, context: ScoreContext, value: Tensor, stderr: Tensor | float = math.nan, draws: int = 0
+) -> Scores:
+    """The scores of a criterion that takes no absolute value: ``signed`` repeats ``value``, (L,).
+
+    stderr: (L,), or one for all blocks; NaN is not known. Raises UserError if a value is not finite.
+    """
+    return Scores(
+        criterion=criterion,
+        blocks=context.model.kept_blocks,
+        value=ranking(criterion, value),
+        signed=ranking(criterion, value),
+        stderr=listed(torch.as_tensor(stderr).expand(len(value))),
+        draws=draws,
+        seed=context.seed,
+        settings=context.settings,
+    )
+
+
+def removal(criterion: str, context: ScoreContext, positions: Collection[int], draws: int = 0) -> Scores:
+    """The scores of a criterion that chose the blocks at ``positions``: 0 for them, by number, 1 for the others."""
+    value = torch.tensor([float(position not in positions) for position in range(len(context.model.blocks))])
+    return unsigned(criterion, context, value, draws=draws)
 
 
 def listed(values: Tensor) -> tuple[Any, ...]:

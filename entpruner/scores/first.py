@@ -1,0 +1,13 @@
+"""The first blocks first: a fixed order that looks at no weight and no image.
+
+Source: "bottom-layer dropping" in Sajjad et al. 2023, "On the effect of dropping layers of pre-trained transformers".
+"""
+
+import torch
+
+from entpruner.scores.context import ScoreContext, Scores, unsigned
+
+
+def first(context: ScoreContext) -> Scores:
+    """Each block's value is its place in the network, counted from the input."""
+    return unsigned("first", context, torch.arange(len(context.model.blocks)).double(), stderr=0.0)
