@@ -255,7 +255,8 @@ class LearnedMask(Frozen):
     batch_size: Positive = 64
     groups: Positive = 2
     """Groups of consecutive blocks, each of which loses its share of the blocks."""
-    mask_learning_rate: float = Field(1e-2, gt=0)
+    mask_learning_rate: float = Field(3e-3, gt=0)
+    """Of the logits, before they are scaled."""
     learning_rate: float = Field(1e-3, gt=0)
     """Of the LoRA weights, which are thrown away afterwards."""
     temperature: tuple[float, float] = (4.0, 0.1)

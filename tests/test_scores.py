@@ -124,3 +124,4 @@ def test_ld_pruner_samples_every_network_from_the_same_noise(process: ProcessSet
 def test_random_is_a_permutation_that_the_seed_decides() -> None:
     orders = {score("random", replace(context(), seed=seed)).order for seed in range(20)}
     assert all(sorted(order) == [0, 1, 2, 3] for order in orders) and len(orders) > 5
+    assert score("random", context()).value == (2, 1, 0, 3)  # as when a seed had one permutation only

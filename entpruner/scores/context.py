@@ -110,19 +110,26 @@ def timestep_bins(context: ScoreContext, t: Tensor) -> Tensor:
     return (context.process.time_fraction(t) * bins).long().clamp(max=bins - 1)
 
 
-def blocks_to_go(criterion: str, context: ScoreContext) -> int:
-    """``context.remove``, for a criterion that cannot do without. Raises UserError unless it leaves a block or more."""
-    remove, blocks = context.remove, len(context.model.blocks)
-    if remove is None or not 0 < remove < blocks:
-        raise UserError(f"{criterion} chooses a set: remove must be 1 to {blocks - 1} of {blocks} blocks, not {remove}")
-    return remove
-
-
 def ranking(criterion: str, values: Tensor) -> tuple[float, ...]:
     """(L,) scores as numbers. Raises UserError if one is not finite."""
-    if not values.isfinite().all():
-        raise UserError(f"{criterion}: its numbers are not finite; check the weights that the network was given")
+    require_finite(criterion, values)
     return tuple(values.tolist())
+
+
+def require_finite(criterion: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise UserError(f"{criterion}: the network's outputs are not finite numbers; check the weights it was given")
+
+
+def listed(values: Tensor) -> tuple[Any, ...]:
+    """A tensor as nested tuples of floats, NaN as None: JSON has no NaN."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(plain(inner) for inner in value)
+        return None if math.isnan(value) else value
+
+    return plain(values.tolist())
 
 
 def unsigned(
@@ -150,12 +157,9 @@ def removal(criterion: str, context: ScoreContext, positions: Collection[int], d
     return unsigned(criterion, context, value, draws=draws)
 
 
-def listed(values: Tensor) -> tuple[Any, ...]:
-    """A tensor as nested tuples of floats, NaN as None: JSON has no NaN."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(plain(inner) for inner in value)
-        return None if math.isnan(value) else value
-
-    return plain(values.tolist())
+def blocks_to_go(criterion: str, context: ScoreContext) -> int:
+    """``context.remove``, for a criterion that cannot do without. Raises UserError unless it leaves a block or more."""
+    remove, blocks = context.remove, len(context.model.blocks)
+    if remove is None or not 0 < remove < blocks:
+        raise UserError(f"{criterion} chooses a set: remove must be 1 to {blocks - 1} of {blocks} blocks, not {remove}")
+    return remove

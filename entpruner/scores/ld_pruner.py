@@ -17,7 +17,7 @@ from torch import Tensor
 
 from entpruner.models.surgery import drop_blocks
 from entpruner.randomness import generator
-from entpruner.scores.context import ScoreContext, Scores, draws, listed, ranking
+from entpruner.scores.context import ScoreContext, Scores, draws, unsigned
 from entpruner.scores.entropy import GROUPS, MomentSums, jackknife_stderr, moments, variance
 from entpruner.scores.prefix import removal_outputs
 
@@ -30,17 +30,8 @@ def ld_pruner(context: ScoreContext) -> Scores:
     sums = MomentSums(1 + len(context.model.blocks), strata=1, groups=min(GROUPS, n))
     for variant, index, latents in sampled_latents(context) if sampling else one_step_latents(context):
         sums.add(variant, torch.zeros_like(index), index, moments(latents, "diagonal"))
-    value = shift(sums.total[:, 0])
-    return Scores(
-        criterion="ld_pruner",
-        blocks=context.model.kept_blocks,
-        value=ranking("ld_pruner", value),
-        signed=ranking("ld_pruner", value),
-        stderr=listed(jackknife_stderr(shift(sums.without_each_group[:, 0]))),
-        draws=n,
-        seed=context.seed,
-        settings=settings,
-    )
+    stderr = jackknife_stderr(shift(sums.without_each_group[:, 0]))
+    return unsigned("ld_pruner", context, shift(sums.total[:, 0]), stderr, draws=n)
 
 
 def shift(moments: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from entpruner.models.lora import add_lora
 from entpruner.models.transformer import Transformer
 from entpruner.process.guidance import Network
 from entpruner.randomness import generator
-from entpruner.scores.context import ScoreContext, Scores, blocks_to_go, ranking, removal
+from entpruner.scores.context import ScoreContext, Scores, blocks_to_go, removal, require_finite
 
 MOST_MASKS = 100_000  # of a group: each is a logit, and a column of every batch
 
@@ -95,7 +95,7 @@ def trained_logits(context: ScoreContext, groups: list[Tensor]) -> list[Tensor]:
             torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
-    ranking("learned", torch.cat(logits))  # a loss that was not finite has spoilt them
+    require_finite("learned", torch.cat(logits))  # a loss that was not finite has spoilt them
     return logits
 
 
