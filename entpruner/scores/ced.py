@@ -4,19 +4,36 @@
 
 X is the network's prediction (noise or velocity, image channels only) over a fixed set of draws (x0, y, t, noise), H
 the entropy of a Gaussian fitted to it. The paper gives the formula and the Gaussian; everything else here is our choice
-and a setting: the number of draws and their stratified t, labels never dropped, the estimator, per-dimension nats (a
-constant factor), pooling over t and classes as the default. Source: arXiv 2511.21122, section 3.3, through public
-summaries of it.
+and a setting: the number of draws and their stratified t, labels never dropped, the estimator (two of them beyond the
+paper), per-dimension nats (a constant factor), pooling over t and classes as the default. Source: arXiv 2511.21122,
+section 3.3, through public summaries of it.
 
 The sign that the absolute value removes is reported as H(X without block i) - H(X): positive, the pruned network drifts
 towards noise; negative, it collapses.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from entpruner.scores.context import ScoreContext, Scores, draws, listed, ranking, timestep_bins
-from entpruner.scores.entropy import GROUPS, VARIANCE_FLOOR, MomentSums, entropy, jackknife_stderr, moments, variance
+from entpruner.errors import UserError
+from entpruner.randomness import generator
+from entpruner.scores.context import ScoreContext, Scores, draws, listed, ranking, require_finite, timestep_bins
+from entpruner.scores.entropy import (
+    GROUPS,
+    VARIANCE_FLOOR,
+    MomentSums,
+    entropy,
+    jackknife_stderr,
+    moments,
+    neighbour_variances,
+    principal_variances,
+    random_subspaces,
+    variance,
+)
 from entpruner.scores.prefix import removal_outputs
 
 
@@ -24,51 +41,139 @@ def ced(context: ScoreContext) -> Scores:
     """CED of every block, with the entropies pooled, by timestep bin and by class.
 
     ``settings.reduction`` says which of the three ranks: |pooled change|, or the mean of |change| over the timestep
-    bins, or over the classes, that have draws. Raises UserError if an output is not finite.
+    bins, or over the classes, that have draws enough. Raises UserError if an output is not finite, or if nothing has
+    draws enough for the estimator.
     """
-    settings, model, process = context.settings, context.model, context.process
-    strata = {"pooled": 1, "timestep": settings.bins, "class": context.images.num_classes}
-    groups = min(GROUPS, settings.draws)
-    variants = 1 + len(model.blocks)  # the whole network, then without block i
-    sums = {
-        name: MomentSums(variants, size, groups if name == settings.reduction else 1) for name, size in strata.items()
-    }
-    for batch in draws(context):
-        stratum = {
-            "pooled": torch.zeros_like(batch.index),
-            "timestep": timestep_bins(context, batch.t),
-            "class": batch.y,
-        }
-        for variant, (_, output) in enumerate(removal_outputs(model, batch.x_t, batch.t, batch.y)):
-            sample = moments(process.prediction(output), settings.estimator)
-            for name in strata:
-                sums[name].add(variant, stratum[name], batch.index, sample)
-
-    entropies = {name: entropy(variance(sums[name].total)) for name in strata}  # (V, S)
-    change = {name: h[1:] - h[:1] for name, h in entropies.items()}  # (L, S)
+    settings = context.settings
+    estimate = from_moments if settings.estimator in ("scalar", "diagonal") else from_samples
+    entropies = estimate(context)
+    change = {name: h[1:] - h[:1] for name, h in entropies.total.items()}  # (L, S)
     pooled = ranking("ced", change["pooled"][:, 0])  # first: it sees every draw, and tells if one was not finite
     signed = change[settings.reduction]
     return Scores(
         criterion="ced",
-        blocks=model.kept_blocks,
+        blocks=context.model.kept_blocks,
         value=ranking("ced", signed.abs().nanmean(1)),
         signed=ranking("ced", signed.nanmean(1)),
-        stderr=listed(stderr_of_mean_change(sums[settings.reduction], signed.sign())),
+        stderr=listed(stderr_of_mean_change(entropies.without_each_group, signed.sign())),
         pooled=pooled,
         per_timestep=listed(change["timestep"]),
         per_class=listed(change["class"]),
-        unpruned={name: listed(h[0]) for name, h in entropies.items()},
-        floored=int((variance(sums[settings.reduction].total) < VARIANCE_FLOOR).sum()),
+        unpruned={name: listed(h[0]) for name, h in entropies.total.items()},
+        floored=entropies.floored,
         draws=settings.draws,
         seed=context.seed,
         settings=settings,
     )
 
 
-def stderr_of_mean_change(sums: MomentSums, sign: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Entropies:
+    """Nats per dimension of the whole network (variant 0) and without block i (i+1); NaN where draws are too few."""
+
+    total: dict[str, Tensor]  # by reduction, (V, S)
+    without_each_group: Tensor  # (V, S, G) of the reduction that ranks: the jackknife's replicates
+    floored: int
+
+
+def predictions(context: ScoreContext) -> Iterator[tuple[int, Tensor, dict[str, Tensor], Tensor]]:
+    """(variant, draw numbers (B,), the stratum of each by reduction (B,), predictions (B, C, H, W)), batch by batch."""
+    for batch in draws(context):
+        stratum = {
+            "pooled": torch.zeros_like(batch.index),
+            "timestep": timestep_bins(context, batch.t),
+            "class": batch.y,
+        }
+        for variant, (_, output) in enumerate(removal_outputs(context.model, batch.x_t, batch.t, batch.y)):
+            yield variant, batch.index, stratum, context.process.prediction(output)
+
+
+def sizes(context: ScoreContext) -> dict[str, int]:
+    """How many strata each reduction has."""
+    return {"pooled": 1, "timestep": context.settings.bins, "class": context.images.num_classes}
+
+
+def from_moments(context: ScoreContext) -> Entropies:
+    """``scalar`` and ``diagonal``, from moments that are summed as the predictions stream by."""
+    settings, variants = context.settings, 1 + len(context.model.blocks)
+    groups = min(GROUPS, settings.draws)
+    sums = {
+        name: MomentSums(variants, size, groups if name == settings.reduction else 1)
+        for name, size in sizes(context).items()
+    }
+    for variant, index, stratum, prediction in predictions(context):
+        sample = moments(prediction, settings.estimator)
+        for name in sums:
+            sums[name].add(variant, stratum[name], index, sample)
+    return Entropies(
+        total={name: entropy(variance(s.total)) for name, s in sums.items()},
+        without_each_group=entropy(variance(sums[settings.reduction].without_each_group)),
+        floored=int((variance(sums[settings.reduction].total) < VARIANCE_FLOOR).sum()),
+    )
+
+
+def from_samples(context: ScoreContext) -> Entropies:
+    """``low_rank`` and ``knn``, from the predictions themselves, of which 4·V·N·K bytes are kept on the device.
+
+    That is 0.5 GB for 28 blocks, 1024 draws and latents of 4 x 32 x 32; one variant at a time is in float64.
+    """
+    settings = context.settings
+    kept: list[list[Tensor]] = [[] for _ in range(1 + len(context.model.blocks))]  # by variant, batches of (B, K)
+    seen: list[tuple[Tensor, dict[str, Tensor]]] = []
+    for variant, index, stratum, prediction in predictions(context):
+        kept[variant].append(prediction.flatten(1).float())
+        if variant == 0:
+            seen.append((index, stratum))
+
+    fit = variances_of(context, kept[0][0].shape[1])
+    parts = subsets(context, seen)
+    h: dict[str, list[Tensor]] = {name: [] for name in parts}
+    floored = 0
+    for batches in kept:
+        x = torch.cat(batches).double()
+        require_finite("ced", x)
+        for name, members in parts.items():
+            fitted = [fit(x[which]) for which in members]
+            h[name].append(torch.stack([entropy(sigma2) for sigma2 in fitted]))
+            if name == settings.reduction:
+                floored += sum(int((sigma2 < VARIANCE_FLOOR).sum()) for sigma2 in fitted)
+    total = {name: torch.stack(rows) for name, rows in h.items()}
+    if total[settings.reduction].isnan().all():
+        raise UserError(
+            f"scoring.draws: {settings.draws} draws, reduced by {settings.reduction}, "
+            f"are too few for the estimator {settings.estimator}; draw more"
+        )
+    replicates = total.pop("without each group").reshape(*total[settings.reduction].shape, -1)
+    return Entropies(total, replicates, floored)
+
+
+def variances_of(context: ScoreContext, k: int) -> Callable[[Tensor], Tensor]:
+    """The fit that the settings ask for: (N, K) samples -> their variances. All variants see the same projections."""
+    settings = context.settings
+    if settings.estimator == "low_rank":
+        return partial(principal_variances, rank=settings.rank)
+    random = generator(context.seed, context.artefact, "projections")
+    subspaces = random_subspaces(settings.projections, k, settings.dimensions, random)
+    return partial(neighbour_variances, subspaces=subspaces, neighbours=settings.neighbours)
+
+
+def subsets(context: ScoreContext, seen: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """Which draws are fitted together: (S, N) for every reduction, (S·G, N) "without each group" of the ranking one."""
+    groups = min(GROUPS, context.settings.draws)
+    parts = {}
+    for name, size in sizes(context).items():
+        stratum = torch.cat([of[name] for _, of in seen])
+        parts[name] = stratum == torch.arange(size, device=stratum.device)[:, None]
+    group = torch.cat([index for index, _ in seen]) % groups
+    others = group != torch.arange(groups, device=group.device)[:, None]  # (G, N)
+    parts["without each group"] = (parts[context.settings.reduction][:, None] & others).flatten(0, 1)
+    return parts
+
+
+def stderr_of_mean_change(without_each_group: Tensor, sign: Tensor) -> Tensor:
     """Jackknife error of the mean over strata of |change|: (L,). sign: (L, S), the change's sign over all draws.
 
     The signs are held at those of all draws: |change| has a kink at 0, where the jackknife would fail.
     """
-    h = entropy(variance(sums.without_each_group))  # (V, S, G)
+    h = without_each_group  # (V, S, G)
     return jackknife_stderr(((h[1:] - h[:1]) * sign[..., None]).nanmean(1))  # (L, G) -> (L,)

@@ -1,18 +1,27 @@
-"""Entropies of Gaussians fitted to a stream of samples, in nats per dimension, with jackknife standard errors.
+"""Entropies of samples, in nats per dimension, with jackknife standard errors.
 
-The fit is by maximum likelihood (a variance divides by the count), so H = ½ log(2πe σ²) with
+Every estimator finds variances σ², and its entropy is the mean of ½ log(2πe σ²) over them:
 
     scalar     one σ² for all elements of all samples
-    diagonal   one σ_j² a coordinate, H averaged over the coordinates
+    diagonal   one σ_j² a coordinate; both are maximum likelihood (divide by the count) and ignore correlations
+    low_rank   the covariance's largest eigenvalues, and one σ² for all other directions (probabilistic PCA)
+    knn        one σ_i² a sample, from the distance to a near neighbour: no Gaussian is assumed (Kozachenko, Leonenko)
 
-Both ignore correlations. A variance below ``VARIANCE_FLOOR`` (a constant coordinate, a single sample) is raised to it,
-because its entropy would be -inf. Letters: V variants of the network, S strata (timestep bins, classes), G jackknife
-groups, K coordinates whose moments are kept apart.
+The moments of the first two are summed as samples stream by; the last two need all samples at once. ``knn`` looks at
+random projections onto few dimensions, where neighbours are near: what it estimates is the mean entropy of those
+projections. With fewer dimensions than coordinates that is not the joint entropy, which it cannot see.
+
+A variance below ``VARIANCE_FLOOR`` (a constant coordinate, a single sample, a sample that occurs twice) is raised to
+it, because its entropy would be -inf. Letters: V variants of the network, S strata (timestep bins, classes), G
+jackknife groups, K coordinates, N samples, P projections onto D dimensions.
 """
 
 import math
 
+import numpy as np
 import torch
+from scipy.spatial import KDTree
+from scipy.special import digamma
 from torch import Tensor
 
 VARIANCE_FLOOR = 1e-12  # outputs are of order 1: a spread of one millionth, near float32's resolution
@@ -33,8 +42,50 @@ def variance(moments: Tensor) -> Tensor:
 
 
 def entropy(variance: Tensor) -> Tensor:
-    """Nats per dimension of the Gaussian with these variances: (..., K) -> (...)."""
+    """Nats per dimension of Gaussians with these variances: (..., K) -> (...)."""
     return 0.5 * torch.log(2 * math.pi * math.e * variance.clamp(min=VARIANCE_FLOOR)).mean(-1)
+
+
+def principal_variances(x: Tensor, rank: int) -> Tensor:
+    """Variances of a Gaussian with ``rank`` free directions, the others sharing one variance: (N, K) -> (K,).
+
+    Maximum likelihood: the covariance's largest eigenvalues, and the mean of the rest (probabilistic PCA, Tipping and
+    Bishop 1999). K - 1 or more free directions are the full Gaussian. NaN with fewer than rank + 2 samples, which leave
+    nothing for the rest. The entropy is biased by about -(rank + 1) / 2N per dimension: half a free parameter a sample.
+    """
+    n, k = x.shape
+    rank = min(rank, k - 1)
+    if n < rank + 2:
+        return x.new_full((k,), math.nan)
+    x = x - x.mean(0)
+    gram = x @ x.T if n < k else x.T @ x  # they share the eigenvalues that are not 0; the smaller is the cheaper
+    eigenvalues = torch.linalg.eigvalsh(gram / n).flip(0)  # descending
+    rest = eigenvalues[rank:].sum() / (k - rank)
+    return torch.cat([eigenvalues[:rank], rest.expand(k - rank)])
+
+
+def random_subspaces(count: int, k: int, dimensions: int, random: torch.Generator) -> Tensor:
+    """Orthonormal bases of uniformly random subspaces of R^K: (P, K, D), float64; D is K at most."""
+    gaussian = torch.randn(count, k, min(dimensions, k), generator=random, dtype=torch.float64)
+    return torch.linalg.qr(gaussian).Q
+
+
+def neighbour_variances(x: Tensor, subspaces: Tensor, neighbours: int) -> Tensor:
+    """Local variances in every projection: (N, K), (P, K, D) -> (P·N,).
+
+    Kozachenko and Leonenko (1987), with the k-th neighbour (Kraskov et al. 2004, eq. 20): in D dimensions
+    H = mean log(ε_i^D V_D) + ψ(N) - ψ(k), where ε_i is the distance from sample i to its k-th nearest neighbour and
+    V_D the unit ball's volume. σ_i² is the variance of the Gaussian whose entropy is sample i's term, so that samples
+    that coincide (ε_i = 0) meet the same floor as any variance. NaN without ``neighbours`` + 1 samples.
+    """
+    n, d = len(x), subspaces.shape[2]
+    if n < neighbours + 1:
+        return x.new_full((1,), math.nan)
+    projected = (x @ subspaces.to(x)).cpu().numpy()  # (P, N, D)
+    distances = np.stack([KDTree(points).query(points, [neighbours + 1])[0] for points in projected])  # first: itself
+    log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
+    offset = (log_ball + digamma(n) - digamma(neighbours)) / d
+    return torch.from_numpy(distances).flatten().to(x.device).square() * (math.exp(2 * offset - 1) / (2 * math.pi))
 
 
 class MomentSums:
