@@ -3,17 +3,23 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from scoring_context import PROCESSES, context, images, network
 from torch import Tensor, nn
 
+from entpruner.errors import UserError
 from entpruner.models.surgery import drop_blocks
 from entpruner.params import Diffusion, ProcessSettings
 from entpruner.process.diffusion import GaussianDiffusion
+from entpruner.randomness import generator
 from entpruner.scores import Scores, score
 from entpruner.scores.context import draws, timestep_bins
+from entpruner.scores.entropy import random_subspaces
 from entpruner.scores.prefix import removal_outputs
+
+ESTIMATORS = ["scalar", "diagonal", "low_rank", "knn"]
 
 # ------------------------------------------------------------------------------------------------ a Gaussian network
 
@@ -74,7 +80,7 @@ def gaussian_entropy(sigma: float) -> float:
     return 0.5 * math.log(2 * math.pi * math.e * sigma**2)
 
 
-@pytest.mark.parametrize("estimator", ["scalar", "diagonal"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("reduction", ["pooled", "timestep", "class"])
 def test_a_gain_moves_the_entropy_by_its_logarithm(estimator: str, reduction: str) -> None:
     gains = (2.0, 0.5, 1.0, 3.0)  # 2 and 0.5 tie in |log|, in opposite directions
@@ -83,21 +89,37 @@ def test_a_gain_moves_the_entropy_by_its_logarithm(estimator: str, reduction: st
     assert scores.signed == pytest.approx([-math.log(gain) for gain in gains], abs=1e-6)
     assert scores.value == pytest.approx([abs(math.log(gain)) for gain in gains], abs=1e-6)
     assert scores.stderr == pytest.approx([0] * 4, abs=1e-6)
-    # 512 draws of 32 Gaussian numbers; fitted by coordinate, a variance also has a bias of 1/n: -1/2n in H.
+    # 512 draws of 32 Gaussian numbers. A fit's bias is half a free parameter a draw: 1/2n in H with a mean and a
+    # variance by coordinate, 17/2n with 16 directions. Distances of neighbours also scatter more: 0.4 by projection.
     n = 512 if reduction == "pooled" else 512 / (4 if reduction == "timestep" else 3)
-    bias = 1 / n if estimator == "diagonal" else 0
+    bias = {"scalar": 0, "diagonal": 1 / n, "low_rank": 17 / 2 / n, "knn": 0.02}[estimator]
+    scatter = 0.4 if estimator == "knn" else 1 / math.sqrt(2 * 32)
     for h in scores.unpruned[reduction]:
-        assert h == pytest.approx(gaussian_entropy(math.prod(gains)), abs=4 / math.sqrt(2 * n * 32) + bias)
+        assert h == pytest.approx(gaussian_entropy(math.prod(gains)), abs=4 * scatter / math.sqrt(n) + bias)
 
 
-def test_independent_contributions_are_found_within_the_stated_error() -> None:
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_contributions_are_found_within_the_stated_error(estimator: str) -> None:
+    """Every number of the output is Gaussian with the same variance, and rows are correlated."""
     scales = (0.3, 1.0, 2.0)
-    scores = scored(*(Addition(scale, shift) for shift, scale in enumerate(scales)))
-    total = 1 + sum(scale**2 for scale in scales)
-    assert scores.unpruned["pooled"][0] == pytest.approx(gaussian_entropy(math.sqrt(total)), abs=0.05)
-    for scale, signed, stderr in zip(scales, scores.signed, scores.stderr, strict=True):
-        assert signed == pytest.approx(0.5 * math.log((total - scale**2) / total), abs=3 * stderr)
-        assert 0 < stderr < 0.02
+    blocks = [Addition(scale, shift) for shift, scale in enumerate(scales)]
+    scores = scored(*blocks, estimator=estimator, rank=31)
+    bases = random_subspaces(8, 32, 4, generator(0, "scores/test", "projections"))
+
+    def analytic(scales: dict[int, float]) -> float:
+        mix = sum(scale * torch.eye(32).double().roll(8 * shift, dims=0) for shift, scale in scales.items())
+        covariance = torch.eye(32).double() + mix @ mix.T
+        if estimator in ("scalar", "diagonal"):  # blind to correlations
+            return gaussian_entropy(math.sqrt(1 + sum(scale**2 for scale in scales.values())))
+        seen = bases.mT @ covariance @ bases if estimator == "knn" else covariance[None]  # rank 31 of 32: all of it
+        return (torch.logdet(2 * math.pi * math.e * seen).mean() / 2 / seen.shape[1]).item()
+
+    present = dict(enumerate(scales))
+    assert scores.unpruned["pooled"][0] == pytest.approx(analytic(present), abs=0.05)
+    for block, signed, stderr in zip(range(3), scores.signed, scores.stderr, strict=True):
+        without = {shift: scale for shift, scale in present.items() if shift != block}
+        assert signed == pytest.approx(analytic(without) - analytic(present), abs=3 * stderr)
+        assert 0 < stderr < 0.05
     assert scores.order == (0, 1, 2)
 
 
@@ -121,6 +143,11 @@ def test_opposite_changes_do_not_cancel_in_the_mean_over_bins() -> None:
 def test_a_network_without_spread_is_floored_and_said_so() -> None:
     scores = scored(Gain(0.0, 0.0), Gain(2.0, 2.0))
     assert scores.floored == 2  # the whole network's variance, and that without the second block
+    assert all(math.isfinite(value) for value in scores.value)
+    scores = scored(Gain(0.0, 0.0), Gain(2.0, 2.0), estimator="low_rank")
+    assert scores.floored == 2 * 32  # every direction
+    scores = scored(Gain(0.0, 0.0), Gain(2.0, 2.0), estimator="knn", projections=3)
+    assert scores.floored == 2 * 3 * 512  # every draw in every projection
     assert all(math.isfinite(value) for value in scores.value)
 
 
@@ -151,10 +178,25 @@ def test_dropping_block_i_runs_only_the_blocks_behind_it() -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
-@pytest.mark.parametrize("estimator", ["scalar", "diagonal"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_scores_are_those_of_dropping_each_block_by_hand(process: ProcessSettings, estimator: str) -> None:
-    case = context(process, estimator=estimator)
+    case = context(process, estimator=estimator, rank=3, projections=2, dimensions=3, neighbours=2)
     scores = score("ced", case)
+    bases = random_subspaces(2, 64, 3, generator(case.seed, case.artefact, "projections"))
+
+    def h(x: Tensor) -> float:
+        n = len(x)
+        if estimator == "knn":
+            points = (x @ bases).numpy()  # (2, n, 3)
+            distance = np.sort(np.linalg.norm(points[:, :, None] - points[:, None], axis=3))[:, :, 2]
+            ball = math.log(4 / 3 * math.pi) + sum(1 / j for j in range(2, n))  # log V + ψ(n) - ψ(2)
+            return (3 * np.log(distance).mean() + ball) / 3
+        if estimator == "low_rank":
+            largest_first = torch.linalg.svdvals(x - x.mean(0)).square() / n  # 64 - n of 64 are 0 and missing
+            sigma2 = torch.cat([largest_first[:3], (largest_first[3:].sum() / 61).expand(61)])
+        else:
+            sigma2 = x.var(None if estimator == "scalar" else 0, correction=0)
+        return (0.5 * torch.log(2 * math.pi * math.e * sigma2)).mean().item()
 
     def entropies(model: nn.Module) -> tuple[float, list[float], list[float]]:
         """Pooled, by bin and by class, from all outputs at once."""
@@ -163,11 +205,6 @@ def test_scores_are_those_of_dropping_each_block_by_hand(process: ProcessSetting
             x = torch.cat([case.process.prediction(model(b.x_t, b.t, b.y)) for b in batches]).double().flatten(1)
         bins = torch.cat([timestep_bins(case, b.t) for b in batches])
         classes = torch.cat([b.y for b in batches])
-
-        def h(x: Tensor) -> float:
-            sigma2 = x.var(None if estimator == "scalar" else 0, correction=0)
-            return (0.5 * torch.log(2 * math.pi * math.e * sigma2)).mean().item()
-
         return h(x), [h(x[bins == b]) for b in range(4)], [h(x[classes == c]) for c in range(3)]
 
     whole = entropies(case.model)
@@ -179,8 +216,9 @@ def test_scores_are_those_of_dropping_each_block_by_hand(process: ProcessSetting
             assert ours[i] == pytest.approx([a - b for a, b in zip(there, here, strict=True)], abs=1e-9)
 
 
-def test_the_batch_size_changes_no_score() -> None:
-    one, other = (score("ced", context(batch_size=size)) for size in (48, 11))
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_batch_size_changes_no_score(estimator: str) -> None:
+    one, other = (score("ced", context(batch_size=size, estimator=estimator)) for size in (48, 11))
     assert one.value == pytest.approx(other.value, abs=1e-6)
     assert one.stderr == pytest.approx(other.stderr, abs=1e-6)
 
@@ -208,3 +246,33 @@ def test_a_class_without_draws_has_no_entropy_and_no_say() -> None:
 
 def test_one_draw_has_no_standard_error() -> None:
     assert score("ced", context(draws=1)).stderr == (None,) * 4
+
+
+@pytest.mark.parametrize("estimator, needed", [("low_rank", 7), ("knn", 6)])
+def test_a_class_with_too_few_draws_for_the_estimator_has_no_say(estimator: str, needed: int) -> None:
+    """48 draws of 40 images, of which all but four are of one class: one of the others is drawn at most twice."""
+    case = context(estimator=estimator, reduction="class", rank=needed - 2, neighbours=needed - 1)
+    labels = case.images.labels.copy()
+    labels[:] = 1
+    labels[:2] = 0
+    labels[2:4] = 2
+    scores = score("ced", dataclasses.replace(case, images=dataclasses.replace(case.images, labels=labels)))
+    assert scores.per_class[0][0] is None and scores.per_class[0][2] is None
+    assert scores.value[0] == pytest.approx(abs(scores.per_class[0][1]))
+    assert scores.stderr[0] > 0
+
+
+@pytest.mark.parametrize("settings", [{"estimator": "low_rank", "rank": 11}, {"estimator": "knn", "neighbours": 12}])
+def test_too_few_draws_in_every_bin_is_an_error_that_says_so(settings: dict) -> None:
+    few = r"scoring.draws: 48 draws, reduced by timestep, are too few .* draw more"
+    with pytest.raises(UserError, match=few):
+        score("ced", context(reduction="timestep", **settings))  # 12 a bin
+    assert score("ced", context(**settings)).per_timestep == ((None,) * 4,) * 4
+
+
+@pytest.mark.parametrize("estimator", ["low_rank", "knn"])
+def test_a_network_of_nan_is_an_error_for_every_estimator(estimator: str) -> None:
+    model = network()
+    nn.init.constant_(model.y_embedder.embedding_table.weight[1], float("nan"))
+    with pytest.raises(UserError, match=r"ced: .*not finite"):
+        score("ced", context(model=model, estimator=estimator))
