@@ -276,13 +276,14 @@ class Scoring(Frozen):
     """Gaussian with one variance for all elements (the paper's), one a coordinate, or a low-rank covariance; or no
     Gaussian: Kozachenko-Leonenko's nearest neighbours on random projections."""
     rank: Positive = 16
-    """Directions with a variance of their own in ``low_rank``; the others share one."""
+    """Directions with a variance of their own in ``low_rank``, the others share one; takes rank + 2 draws or more."""
     projections: Positive = 8
     """Random subspaces that ``knn`` averages over."""
     dimensions: Positive = 4
     """Dimension of each of them."""
-    neighbours: Positive = 3
-    """Which neighbour's distance ``knn`` takes."""
+    neighbours: Positive = 8
+    """Which neighbour's distance ``knn`` takes, of neighbours + 1 draws or more: a nearer one scatters more, a farther
+    one smooths more."""
     reduction: Literal["pooled", "timestep", "class"] = "pooled"
     """Entropy of all draws together, or the mean over timestep bins, or over classes."""
     bins: Positive = 8

@@ -47,7 +47,7 @@ def subspaces(k: int, dimensions: int, count: int = 8) -> Tensor:
     return random_subspaces(count, k, dimensions, torch.Generator().manual_seed(0))
 
 
-def knn(k: int, dimensions: int, neighbours: int = 3) -> Callable[[Tensor], Tensor]:
+def knn(k: int, dimensions: int, neighbours: int = 8) -> Callable[[Tensor], Tensor]:
     return partial(neighbour_variances, subspaces=subspaces(k, dimensions), neighbours=neighbours)
 
 
