@@ -121,7 +121,8 @@ def from_samples(context: ScoreContext) -> Entropies:
     kept: list[list[Tensor]] = [[] for _ in range(1 + len(context.model.blocks))]  # by variant, batches of (B, K)
     seen: list[tuple[Tensor, dict[str, Tensor]]] = []
     for variant, index, stratum, prediction in predictions(context):
-        kept[variant].append(prediction.flatten(1).float())
+        # A view would keep the output's variance channels alive with it.
+        kept[variant].append(prediction.flatten(1).to(torch.float32, copy=True))
         if variant == 0:
             seen.append((index, stratum))
 
