@@ -17,7 +17,7 @@ from entpruner.errors import UserError
 from entpruner.evaluation import fidelity
 from entpruner.evaluation.classifier import Classifier
 from entpruner.evaluation.extractors import FeatureNet, classifier_net, inception_net, read_weights, torchvision_net
-from entpruner.evaluation.fidelity import evaluate, frechet_distance, stratified_order
+from entpruner.evaluation.fidelity import evaluate, frechet_distance, inception_score, stratified_order
 from entpruner.params import Evaluation, InceptionExtractor, TorchvisionExtractor
 
 CPU = torch.device("cpu")
@@ -187,7 +187,48 @@ def test_agreement_is_the_share_found_in_the_class_asked_for() -> None:
     generated = ImageSet(images(40).images, np.array([1] * 30 + [0] * 10), 2)
     metrics = evaluate(images(40, classes=2), generated, [pixel_net(), net], SETTINGS, seed=0)
     assert (metrics["agreement"], metrics["agreement_0"], metrics["agreement_1"]) == (0.75, 0, 1)
-    assert "agreement" not in evaluate(images(40), generated, [pixel_net()], SETTINGS, seed=0)
+    assert not {"agreement", "is_pixels"} & evaluate(images(40), generated, [pixel_net()], SETTINGS, seed=0).keys()
+
+
+def one_hot(classes: list[int], of: int, certainty: float = 100) -> Tensor:
+    """Logits of a net that is (nearly) certain of these classes."""
+    return certainty * torch.eye(of, dtype=torch.float64)[classes]
+
+
+def test_the_inception_score_counts_the_classes_that_are_certain_and_alike_in_number() -> None:
+    assert inception_score(one_hot([0, 1, 2, 3] * 5, of=7), seed=0) == pytest.approx(4)
+    assert inception_score(one_hot([2] * 20, of=7), seed=0) == pytest.approx(1)
+    assert inception_score(torch.zeros(20, 7), seed=0) == pytest.approx(1)  # it sees nothing in any image
+    # exp(H(p(class))) for certain classes in the shares 3/4 and 1/4
+    assert inception_score(one_hot([0, 0, 0, 1], of=2), seed=0) == pytest.approx(4 / 3**0.75)
+
+
+@given(st.integers(0, 10**6), st.floats(0.1, 10))
+@settings(max_examples=20, deadline=None)
+def test_the_inception_score_lies_between_one_and_the_number_of_classes(seed: int, scale: float) -> None:
+    logits = scale * torch.randn(30, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert 1 <= inception_score(logits, seed) <= 6
+
+
+def test_few_images_are_one_split_and_many_are_split_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(100, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = inception_score(logits, seed=0)
+    assert whole == pytest.approx(inception_score(logits.flip(0), seed=1), rel=1e-12)
+    monkeypatch.setattr(fidelity, "SPLIT", 10)
+    split = inception_score(logits, seed=0)
+    assert split == inception_score(logits, seed=0) != inception_score(logits, seed=1)
+    assert split < whole  # each split's p(class) is fitted to its own ten images
+
+
+def test_the_score_on_the_studys_own_classifier_is_not_called_is() -> None:
+    classifier = Classifier(in_channels=1, num_classes=2, width=2, features=3)
+    net = classifier_net("classifier", classifier, CPU, batch_size=16)
+    metrics = evaluate(images(40, classes=2), images(40, seed=2, classes=2), [net], SETTINGS, seed=0)
+    assert 1 <= metrics["is_classifier"] <= 2
+    assert "is" not in metrics
+    inception = FeatureNet("any", "inception", pixels, CPU, batch_size=64, logits=lambda features: features)
+    metrics = evaluate(images(40), images(40, seed=2), [inception], SETTINGS, seed=0)
+    assert "is" in metrics and "agreement" not in metrics  # its classes are not the study's
 
 
 # -------------------------------------------------------------------------------------------------------- feature nets
@@ -290,7 +331,7 @@ def test_inception_without_weights_or_network_is_one_line(tmp_path: Path, monkey
     assert "\n" not in str(error.value)
 
 
-def test_inception_features_from_a_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_features_and_logits_from_a_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     nothing = io.BytesIO()
@@ -299,7 +340,8 @@ def test_inception_features_from_a_local_file(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patch, torch.random.fork_rng():
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         torch.manual_seed(0)
-        random = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=nothing)
+        layers = ["2048", "logits_unbiased"]
+        random = FeatureExtractorInceptionV3("random", layers, feature_extractor_weights_path=nothing)
     file = tmp_path / "inception.safetensors"
     save_file(random.state_dict(), file)
     net = inception_net("inception", InceptionExtractor(kind="inception", weights=str(file)), CPU, batch_size=2)
@@ -307,5 +349,7 @@ def test_inception_features_from_a_local_file(tmp_path: Path, monkeypatch: pytes
     features = net.features(grey)
     assert features.dtype == torch.float64
     with torch.no_grad():
-        expected = random(torch.from_numpy(grey).expand(-1, 3, -1, -1).contiguous())[0]
+        expected, logits = random(torch.from_numpy(grey).expand(-1, 3, -1, -1).contiguous())
     torch.testing.assert_close(features, expected.double(), rtol=1e-4, atol=1e-5)
+    assert net.logits is not None
+    torch.testing.assert_close(net.logits(features), logits, rtol=1e-4, atol=1e-5)

@@ -45,8 +45,8 @@ class FeatureNet:
     """uint8 images (B, C, H, W) -> features (B, D)."""
     device: torch.device
     batch_size: int
-    classify: Callable[[Tensor], Tensor] | None = None
-    """Features (N, D) -> class (N,), where the net knows the study's own classes."""
+    logits: Callable[[Tensor], Tensor] | None = None
+    """Features (N, D) -> logits (N, classes) on the CPU, where the net is a classifier with its last layer."""
 
     def features(self, images: NDArray[np.uint8]) -> Tensor:
         """uint8 (N, C, H, W), memory-mapped or not -> float64 (N, D) on the CPU."""
@@ -84,10 +84,10 @@ def classifier_net(name: str, classifier: Classifier, device: torch.device, batc
         return classifier.features(images.float() / 127.5 - 1)
 
     @torch.inference_mode()
-    def classify(features: Tensor) -> Tensor:
-        return classifier.head(features.float().to(device)).argmax(dim=1).cpu()
+    def logits(features: Tensor) -> Tensor:
+        return classifier.head(features.float().to(device)).cpu()
 
-    return FeatureNet(name, "classifier", network, device, batch_size, classify)
+    return FeatureNet(name, "classifier", network, device, batch_size, logits)
 
 
 def torchvision_net(name: str, settings: TorchvisionExtractor, device: torch.device, batch_size: int) -> FeatureNet:
@@ -126,6 +126,8 @@ def torchvision_net(name: str, settings: TorchvisionExtractor, device: torch.dev
 def inception_net(name: str, settings: InceptionExtractor, device: torch.device, batch_size: int) -> FeatureNet:
     """torch-fidelity's ``inception-v3-compat``: pool features (2048), resized as the original TensorFlow graph does.
 
+    Its logits are those of the published Inception Score, ``logits_unbiased``: the last layer without its bias.
+
     Without a weights file, torch-fidelity's own is downloaded into torch's hub folder and its checksum is tested.
 
     Raises UserError for weights that are missing, unsafe or another network's, and when the download fails.
@@ -142,7 +144,16 @@ def inception_net(name: str, settings: InceptionExtractor, device: torch.device,
     except RuntimeError as error:
         raise UserError(f"extractor {name}: {file} does not hold torch-fidelity's InceptionV3") from error
     model = model.to(device).eval()
-    return FeatureNet(name, "inception", lambda images: model(rgb(images))[0], device, batch_size)
+
+    def network(images: Tensor) -> Tensor:
+        return model(rgb(images))[0]
+
+    @torch.inference_mode()
+    def logits(features: Tensor) -> Tensor:
+        with without_tf32():
+            return (features.float().to(device) @ model.fc.weight.T).cpu()
+
+    return FeatureNet(name, "inception", network, device, batch_size, logits)
 
 
 def downloaded(name: str, url: str) -> Path:

@@ -1,4 +1,4 @@
-"""How near generated images are to real ones: Fréchet distance, KID, precision and recall, class agreement.
+"""How near generated images are to real ones: Fréchet distance, KID, precision, recall, Inception Score, agreement.
 
 The formulas are torch-fidelity's; the features are computed here once, in float64, and handed to them
 (``extractors.py`` says why). A distance on a small sample is biased upwards and means little by itself, so each comes
@@ -23,6 +23,7 @@ Labels = NDArray[np.int64]
 Indices = NDArray[np.int64]
 
 HALVINGS = 5
+SPLIT = 5000  # images that an Inception Score is of: the published one is the mean over ten such splits of 50,000
 
 
 def evaluate(
@@ -43,6 +44,7 @@ def evaluate(
     ``kid``, ``kid_std``     kernel distance: mean and standard deviation over ``settings.kid_subsets`` subsets
     ``precision``            share of generated images inside the manifold of the real ones
     ``recall``               share of real images inside the manifold of the generated ones
+    ``is``                   Inception Score of the generated images, where the net has logits
     =======================  =========================================================================================
 
     ``agreement`` and ``agreement_<class>``: share of the images that the study's own classifier puts in the class that
@@ -85,8 +87,11 @@ def evaluate(
             net.key("precision"): precision,
             net.key("recall"): recall,
         }
-        if net.classify is not None:
-            metrics |= class_agreement(net.classify(f_generated).numpy(), generated.labels)
+        if net.logits is not None:
+            logits = net.logits(f_generated)
+            metrics[net.key("is")] = inception_score(logits, seed_of(seed, "is"))
+            if net.kind == "classifier":  # it alone knows the study's classes
+                metrics |= class_agreement(logits.argmax(dim=1).numpy(), generated.labels)
     return metrics
 
 
@@ -144,6 +149,20 @@ def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> tuple[
         generated, real, prc_neighborhood=neighbours, prc_batch_size=2000, save_cpu_ram=True, verbose=False
     )
     return result[KEY_METRIC_PRECISION], result[KEY_METRIC_RECALL]
+
+
+def inception_score(logits: Tensor, seed: int) -> float:
+    """exp of the mean KL divergence of p(class | image) from p(class) (Salimans et al. 2016), of logits (N, classes).
+
+    From 1, all images alike to the net, to the number of classes. p(class) is that of a split, and the score of a small
+    split is too low; so splits have ``SPLIT`` images or more, and fewer images than twice that are one split. The seed
+    says how the images are shuffled over the splits.
+    """
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+    splits = max(1, len(logits) // SPLIT)
+    result = isc_features_to_metric(logits.double(), splits=splits, shuffle=True, rng_seed=seed % 2**32)
+    return result[KEY_METRIC_ISC_MEAN]
 
 
 def class_agreement(found: Labels, asked: Labels) -> dict[str, float]:
