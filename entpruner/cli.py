@@ -25,9 +25,7 @@ COMMANDS = {
     "evaluate": "measure sampled images",
     "cost": "parameters, MACs and latency",
     "table": "build a table",
-    "entropy_figure": "draw entropy change against loss change",
-    "curves_figure": "draw training curves",
-    "samples_figure": "draw samples side by side",
+    "figure": "draw a figure",
     "track": "bring MLflow's view up to date",
 }
 

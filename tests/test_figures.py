@@ -1,20 +1,36 @@
 """Figures: same input, same bytes; nothing smoothed that should not be; bad input named."""
 
+import re
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from PIL import Image
 
+from entpruner.commands import figure as figure_command
 from entpruner.errors import UserError
-from entpruner.params import Scoring
-from entpruner.reporting.figures import Curve, SampleRow, curves, entropy_vs_loss, samples, smoothed
+from entpruner.params import ArmsFigure, ScoresFigure, Scoring
+from entpruner.reporting.arm_figures import (
+    Curve,
+    KeptBlocks,
+    Measured,
+    SampleRow,
+    curves,
+    distance_vs_ratio,
+    kept_blocks,
+    samples,
+    smoothed,
+)
+from entpruner.reporting.figures import line
+from entpruner.reporting.score_figures import CHANGE, ced_by_block, ced_by_timestep, entropy_vs_loss
 from entpruner.scores.context import Scores
 
 
-def scores(criterion: str, signed: list[float]) -> Scores:
+def scores(criterion: str, signed: list[float], **more: Any) -> Scores:
     return Scores(
         criterion=criterion,
         blocks=tuple(range(len(signed))),
@@ -24,6 +40,7 @@ def scores(criterion: str, signed: list[float]) -> Scores:
         draws=8,
         seed=0,
         settings=Scoring(),
+        **more,
     )
 
 
@@ -45,6 +62,38 @@ def draw(folder: Path) -> None:
     entropy_vs_loss({"DiT": (ced, loss), "SiT": (ced, loss)}, folder / "figure2")
     curves([arm("full", [4, 4, 4, 4]), arm("EntPruner 50 %", [4, 3, 3, 2])], folder / "figure8")
     samples([ROW], ["a", "b"], folder / "samples")
+    ced_by_block({"DiT": ced}, folder / "ced_by_block")
+    ced_by_timestep({"DiT": timesteps([[1.0, -1.0, None, 0.0], [0.5, 0.0, 0.0, -0.25]])}, folder / "ced_by_timestep")
+    kept_blocks([KeptBlocks("all", range(4), 4), KeptBlocks("half", [0, 3], 4)], folder / "kept_blocks")
+    distance_vs_ratio(ROWS, "fd_classifier", folder / "distance_vs_ratio")
+
+
+ROWS = [
+    Measured("SiT", "full", None, [1.0, 1.2]),
+    Measured("SiT", "ours", 0.5, [3.0, 3.5]),
+    Measured("SiT", "ours", 0.25, [2.0]),
+    Measured("SiT", "theirs", 0.5, [4.0]),
+]
+FIGURES = (
+    "ced_by_block",
+    "ced_by_timestep",
+    "distance_vs_ratio",
+    "figure2",
+    "figure8",
+    "kept_blocks",
+    "samples",
+)
+
+
+def timesteps(changes: list[list[float | None]]) -> Scores:
+    return scores("ced", [0.1] * len(changes), per_timestep=changes)
+
+
+def pixels_of(file: Path, colour: Any, tolerance: int = 0) -> int:
+    """How many pixels have a colour."""
+    pixels = np.array(Image.open(file).convert("RGB"), dtype=int)
+    wanted = [round(255 * part) for part in to_rgb(colour)]
+    return int((np.abs(pixels - wanted) <= tolerance).all(axis=2).sum())
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +106,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_input_gives_the_same_bytes(drawn: Path, tmp_path: Path) -> None:
     draw(tmp_path)
     files = sorted(path.name for path in drawn.iterdir())
-    assert files == [f"{name}.{kind}" for name in ("figure2", "figure8", "samples") for kind in ("png", "svg")]
+    assert files == [f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")]
     for name in files:
         assert (drawn / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
@@ -94,6 +143,62 @@ def test_too_few_images_of_a_class_are_named(tmp_path: Path) -> None:
 def test_scores_of_different_blocks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="figure2: SiT"):
         entropy_vs_loss({"SiT": (scores("ced", [1.0, 2.0]), scores("sensitivity", [1.0]))}, tmp_path / "figure2")
+
+
+# --------------------------------------------------------------------------------------- blocks, timesteps and ratios
+
+
+def test_every_kind_of_figure_has_a_drawing() -> None:
+    kinds = {kind for figure in (ScoresFigure, ArmsFigure) for kind in get_args(figure.model_fields["kind"].annotation)}
+    assert set(get_args(figure_command.Settings.model_fields["kind"].annotation)) == kinds
+
+
+def test_opposite_changes_have_opposite_colours_and_none_is_white(drawn: Path) -> None:
+    file = drawn / "ced_by_timestep.png"
+    low, high, half = (pixels_of(file, CHANGE(place)[:3], tolerance=2) for place in (0.0, 1.0, 0.75))
+    assert 5000 < low == pytest.approx(high, rel=0.1)  # 1 and -1, a cell each
+    assert half == pytest.approx(low, rel=0.1)  # 0.5
+    assert CHANGE(0.5)[:3] == pytest.approx((1, 1, 1), abs=0.005)
+
+
+def test_a_heat_map_of_one_bin_or_none_is_refused(tmp_path: Path) -> None:
+    for one in (timesteps([[0.1], [0.2]]), scores("ced", [0.1, 0.2])):
+        with pytest.raises(UserError, match=r"figure heat: SiT: [01] timestep bins make no map"):
+            ced_by_timestep({"SiT": one}, tmp_path / "heat")
+    assert not list(tmp_path.iterdir())
+
+
+def test_kept_blocks_fill_their_cells(tmp_path: Path) -> None:
+    filled = []
+    for kept in ([0, 1, 2, 3], [0, 3]):
+        kept_blocks([KeptBlocks("arm", kept, 4)], tmp_path / "kept")
+        filled.append(pixels_of(tmp_path / "kept.png", line(0)["color"]))
+    assert filled[0] == pytest.approx(2 * filled[1], rel=0.02)
+
+
+def test_forty_arms_keep_their_order_and_their_own_height(tmp_path: Path) -> None:
+    arms = [KeptBlocks(f"arm {i}", [i % 28], 28) for i in range(40)]
+    kept_blocks(arms, tmp_path / "forty")
+    svg = (tmp_path / "forty.svg").read_text()
+    assert re.findall(r">(arm \d+)</text>", svg) == [arm.label for arm in arms]
+    assert Image.open(tmp_path / "forty.png").height > 40 * 0.18 * 200  # inches, dots an inch
+
+
+def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:
+    single = [Measured(row.panel, row.label, row.ratio, row.distances[:1]) for row in ROWS]
+    distance_vs_ratio(single, "fd", tmp_path / "single")
+    distance_vs_ratio(ROWS, "fd", tmp_path / "several")
+    bars = [(tmp_path / f"{name}.svg").read_text().count("LineCollection") for name in ("single", "several")]
+    assert bars == [0, 1]  # of "ours"; "theirs" has a single seed
+
+
+def test_a_distance_against_no_ratio_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="figure d: no arm of SiT is pruned"):
+        distance_vs_ratio(ROWS[:1], "fd", tmp_path / "d")
+
+
+def test_twenty_one_lines_can_be_told_apart() -> None:
+    assert len({tuple(line(place).values()) for place in range(21)}) == 21
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), st.floats(0.5, 20))

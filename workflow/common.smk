@@ -13,7 +13,7 @@ shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 from entpruner.arms import expand, select
 from entpruner.errors import UserError
 from entpruner.paramfiles import DEFAULT_STUDY, check, over_default
-from entpruner.params import SIZED, ClassifierExtractor
+from entpruner.params import SIZED, ClassifierExtractor, ScoresFigure
 from entpruner.provenance import code_digest
 
 # Users' errors leave through sys.exit: a WorkflowError would put lines of this file around them.
@@ -330,41 +330,30 @@ def table_settings(wildcards):
     )
 
 
-def figure_arms(wildcards):
-    return select(ARMS.values(), STUDY.figures[wildcards.figure])
+def figure_kind(wildcards):
+    return STUDY.figures[wildcards.figure].kind
 
 
 def figure_settings(wildcards):
-    return settings(arms=[arm.identity for arm in figure_arms(wildcards)])
+    figure, seed = STUDY.figures[wildcards.figure], STUDY.seeds[0]
+    if isinstance(figure, ScoresFigure):
+        return settings(kind=figure.kind, backbones=figure.backbones, data=figure.data, seed=seed)
+    arms = [arm.identity for arm in select(ARMS.values(), figure)]
+    return settings(kind=figure.kind, arms=arms, distance=distance())
 
 
-def figure_scores(criterion):
-    def paths(wildcards):
-        figure, seed = STUDY.figures[wildcards.figure], STUDY.seeds[0]
-        return [f"{RESULTS}/scores/{b}-{figure.data}-s{seed}/{criterion}/scores.json" for b in figure.backbones]
-
-    return paths
-
-
-def panel_settings(wildcards):
-    return settings(panels=STUDY.figures[wildcards.figure].backbones)
-
-
-def curve_inputs(wildcards):
-    arms = figure_arms(wildcards)
-    return stage_files(arms, "curve.jsonl") + arm_files(arms, "final/curve.jsonl")
-
-
-def sample_inputs(wildcards):
-    return arm_files(figure_arms(wildcards), "samples/manifest.json")
-
-
-def figure_store(wildcards):
-    return store_of(figure_arms(wildcards)[0].data)
-
-
-def figures_of(*kinds):
-    return "|".join(name for name, figure in STUDY.figures.items() if figure.kind in kinds) or "none"
+def figure_inputs(wildcards):
+    figure, seed = STUDY.figures[wildcards.figure], STUDY.seeds[0]
+    if isinstance(figure, ScoresFigure):
+        criteria = ["ced", "sensitivity"] if figure.kind == "entropy_vs_loss" else ["ced"]
+        folders = [f"{RESULTS}/scores/{backbone}-{figure.data}-s{seed}" for backbone in figure.backbones]
+        return [f"{folder}/{criterion}/scores.json" for folder in folders for criterion in criteria]
+    arms = select(ARMS.values(), figure)
+    if figure.kind == "curves":
+        return stage_files(arms, "curve.jsonl") + arm_files(arms, "final/curve.jsonl")
+    if figure.kind == "samples":
+        return arm_files(arms, "samples/manifest.json") + [store_of(arm.data) for arm in arms[:1]]
+    return arm_files(arms, "final/model.json" if figure.kind == "kept_blocks" else "metrics.json")
 
 
 def caption_of(wildcards):
