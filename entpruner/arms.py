@@ -40,6 +40,12 @@ class ArmIdentity(Frozen):
     ratio: float | None
     seed: int
     depth: int
+    start: Literal["adapted", "pretrained"]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether ``adapt`` trained the network before the arm did."""
+        return self.start == "adapted" and self.data != "upstream"
 
     @property
     def key(self) -> str:
@@ -54,7 +60,6 @@ class Arm(ArmIdentity):
     scores: str
     """Name of its scores: the criterion; the arm, if it scores with settings of its own; and the number of blocks to
     remove, for a criterion that chooses a set of a given size."""
-    start: Literal["adapted", "pretrained"]
     scoring: Scoring
     proxies: Proxies
     pruning: Pruning

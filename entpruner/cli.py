@@ -21,6 +21,7 @@ COMMANDS = {
     "score": "score every block",
     "prune": "one pruning stage: decide, drop, train",
     "recover": "train on after the last pruning",
+    "cut": "the network right after its last cut",
     "sample": "sample images",
     "evaluate": "measure sampled images",
     "cost": "parameters, MACs and latency",

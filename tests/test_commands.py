@@ -36,8 +36,10 @@ ARM = {"seed": 0, "training": TRAINING, "compute": COMPUTE}
 SAMPLING = {"samples": 12, "batch_size": 12, "flow": {"name": "euler", "steps": 2}}
 
 
-def entpruner(command: str, settings: dict[str, Any], **paths: Path) -> int:
-    options = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+def entpruner(command: str, settings: dict[str, Any], **paths: Path | list[Path]) -> int:
+    options = []
+    for name, given in paths.items():
+        options += [f"--{name}", *map(str, given if isinstance(given, list) else [given])]
     return main([command, "--settings", json.dumps(settings), *options])
 
 
@@ -177,6 +179,25 @@ def test_a_folder_left_from_a_study_with_more_stages_is_not_an_arms_stage(tmp_pa
     write_json(tmp_path / "final/timing.json", {"settings": {"stage": 11}})  # of the recovery
     (tmp_path / "stage11").mkdir()
     assert [folder.name for folder in stage_folders(tmp_path)] == [f"stage{stage}" for stage in range(1, 11)]
+
+
+@pytest.mark.parametrize(("dropped", "last"), [([[0], [3, 1]], 2), ([[3, 1], []], 1)])
+def test_the_cut_is_what_the_last_stage_that_dropped_blocks_began_with_without_them(
+    root: Path, tmp_path: Path, dropped: list[list[int]], last: int
+) -> None:
+    """A vote may reach the target early: then the training of later stages must not count as before recovery."""
+    decisions = [tmp_path / f"decision{stage}.json" for stage in (1, 2)]
+    for decision, blocks in zip(decisions, dropped, strict=True):
+        write_json(decision, {"dropped": blocks})
+    inits = [root / ("adapt" if stage == last else "stage1") for stage in (1, 2)]
+    assert entpruner("cut", {"compute": COMPUTE}, inits=inits, decisions=decisions, out=tmp_path / "cut") == 0
+    model, card = load_model(tmp_path / "cut")
+    assert card.kept_blocks == model.kept_blocks == (0, 2, 4)
+    assert read_json(tmp_path / "cut/timing.json")["stage"] == last
+    cut, whole = model.state_dict(), load_model(root / "adapt")[0].state_dict()
+    for name, weights in cut.items():
+        _, place, rest = name.split(".", 2) if name.startswith("blocks.") else ("", "", "")
+        assert torch.equal(weights, whole[f"blocks.{card.kept_blocks[int(place)]}.{rest}" if place else name]), name
 
 
 def test_adapting_changes_the_classes_and_an_arm_can_go_unpruned(root: Path, tmp_path: Path) -> None:

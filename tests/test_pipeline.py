@@ -26,8 +26,9 @@ def tiny_study() -> dict[str, Any]:
     study["study"] = "tiny"
     del study["backbones"]["dit"], study["arms"]["ld_pruner"]
     study["arms"]["full"]["backbone"] = study["arms"]["entpruner"]["backbone"] = "sit"
-    study["tables"]["table1"]["arms"] = study["figures"]["samples"]["arms"] = ["full", "entpruner"]
-    study["figures"]["figure2"]["backbones"] = ["sit"]
+    study["tables"]["table1"]["arms"] = ["full", "entpruner"]
+    for figure in study["figures"].values():
+        figure |= {"backbones": ["sit"]} if "backbones" in figure else {"arms": ["full", "entpruner"]}
     study["pretrain"] |= {"steps": 120, "checkpoint_every": 10}
     study["evaluation"]["classifier"]["steps"] = 10
     return study
@@ -63,13 +64,14 @@ def test_a_run_makes_everything_and_then_has_nothing_to_do(finished: Run) -> Non
     results = finished.results
     for name in (
         *(f"tables/table1.{suffix}" for suffix in ("csv", "md", "html", "tex", "provenance.json")),
-        *(f"figures/{figure}.{suffix}" for figure in ("figure2", "figure8", "samples") for suffix in ("png", "svg")),
+        *(f"figures/{figure}.{suffix}" for figure in tiny_study()["figures"] for suffix in ("png", "svg")),
         *(f"arms/{PRUNED}/{stage}/decision.json" for stage in ("stage1", "stage2")),
         *(f"arms/{arm}/samples/grid.png" for arm in (FULL, PRUNED)),
     ):
         assert (results / name).stat().st_size > 0, name
     assert len(read(results / f"arms/{PRUNED}/final/model.json")["kept_blocks"]) == 2
-    assert set(read(results / "tracking.json")["runs"]) == {"tiny/table1", f"tiny/{FULL}", f"tiny/{PRUNED}"}
+    runs = {f"tiny/{name}" for name in ("table1", "recovery", FULL, PRUNED)}
+    assert set(read(results / "tracking.json")["runs"]) == runs
     assert not list(results.rglob("*.partial")) and not list(results.rglob("*.resume"))
     assert planned(finished.snakemake(finished.folder, "--dry-run")) == {}
 
@@ -85,6 +87,18 @@ def test_the_table_holds_the_measured_numbers(finished: Run) -> None:
         assert {column: float(row[column]) for column in columns} == {
             column: metrics[key] for column, key in columns.items()
         }
+
+
+def test_before_recovery_is_measured_on_the_network_that_the_last_cut_left(finished: Run) -> None:
+    arm = finished.results / f"arms/{PRUNED}"
+    with (finished.results / "tables/recovery.csv").open() as file:
+        unpruned, pruned = csv.DictReader(file)
+    assert float(pruned["distance_before"]) == read(arm / "cut-metrics.json")["fd_classifier"]
+    assert float(pruned["distance"]) == read(arm / "metrics.json")["fd_classifier"]
+    assert unpruned["distance_before"] == ""
+    assert read(arm / "cut/model.json") == read(arm / "final/model.json")
+    assert (arm / "cut/model.safetensors").read_bytes() != (arm / "final/model.safetensors").read_bytes()
+    assert {int(row["steps"]) for row in (unpruned, pruned)} == {20 + 16}  # adapt's and finetune's
 
 
 def test_a_backbone_comes_from_the_cache_in_another_folder(finished: Run, tmp_path: Path) -> None:
@@ -133,8 +147,11 @@ def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path)
 def test_the_report_shows_tables_and_figures_in_chapters(finished: Run, tmp_path: Path) -> None:
     finished.snakemake(finished.folder, "--report", str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
-    assert '"Tables": {"Other": ["results/tiny/tables/table1.html"]}' in page  # a page: it shows no CSV
-    assert '"Figures": {"Other": ["results/tiny/figures/figure2.png", ' in page
+    for name in tiny_study()["tables"]:
+        assert f'"results/tiny/tables/{name}.html"' in page  # a page: it shows no CSV
+    for name in tiny_study()["figures"]:
+        assert f'"results/tiny/figures/{name}.png"' in page
+    assert '"Tables": {"Other": ["results/tiny/tables/' in page and '"Figures": {"Other": ["results/tiny/fig' in page
     for shown in (*tiny_study()["tables"].values(), *tiny_study()["figures"].values()):
         assert shown["caption"].split(". ")[-1] in page
 

@@ -3,8 +3,11 @@
 import csv
 import json
 import re
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,9 +15,15 @@ from hypothesis import strategies as st
 
 from entpruner.artefacts import write_json
 from entpruner.errors import UserError
-from entpruner.reporting.tables import ArmResult, Cell, Document, Reference, ReportTable, build, latex_escape, si_prefix
+from entpruner.params import ColumnName, Table
+from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
+from entpruner.reporting.intervals import t_interval
+from entpruner.reporting.reference import Reference
+from entpruner.reporting.results import ArmResult, Document
+from entpruner.reporting.tables import ReportTable, build, latex_escape
 
 REFERENCE = Path(__file__).parents[1] / "params" / "reference.yaml"
+DEFAULT = Table.model_fields["columns"].default
 
 
 def arm(
@@ -26,8 +35,10 @@ def arm(
     schedule: str = "vote",
     ratio: float | None = 0.5,
     metrics: dict[str, float] | None = None,
+    training: dict[str, float] | None = None,
+    **others: dict[str, float],
 ) -> ArmResult:
-    """An arm whose three files lie under ``folder``."""
+    """An arm whose files lie under ``folder``: the three that each has, and ``others`` by name."""
     artefact = folder / f"{name}-{ratio}-s{seed}"
     metrics = metrics or {
         "fd_classifier": 12.5 + seed,
@@ -37,11 +48,13 @@ def arm(
         "recall_classifier": 0.5,
         "agreement": 0.98,
     }
-    write_json(artefact / "metrics.json", metrics)
-    write_json(artefact / "training.json", {"total_steps": 600, "total_flops": 3.5e13})
+    training = training or {"total_steps": 600, "total_flops": 3.5e13}
+    files = {"cost": folder / "cost.json"}
+    for document, content in {"metrics": metrics, "training": training, **others}.items():
+        files[document] = artefact / f"{document}.json"
+        write_json(files[document], content)
     six = {"parameters": 1_234_567, "macs": 98_765_432, "speedup": 1.93, "speedup_quartiles": [1.9, 1.97]}
     write_json(folder / "cost.json", {"blocks": {"6": six}})
-    files = {"metrics": artefact / "metrics.json", "training": artefact / "training.json", "cost": folder / "cost.json"}
     return ArmResult(
         arm=name,
         artefact=artefact.as_posix(),
@@ -63,9 +76,14 @@ def arm(
     )
 
 
-def table(results: list[ArmResult], name: str = "table1") -> ReportTable:
+def table(
+    results: list[ArmResult],
+    name: str = "table1",
+    columns: Sequence[ColumnName] = DEFAULT,
+    distance: str = "fd_classifier",
+) -> ReportTable:
     arms = list(dict.fromkeys(result.arm for result in results))
-    return build(name, "A caption", arms, results, Reference.read(REFERENCE), distance="fd_classifier")
+    return build(name, "A caption", columns, arms, results, Reference.read(REFERENCE), distance=distance)
 
 
 def markdown_row(text: str, row: int = 0) -> dict[str, str]:
@@ -87,13 +105,94 @@ def test_markdown_shows_three_digits_units_and_the_command(tmp_path: Path) -> No
     assert row["command"] == f"`snakemake --cores all {result.artefact}/metrics.json`"
 
 
-def test_seeds_become_one_row_with_their_sample_deviation(tmp_path: Path) -> None:
+def test_seeds_become_one_row_with_the_interval_of_their_mean(tmp_path: Path) -> None:
     built = table([arm(tmp_path, seed) for seed in range(3)])
-    row = markdown_row(built.markdown())
-    assert row["fd_classifier ↓"] == "13.5 ± 1.0"
+    row, record = markdown_row(built.markdown()), built.records()[0]
+    assert row["fd_classifier ↓"] == "13.5 ± 2.5"
     assert row["seeds"] == "n=3"
     assert row["parameters (M)"] == "1.23"  # of the network, not of the seed
-    assert built.records()[0]["distance_std"] == 1.0
+    assert record["distance_std"] == 1.0
+    assert record["distance_ci95"] == pytest.approx(4.30265 / 3**0.5, rel=1e-5)  # t at 0.975 and 2 degrees of freedom
+    assert "half-width of the 95 % t-interval" in built.markdown() and "n=1" not in built.markdown()
+
+
+def test_the_interval_of_two_values_is_that_of_students_first_table() -> None:
+    assert t_interval([1.0, 3.0]) == pytest.approx(12.7062, rel=1e-5)  # t at 0.975 and 1 degree: 12.7062; s / √2 = 1
+    assert t_interval([2.0, 2.0, 2.0]) == 0
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    built = table([arm(tmp_path)])
+    assert (built.records()[0]["distance_std"], built.records()[0]["distance_ci95"]) == (None, None)
+    assert "n=1: a single seed, its spread unknown" in built.markdown() and "±" not in built.markdown()
+
+
+# ------------------------------------------------------------------------------------------------------------ columns
+
+
+def test_every_column_that_params_may_name_can_be_shown() -> None:
+    assert tuple(COLUMNS) == get_args(ColumnName)
+
+
+@given(st.permutations(get_args(ColumnName)), st.integers(1, len(get_args(ColumnName))))
+def test_a_table_shows_its_columns_and_in_their_order(names: list[ColumnName], count: int) -> None:
+    with TemporaryDirectory() as folder:
+        built = table([arm(Path(folder))], "ablation", names[:count])
+    headings, (cells,) = built.texts()
+    shown = [COLUMNS[name].heading.format(fd="fd_classifier", on="_classifier") for name in names[:count]]
+    assert [heading.split(" (")[0] for heading in headings[6:]] == [heading.split(" (")[0] for heading in shown]
+    assert len(cells) == len(headings)
+    assert [name for name in built.records()[0] if name in COLUMNS] == names[:count]
+
+
+def test_notes_are_of_the_columns_shown(tmp_path: Path) -> None:
+    notes = table([arm(tmp_path)], "ablation", ["distance", "speedup"]).notes
+    assert any(note.startswith("Speed-up:") for note in notes)
+    assert not any(note.startswith(("×", "Steps", "Training")) for note in notes)
+    assert len(set(notes)) == len(notes)
+
+
+def test_before_recovery_is_read_from_the_cut_and_is_a_dash_where_nothing_is_cut(tmp_path: Path) -> None:
+    pruned = arm(tmp_path, cut={"fd_classifier": 250.0})
+    unpruned = arm(tmp_path, name="full", ratio=None)
+    built = table([unpruned, pruned], "ablation", ["distance_before", "distance"])
+    heading = "fd_classifier before recovery ↓"
+    assert [markdown_row(built.markdown(), row)[heading] for row in (0, 1)] == ["–", "250"]
+    (source,) = built.rows[1].cells["distance_before"].sources
+    assert source["file"].endswith("cut.json")
+    assert built.rows[1].command.split()[-2:] == [pruned.documents[name].path for name in ("cut", "metrics")]
+
+
+def test_training_counts_the_adaptation_that_an_arm_begins_with(tmp_path: Path) -> None:
+    own = {"total_steps": 300, "total_flops": 2.0e12, "total_seconds": 10.0, "trained_parameters": 5000}
+    before = {"total_steps": 1000, "total_flops": 9.0e12, "total_seconds": 35.5, "trained_parameters": 900_000}
+    adapted, direct = arm(tmp_path, training=own, adaptation=before), arm(tmp_path, name="lora", training=own)
+    names: list[ColumnName] = ["trained_parameters", "steps", "training_flops", "training_seconds"]
+    built = table([adapted, direct], "table2", names)
+    values = [[row.cells[name].value for name in names] for row in built.rows]
+    assert values == [[5000, 1300, 1.1e13, 45.5], [5000, 300, 2.0e12, 10.0]]
+    shown = [{heading: markdown_row(built.markdown(), row)[heading] for heading in ("steps", "training time (s)")}
+             for row in (0, 1)]  # fmt: skip
+    assert shown == [{"steps": "1300", "training time (s)": "45.5"}, {"steps": "300", "training time (s)": "10.0"}]
+    files = [Path(source["file"]).stem for source in built.rows[0].cells["steps"].sources]
+    assert files == ["training", "adaptation"]
+    assert any("since pre-training" in note for note in built.notes)
+    assert any("wall time" in note for note in built.notes)
+
+
+def test_a_sum_of_which_a_part_is_missing_is_a_dash(tmp_path: Path) -> None:
+    result = arm(tmp_path, training={"total_steps": 3, "total_seconds": 10.0}, adaptation={"total_steps": 4})
+    built = table([result], "ablation", ["steps", "training_seconds"])
+    assert [built.rows[0].cells[name].value for name in ("steps", "training_seconds")] == [7, None]
+
+
+@pytest.mark.parametrize(
+    ("distance", "key", "heading"), [("fid", "is", "is ↑"), ("fd_classifier", "is_classifier", "is_classifier ↑")]
+)
+def test_only_on_inception_is_the_score_called_is(tmp_path: Path, distance: str, key: str, heading: str) -> None:
+    result = arm(tmp_path, metrics={distance: 1.0, key: 4.25})
+    row = markdown_row(table([result], "ablation", ["inception_score"], distance).markdown())
+    assert row[heading] == "4.25"
 
 
 def test_the_page_shows_what_markdown_shows(tmp_path: Path) -> None:
@@ -120,7 +219,7 @@ def test_every_cell_is_found_again_where_its_provenance_says(tmp_path: Path) -> 
     (row,) = provenance["rows"]
     for cell in row["cells"].values():
         found = []
-        for source in cell["sources"]:
+        for source in cell["sources"]:  # one a seed: these arms have no adaptation
             value = json.loads(Path(source["file"]).read_text())
             for part in source["key"].split("."):
                 value = value[part]
@@ -142,7 +241,19 @@ def test_the_papers_numbers_stand_only_where_they_belong(tmp_path: Path) -> None
     assert "2.00×" in text and "not comparable in scale" in text
     upstream = table([third], "table3").markdown()
     assert markdown_row(upstream)["paper: FID"] == "3.53*"
+    assert "paper: speed-up" not in markdown_row(upstream)  # no number of it is public for this table
     assert "so not FID" in upstream
+
+
+def test_a_table_of_which_nothing_is_public_says_so_once(tmp_path: Path) -> None:
+    for name in ("table2", "table4"):
+        text = table([arm(tmp_path)], name).markdown()
+        assert "paper" not in "".join(markdown_row(text)) and "evidence" not in markdown_row(text)
+        assert text.count("no number of it is public") == 1
+        assert "not comparable in scale" not in text
+    ablation = table([arm(tmp_path)], "estimator")
+    assert "paper" not in ablation.markdown().lower().replace("entpruner", "")
+    assert not [name for name in ablation.records()[0] if name.startswith("paper") or name == "evidence"]
 
 
 def test_a_missing_number_is_a_dash_and_not_a_zero(tmp_path: Path) -> None:
@@ -153,14 +264,14 @@ def test_a_missing_number_is_a_dash_and_not_a_zero(tmp_path: Path) -> None:
 
 def test_inception_features_are_called_fid(tmp_path: Path) -> None:
     result = arm(tmp_path, metrics={"fid": 3.0, "fid_ratio": 1.5, "kid": 0.01, "precision": 0.5, "recall": 0.25})
-    built = build("table1", "", ["entpruner"], [result], Reference.read(REFERENCE), distance="fid")
+    built = table([result], distance="fid")
     row = markdown_row(built.markdown())
     assert (row["fid ↓"], row["× floor ↓"], row["recall ↑"]) == ("3.00", "1.50", "0.250")
 
 
 def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
     results = [arm(tmp_path, name="b"), arm(tmp_path, name="a", ratio=0.3), arm(tmp_path, name="a")]
-    built = build("table1", "", ["a", "b"], results, Reference.read(REFERENCE), distance="fd_classifier")
+    built = build("table1", "", DEFAULT, ["a", "b"], results, Reference.read(REFERENCE), distance="fd_classifier")
     assert [row.seeds[0].row for row in built.rows] == [
         ("a", "SiT", "downstream", 0.3),
         ("a", "SiT", "downstream", 0.5),
@@ -170,11 +281,11 @@ def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
 
 def test_an_arm_without_results_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="table1: arm random has no results"):
-        build("table1", "", ["random"], [arm(tmp_path)], Reference.read(REFERENCE), distance="fid")
+        build("table1", "", DEFAULT, ["random"], [arm(tmp_path)], Reference.read(REFERENCE), distance="fid")
 
 
 def test_latex_has_no_bare_special_character(tmp_path: Path) -> None:
-    text = table([arm(tmp_path, label="50% & {x}_y", ratio=None)]).latex()
+    text = table([arm(tmp_path, label="50% & {x}_y", ratio=None)], columns=get_args(ColumnName)).latex()
     assert r"50\% \& \{x\}\_y" in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
     assert len(re.findall(r"(?<!\\)&", body)) == len(re.findall(r"(?<!\\)&", text.split(r"\toprule")[1])) / 2

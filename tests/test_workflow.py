@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from snakemake_runs import ROOT, command, copy_sources, environment, planned, snakemake
 
+from entpruner import params
 from entpruner.params import merge
 
 SMOKE = ROOT / "params/smoke.yaml"
@@ -65,8 +66,23 @@ def changed(file: Path, change: Callable[[str], str]) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------------ planning
 
 
-def test_the_default_study_plans_every_rule(tmp_path: Path) -> None:
-    assert planned(snakemake(tmp_path, "--dry-run")).keys() == RULES
+def test_the_smoke_study_plans_every_rule_and_every_kind_of_figure(tmp_path: Path) -> None:
+    jobs = planned(snakemake(tmp_path, "--dry-run", "--configfile", str(SMOKE)))
+    assert jobs.keys() == RULES
+    kinds = {figure["kind"] for figure in yaml.safe_load(SMOKE.read_text())["figures"].values()}
+    assert kinds == {*get_args(params.ScoresFigure.model_fields["kind"].annotation),
+                     *get_args(params.ArmsFigure.model_fields["kind"].annotation)}  # fmt: skip
+
+
+def test_the_default_study_can_be_planned(tmp_path: Path) -> None:
+    assert {"data", "pretrain", "recover", "evaluate", "table", "figure"} <= planned(snakemake(tmp_path, "-n")).keys()
+
+
+def test_only_a_table_that_shows_it_asks_for_the_distance_before_recovery(house: House) -> None:
+    assert planned(house.snakemake("--dry-run", "--forceall"))["cut"] == 1  # of the table's two arms, one is pruned
+    with changed(house.study, lambda text: text.replace("distance_before, ", "")):
+        jobs = planned(house.snakemake("--dry-run", "--forceall"))
+        assert "cut" not in jobs and jobs["sample"] == jobs["evaluate"] == 4
 
 
 def test_an_ablation_lies_over_the_default_study(tmp_path: Path) -> None:
@@ -102,7 +118,7 @@ def test_methods_start_at_the_pretrained_network_and_distillation_has_a_teacher(
 
 
 def test_forced_and_partial_runs(house: House) -> None:
-    assert planned(house.snakemake("--dry-run", "--forcerun", "table")) == {"table": 1, "track": 1}
+    assert planned(house.snakemake("--dry-run", "--forcerun", "table")) == REPORTED
     scored = planned(house.snakemake("--dry-run", "--forceall", "--until", "score"))
     assert scored == {"data": 2, "pretrain": 2, "adapt": 2, "score": 5}
 
@@ -127,8 +143,8 @@ def test_a_finished_run_has_nothing_to_do(house: House) -> None:
     assert "missing provenance" not in output
 
 
-REPORTED = {"table": 1, "track": 1}
-PLOTTED = {"curves_figure": 1, "samples_figure": 1}
+# Four arms are sampled after recovery, one also as its last cut left it; three figures are of scores, four of arms.
+REPORTED = {"table": 2, "track": 1}
 
 
 @pytest.mark.parametrize(
@@ -136,25 +152,27 @@ PLOTTED = {"curves_figure": 1, "samples_figure": 1}
     [
         pytest.param(
             {"sampling": {"guidance": 2.0}},  # LD-Pruner compares sampled latents; the other criteria don't sample
-            {"score": 1, "prune": 1, "recover": 1, "sample": 4, "evaluate": 4, "samples_figure": 1, **REPORTED},
+            {"score": 1, "prune": 1, "recover": 1, "sample": 5, "evaluate": 5, "figure": 3, **REPORTED},
             id="guidance",
         ),
         pytest.param(
             {"finetune": {"learning_rate": 0.01}},
-            {"prune": 3, "recover": 4, "sample": 4, "evaluate": 4, **PLOTTED, **REPORTED},
+            {"prune": 3, "recover": 4, "cut": 1, "sample": 5, "evaluate": 5, "figure": 4, **REPORTED},
             id="learning_rate",
         ),
         pytest.param(
             {"scoring": {"draws": 32}},  # not the two unpruned arms
-            {"score": 5, "prune": 3, "recover": 2, "sample": 2, "evaluate": 2}
-            | {"entropy_figure": 1, **PLOTTED, **REPORTED},
+            {"score": 5, "prune": 3, "recover": 2, "cut": 1, "sample": 3, "evaluate": 3, "figure": 7, **REPORTED},
             id="draws",
         ),
         pytest.param(
-            {"evaluation": {"classifier": {"steps": 30}}}, {"classifier": 1, "evaluate": 4, **REPORTED}, id="classifier"
+            {"evaluation": {"classifier": {"steps": 30}}},
+            {"classifier": 1, "evaluate": 5, "figure": 1, **REPORTED},
+            id="classifier",
         ),
-        pytest.param({"arms": {"entpruner": {"label": "ours"}}}, {**PLOTTED, **REPORTED}, id="label"),
-        pytest.param({"tables": {"table1": {"caption": "Downstream"}}}, REPORTED, id="caption"),
+        pytest.param({"arms": {"entpruner": {"label": "ours"}}}, {"figure": 4, **REPORTED}, id="label"),
+        pytest.param({"tables": {"table1": {"caption": "Downstream"}}}, {"table": 1, "track": 1}, id="caption"),
+        pytest.param({"tables": {"table1": {"columns": ["distance"]}}}, {"table": 1, "track": 1}, id="columns"),
     ],
 )
 def test_a_changed_key_reruns_what_depends_on_it(change: dict[str, Any], reruns: dict[str, int], house: House) -> None:
@@ -165,9 +183,12 @@ def test_a_changed_key_reruns_what_depends_on_it(change: dict[str, Any], reruns:
 @pytest.mark.parametrize(
     ("module", "reruns"),
     [
-        ("proxies/ntk.py", {"prune": 3, "recover": 2, "sample": 2, "evaluate": 2, **PLOTTED, **REPORTED}),
-        ("evaluation/fidelity.py", {"evaluate": 4, **REPORTED}),
-        ("reporting/figures.py", {"entropy_figure": 1, **PLOTTED}),
+        (
+            "proxies/ntk.py",
+            {"prune": 3, "recover": 2, "cut": 1, "sample": 3, "evaluate": 3, "figure": 4, **REPORTED},
+        ),
+        ("evaluation/fidelity.py", {"evaluate": 5, "figure": 1, **REPORTED}),
+        ("reporting/figures.py", {"figure": 7}),
     ],
 )
 def test_a_changed_line_of_code_reruns_what_imports_it(module: str, reruns: dict[str, int], house: House) -> None:

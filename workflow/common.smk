@@ -50,6 +50,7 @@ wildcard_constraints:
     arm="|".join(ARMS) or "none",
     seed=r"\d+",
     stage=r"[1-9]\d*",
+    cut="(cut-)?",
     table="|".join(STUDY.tables) or "none",
     figure="|".join(STUDY.figures) or "none",
 
@@ -143,6 +144,26 @@ def teacher_option(wildcards, input):
     return f"--teacher {Path(input.teacher).parent}" if input.teacher else ""
 
 
+def cut_folders(wildcards):
+    """Folders of the models that the arm's stages began with."""
+    arm = arm_of(wildcards)
+    return [stage_folder(arm, stage) for stage in range(arm.stages)]
+
+
+def cut_start(wildcards):
+    folders = cut_folders(wildcards)
+    return {
+        "models": [f"{folder}/model.safetensors" for folder in folders],
+        "cards": [f"{folder}/model.json" for folder in folders],
+        "decisions": stage_files([arm_of(wildcards)], "decision.json"),
+    }
+
+
+def sampled_model(wildcards):
+    folder = f"{RESULTS}/arms/{wildcards.arm}/{'cut' if wildcards.cut else 'final'}"
+    return {"model": f"{folder}/model.safetensors", "card": f"{folder}/model.json"}
+
+
 def arm_classifier(wildcards):
     """The data set's own classifier, where the study measures with it."""
     if any(isinstance(net, ClassifierExtractor) for net in STUDY.evaluation.extractors.values()):
@@ -165,6 +186,12 @@ def stage_files(arms, name):
 
 def cost_files(arms):
     return sorted({f"{RESULTS}/cost/{arm.backbone}-{arm.data}.json" for arm in arms})
+
+
+def adaptation_files(arms):
+    """What it took to move the backbones of arms to their data, where that was done before the arms."""
+    starts = {start_of(arm.backbone, arm.data, arm.seed) for arm in arms if arm.adapted}
+    return [f"{start}/timing.json" for start in sorted(starts)]
 
 
 # ---------------------------------------------------------------------------------------------- settings of the rules
@@ -265,6 +292,10 @@ def recover_settings(wildcards):
     )
 
 
+def cut_settings(wildcards):
+    return settings(compute=STUDY.compute)
+
+
 def sample_settings(wildcards):
     arm = arm_of(wildcards)
     return settings(seed=arm.seed, sampling=arm.sampling, compute=STUDY.compute)
@@ -309,7 +340,7 @@ def table_arms(wildcards):
 
 
 def table_inputs(wildcards):
-    arms = table_arms(wildcards)
+    arms, columns = table_arms(wildcards), STUDY.tables[wildcards.table].columns
     names = [
         "metrics.json",
         "metrics.timing.json",
@@ -317,13 +348,16 @@ def table_inputs(wildcards):
         "final/timing.json",
         "final/model.json",
     ]
-    return arm_files(arms, *names) + cost_files(arms)
+    cut = [arm for arm in arms if arm.stages and "distance_before" in columns]
+    files = arm_files(arms, *names) + arm_files(cut, "cut-metrics.json")
+    return files + cost_files(arms) + adaptation_files(arms)
 
 
 def table_settings(wildcards):
     return settings(
         name=wildcards.table,
         caption=STUDY.tables[wildcards.table].caption,
+        columns=STUDY.tables[wildcards.table].columns,
         distance=distance(),
         command=command(),
         arms=[arm.identity for arm in table_arms(wildcards)],

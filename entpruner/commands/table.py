@@ -1,18 +1,22 @@
 """Build one table of the paper from the files that the arms' rules wrote."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json
 from entpruner.evaluation.cost import cost_key
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params import Frozen
-from entpruner.reporting.tables import ArmResult, Document, Reference, build
+from entpruner.params import ColumnName, Frozen
+from entpruner.reporting.reference import Reference
+from entpruner.reporting.results import ArmResult, Document
+from entpruner.reporting.tables import build
 
 
 class Settings(Frozen):
     name: str
     caption: str
+    columns: tuple[ColumnName, ...]
     distance: str
     """The metric that is shown: fid, or fd_<extractor>."""
     command: str
@@ -21,11 +25,12 @@ class Settings(Frozen):
 
 
 def run(settings: Settings, *, results: Path, reference: Path, out: Path) -> None:
-    found = [result_of(results, arm) for arm in settings.arms]
+    found = [result_of(results, arm, settings.columns) for arm in settings.arms]
     names = list(dict.fromkeys(arm.name for arm in settings.arms))
     table = build(
         settings.name,
         settings.caption,
+        settings.columns,
         names,
         found,
         Reference.read(reference),
@@ -35,7 +40,7 @@ def run(settings: Settings, *, results: Path, reference: Path, out: Path) -> Non
     table.write(out)
 
 
-def result_of(results: Path, arm: ArmIdentity) -> ArmResult:
+def result_of(results: Path, arm: ArmIdentity, columns: Sequence[ColumnName]) -> ArmResult:
     """An arm and the documents that its cells come from."""
     folder = results / "arms" / arm.key
     card = ModelCard.model_validate(read_json(folder / "final/model.json"))
@@ -45,12 +50,17 @@ def result_of(results: Path, arm: ArmIdentity) -> ArmResult:
         "cost": Document.read(results / "cost" / f"{arm.backbone}-{arm.data}.json"),
         "training": training,
     }
+    if arm.adapted:
+        adaptation = results / "adapt" / f"{arm.backbone}-{arm.data}-s{arm.seed}"
+        documents["adaptation"] = Document.read(adaptation / "timing.json")
+    if "distance_before" in columns and arm.schedule != "none":
+        documents["cut"] = Document.read(folder / "cut-metrics.json")
     settings = {
         "training": training.content["settings"],
         "sampling": read_json(folder / "samples/timing.json")["settings"],
         "evaluation": read_json(folder / "metrics.timing.json")["settings"],
     }
-    fields = {name: getattr(arm, name) for name in ArmIdentity.model_fields if name != "name"}
+    fields = {name: getattr(arm, name) for name in ArmIdentity.model_fields if name not in ("name", "start")}
     return ArmResult(
         arm=arm.name,
         artefact=folder.as_posix(),

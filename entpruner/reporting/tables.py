@@ -5,204 +5,21 @@ says for each cell from which file and key it came, and for each arm with which 
 """
 
 import csv
-import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from html import escape
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
-
-from entpruner.artefacts import read_json, whole_file, write_json
+from entpruner.artefacts import whole_file, write_json
 from entpruner.errors import UserError
-from entpruner.params import Frozen
+from entpruner.params import ColumnName
+from entpruner.reporting.columns import COLUMNS, Cell, measure, si_prefix, words
+from entpruner.reporting.reference import PaperNumber, Reference
+from entpruner.reporting.results import ArmResult
 
 NOT_PUBLIC = "not public"
-
-# ----------------------------------------------------------------------------------------------- the paper's numbers
-
-
-class PaperNumber(Frozen):
-    """One public number of the paper, and the rows and column that it belongs beside."""
-
-    table: str
-    match: dict[str, str | float | int | None] = Field(min_length=1)
-    """Fields of ``ArmResult`` and the values that they must have."""
-    column: Literal["distance", "speedup"]
-    value: float
-    form: str = "{}"
-    """How the value is written: ``{}×``, or ``+{}`` for a difference."""
-    scope: str | None = None
-    """What the number is of, where it isn't of this very row; stands below the table."""
-    evidence: tuple[str, ...] = Field(min_length=1)
-
-    def __str__(self) -> str:
-        return self.form.format(f"{self.value:g}") + ("*" if self.scope else "")
-
-
-class PaperNote(Frozen):
-    tables: tuple[str, ...]
-    text: str
-    evidence: tuple[str, ...] = Field(min_length=1)
-
-
-class Reference(Frozen):
-    """``params/reference.yaml``."""
-
-    paper: str
-    scale: str
-    """Why the paper's numbers must not be compared with ours by size."""
-    evidence: dict[str, str]
-    """Tag: what it stands for."""
-    numbers: tuple[PaperNumber, ...]
-    notes: tuple[PaperNote, ...] = ()
-
-    @model_validator(mode="after")
-    def _known_names(self) -> "Reference":
-        rows = {field.name for field in fields(ArmResult)}
-        tags = chain(*(number.evidence for number in self.numbers), *(note.evidence for note in self.notes))
-        if unknown := set(tags) - set(self.evidence):
-            raise ValueError(f"evidence {', '.join(sorted(unknown))} is not explained under 'evidence'")
-        for number in self.numbers:
-            if unknown := set(number.match) - rows:
-                raise ValueError(f"an arm has no field {', '.join(sorted(unknown))} to match")
-        return self
-
-    @staticmethod
-    def read(path: Path) -> "Reference":
-        """Raises UserError where the file doesn't hold together."""
-        try:
-            return Reference.model_validate(yaml.safe_load(path.read_text()))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "numbers and notes"
-            raise UserError(f"{path}: {where}: {first['msg']}; correct it there") from None
-
-
-# ------------------------------------------------------------------------------------------------------------- arms
-
-
-@dataclass(frozen=True)
-class Document:
-    """A JSON file that cells are read from."""
-
-    path: str
-    content: Mapping[str, Any]
-
-    @staticmethod
-    def read(path: Path) -> "Document":
-        return Document(path.as_posix(), read_json(path))
-
-    def value(self, key: str) -> Any:
-        """What stands at a dotted key; None where nothing does."""
-        value: Any = self.content
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One arm and seed: what it was, and the files that say what came of it."""
-
-    arm: str
-    """Its name in the study; with the backbone, the data and the ratio it names a row."""
-    artefact: str
-    """Its folder: results/<study>/arms/<arm>-..."""
-    label: str
-    backbone: str
-    process: str
-    data: str
-    criterion: str | None
-    schedule: str
-    ratio: float | None
-    seed: int
-    depth: int
-    """Blocks of the unpruned network."""
-    kept_blocks: tuple[int, ...]
-    network: str
-    """Its network's key in the cost document."""
-    documents: Mapping[str, Document]
-    """metrics, cost and training: metrics.json, the backbone's cost.json, and a file with its steps and FLOPs."""
-    settings: Mapping[str, Any]
-    """The resolved settings that its rules were given."""
-    code: str
-    """Digest of the package files that made it."""
-    commit: str
-    """Git commit that it was made at."""
-
-    @property
-    def row(self) -> tuple[Any, ...]:
-        return self.arm, self.backbone, self.data, self.ratio
-
-
-# ---------------------------------------------------------------------------------------------------- rows and cells
-
-
-@dataclass(frozen=True)
-class Column:
-    """A measured column. In a key ``{fd}`` is the distance, ``{on}`` its feature net, ``{network}`` the network."""
-
-    name: str
-    heading: str
-    document: str
-    key: str
-    quartiles: str | None = None
-    """Key of the lower and upper quartile."""
-    unit: str | None = None
-    """Unit to scale with an SI prefix."""
-    per_seed: bool = True
-    """False where a number belongs to the backbone, not to a seed: it has no spread over seeds."""
-
-
-COLUMNS = (
-    Column("distance", "{fd} ↓", "metrics", "{fd}"),
-    Column("over_floor", "× floor ↓", "metrics", "{fd}_ratio"),
-    Column("kid", "KID ↓", "metrics", "kid{on}"),
-    Column("precision", "precision ↑", "metrics", "precision{on}"),
-    Column("recall", "recall ↑", "metrics", "recall{on}"),
-    Column("agreement", "class agreement ↑", "metrics", "agreement"),
-    Column("parameters", "parameters", "cost", "blocks.{network}.parameters", unit="", per_seed=False),
-    Column("macs", "MACs", "cost", "blocks.{network}.macs", unit="", per_seed=False),
-    Column(
-        "speedup",
-        "speed-up ↑ [quartiles]",
-        "cost",
-        "blocks.{network}.speedup",
-        quartiles="blocks.{network}.speedup_quartiles",
-        per_seed=False,
-    ),
-    Column("steps", "steps", "training", "total_steps", per_seed=False),
-    Column("training_flops", "training", "training", "total_flops", unit="FLOP"),
-)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean over seeds. ``std`` is the sample standard deviation, None for one seed; ``value`` None: not measured."""
-
-    value: float | None
-    std: float | None = None
-    quartiles: tuple[float, ...] | None = None
-    sources: tuple[dict[str, str], ...] = ()
-
-    def text(self, factor: float = 1) -> str:
-        """Three significant digits of the mean, counts in full; spread and quartiles to the same decimal."""
-        if self.value is None:
-            return "–"
-        if isinstance(self.value, int) and factor == 1:
-            return str(self.value)
-        value = self.value / factor
-        decimals = 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
-        if self.quartiles is not None:
-            low, high = (quartile / factor for quartile in self.quartiles)
-            return f"{value:.2f} [{low:.2f}, {high:.2f}]"
-        spread = "" if self.std is None else f" ± {self.std / factor:.{decimals}f}"
-        return f"{value:.{decimals}f}{spread}"
 
 
 @dataclass(frozen=True)
@@ -210,7 +27,8 @@ class Row:
     """All seeds of one arm on one backbone and data set."""
 
     seeds: tuple[ArmResult, ...]
-    cells: Mapping[str, Cell]
+    cells: Mapping[ColumnName, Cell]
+    """The table's columns, from left to right."""
     paper: tuple[PaperNumber, ...]
     command: str
 
@@ -236,31 +54,6 @@ class Row:
         }
 
 
-def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
-    """One cell: the column's key in each seed's file, and their mean. Nothing where a seed lacks the number."""
-    values, sources, quartiles = [], [], None
-    for arm in seeds:
-        document = arm.documents[column.document]
-        names = {
-            "fd": distance,
-            "on": "" if distance == "fid" else distance.removeprefix("fd"),
-            "network": arm.network,
-        }
-        key = column.key.format(**names)
-        value = document.value(key)
-        if value is None:
-            return Cell(None)
-        if column.quartiles is not None:
-            quartiles = tuple(document.value(column.quartiles.format(**names)))
-        values.append(value)
-        sources.append({"arm": arm.artefact, "file": document.path, "key": key})
-    std = statistics.stdev(values) if column.per_seed and len(values) > 1 else None
-    return Cell(statistics.mean(values), std, quartiles, tuple(sources))
-
-
-# ------------------------------------------------------------------------------------------------------------ tables
-
-
 @dataclass(frozen=True)
 class ReportTable:
     """A table that is ready to be written."""
@@ -269,7 +62,10 @@ class ReportTable:
     caption: str
     distance: str
     """What the distance is called: fid on InceptionV3, else fd_<extractor>."""
+    columns: tuple[ColumnName, ...]
     rows: tuple[Row, ...]
+    paper: Mapping[str, str]
+    """The columns of which a number of the paper's is public, and their headings."""
     notes: tuple[str, ...]
 
     def write(self, folder: Path) -> None:
@@ -290,33 +86,36 @@ class ReportTable:
             arm = row.seeds[0]
             record: dict[str, Any] = row.identity | {"ratio": arm.ratio, "blocks": len(arm.kept_blocks)}
             record |= {"seeds": len(row.seeds), "feature_distance": self.distance}
-            for column in COLUMNS:
-                cell = row.cells[column.name]
-                record[column.name] = cell.value
+            for name, cell in row.cells.items():
+                column = COLUMNS[name]
+                record[name] = cell.value
                 if column.per_seed:
-                    record[f"{column.name}_std"] = cell.std
+                    record |= {f"{name}_std": cell.std, f"{name}_ci95": cell.interval}
                 if column.quartiles is not None:
-                    record[f"{column.name}_q25"], record[f"{column.name}_q75"] = cell.quartiles or (None, None)
-            record |= {f"paper_{column}": row.public(column) for column in ("distance", "speedup")}
-            records.append(record | {"evidence": " ".join(row.evidence), "command": row.command})
+                    record[f"{name}_q25"], record[f"{name}_q75"] = cell.quartiles or (None, None)
+            if self.paper:
+                record |= {f"paper_{name}": row.public(name) for name in self.paper}
+                record["evidence"] = " ".join(row.evidence)
+            records.append(record | {"command": row.command})
         return records
 
     def texts(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells as Markdown and LaTeX show them, without the commands."""
         headings = ["method", "backbone", "data", "ratio", "blocks kept", "seeds"]
         cells = [list(row.identity.values()) for row in self.rows]
-        for column in COLUMNS:
-            measured = [row.cells[column.name] for row in self.rows]
-            factor, heading = 1.0, column.heading.format(fd=self.distance)
+        for name in self.columns:
+            column, measured = COLUMNS[name], [row.cells[name] for row in self.rows]
+            factor, heading = 1.0, column.heading.format(**words(self.distance))
             if column.unit is not None:
                 factor, prefix = si_prefix(cell.value for cell in measured)
                 heading += f" ({prefix}{column.unit})" if prefix + column.unit else ""
             headings.append(heading)
             for texts, cell in zip(cells, measured, strict=True):
                 texts.append(cell.text(factor))
-        headings += ["paper: FID", "paper: speed-up", "evidence"]
-        for texts, row in zip(cells, self.rows, strict=True):
-            texts += [row.public("distance"), row.public("speedup"), ", ".join(row.evidence) or "–"]
+        if self.paper:
+            headings += [*self.paper.values(), "evidence"]
+            for texts, row in zip(cells, self.rows, strict=True):
+                texts += [*(row.public(name) for name in self.paper), ", ".join(row.evidence) or "–"]
         return headings, cells
 
     def markdown(self) -> str:
@@ -392,6 +191,7 @@ class ReportTable:
 def build(
     name: str,
     caption: str,
+    columns: Sequence[ColumnName],
     arms: Sequence[str],
     results: Sequence[ArmResult],
     reference: Reference,
@@ -402,7 +202,8 @@ def build(
     """The table ``name`` of a study: rows in the order of ``arms``, the seeds of a row brought together.
 
     ``distance`` is the metric that is shown: ``fid``, or ``fd_<extractor>``. ``command`` is what a row's targets are
-    appended to. Raises UserError for an arm without results.
+    appended to. The paper's numbers stand beside ours in a table that has some. Raises UserError for an arm without
+    results.
     """
     groups: dict[tuple[Any, ...], list[ArmResult]] = {}
     for arm in arms:
@@ -411,47 +212,45 @@ def build(
             raise UserError(f"table {name}: arm {arm} has no results; run the workflow for it first")
         for result in found:
             groups.setdefault(result.row, []).append(result)
+    numbers = [number for number in reference.numbers if number.table == name and number.column in columns]
     rows = []
     for seeds in groups.values():
-        paper = tuple(number for number in reference.numbers if number.table == name and matches(number, seeds[0]))
-        targets = " ".join(arm.documents["metrics"].path for arm in seeds)
-        cells = {column.name: measure(column, seeds, distance) for column in COLUMNS}
+        paper = tuple(number for number in numbers if number.is_beside(seeds[0]))
+        made = [
+            arm.documents[document] for arm in seeds for document in ("cut", "metrics") if document in arm.documents
+        ]
+        targets = " ".join(document.path for document in made)
+        cells = {column: measure(COLUMNS[column], seeds, distance) for column in columns}
         rows.append(Row(tuple(seeds), cells, paper, f"{command} {targets}"))
-    return ReportTable(name, caption, distance, tuple(rows), notes_below(name, rows, reference, distance))
+    headings = {"distance": "paper: FID", "speedup": "paper: speed-up"}
+    public = {column: heading for column, heading in headings.items() if any(n.column == column for n in numbers)}
+    notes = (*notes_on_ours(columns, rows, distance), *notes_on_the_papers(name, rows, reference))
+    return ReportTable(name, caption, distance, tuple(columns), tuple(rows), public, notes)
 
 
-def matches(number: PaperNumber, arm: ArmResult) -> bool:
-    return all(getattr(arm, field) == value for field, value in number.match.items())
-
-
-def notes_below(name: str, rows: Sequence[Row], reference: Reference, distance: str) -> tuple[str, ...]:
-    """What a reader must know to read the table: our columns first, then the paper's."""
-    net = "InceptionV3" if distance == "fid" else f"the feature net '{distance.removeprefix('fd_')}', so not FID"
-    notes = [
-        f"{distance}: Fréchet distance on {net}; KID, precision and recall are on the same features.",
-        "× floor: the distance to one half of the real data, over the distance of its other half to that half.",
-        "Speed-up: measured latency of the unpruned network over the row's, median and quartiles of paired repeats.",
-        "Training: operations of the row's own steps; a multiply-accumulate counts as two.",
-    ]
+def notes_on_ours(columns: Sequence[ColumnName], rows: Sequence[Row], distance: str) -> list[str]:
+    """What a reader must know to read our columns."""
+    net = "InceptionV3" if distance == "fid" else f"the feature net '{distance.removeprefix('fd_')}', so not FID or IS"
+    notes = [f"Distance, score, KID, precision and recall are on {net}."]
+    notes += dict.fromkeys(note.format(**words(distance)) for column in columns for note in COLUMNS[column].notes)
     if any(len(row.seeds) > 1 for row in rows):
-        notes.append("±: sample standard deviation over the n seeds.")
+        notes.append("±: half-width of the 95 % t-interval of the mean over the n seeds.")
     if any(len(row.seeds) == 1 for row in rows):
         notes.append("n=1: a single seed, its spread unknown.")
+    return notes
+
+
+def notes_on_the_papers(name: str, rows: Sequence[Row], reference: Reference) -> list[str]:
+    """What a reader must know of the paper's numbers, or that none of them is public; nothing if it isn't its table."""
     about = [note for note in reference.notes if name in note.tables]
     evidence = [*(row.evidence for row in rows), *(note.evidence for note in about)]
-    notes.append(f"Paper: {reference.paper}. {reference.scale}")
-    numbers = dict.fromkeys(f"{number}: {number.scope}." for row in rows for number in row.paper if number.scope)
-    notes += numbers
+    notes = []
+    if any(row.paper for row in rows):
+        notes.append(f"Paper: {reference.paper}. {reference.scale}")
+    notes += dict.fromkeys(f"{number}: {number.scope}." for row in rows for number in row.paper if number.scope)
     notes += [f"{note.text} [{', '.join(note.evidence)}]" for note in about]
     notes += [f"[{tag}]: {reference.evidence[tag]}." for tag in dict.fromkeys(chain.from_iterable(evidence))]
-    return tuple(notes)
-
-
-def si_prefix(values: Iterable[float | None]) -> tuple[float, str]:
-    """Factor and SI prefix that show the largest of ``values`` with one to three digits before the point."""
-    largest = max((abs(value) for value in values if value is not None), default=0)
-    power = min(max(int(math.log10(largest)) // 3, 0), 6) if largest > 0 else 0
-    return 1000.0**power, ("", "k", "M", "G", "T", "P", "E")[power]
+    return notes
 
 
 LATEX = str.maketrans(

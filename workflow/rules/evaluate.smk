@@ -1,18 +1,41 @@
-# Samples of each arm, what they are worth, and what the network costs.
+# Samples of each arm, what they are worth, and what the network costs. The wildcard `cut` is empty after recovery,
+# and "cut-" for the network right after the arm's last cut.
+
+
+rule cut:
+    input:
+        unpack(cut_start),
+    output:
+        model=f"{RESULTS}/arms/{{arm}}/cut/model.safetensors",
+        card=f"{RESULTS}/arms/{{arm}}/cut/model.json",
+        timing=f"{RESULTS}/arms/{{arm}}/cut/timing.json",
+    log:
+        f"{LOGS}/arms/{{arm}}-cut.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=cut_settings,
+        code=code("cut"),
+        inits=cut_folders,
+        out=subpath(output.model, parent=True),
+    message:
+        "Taking {wildcards.arm} as its last cut left it"
+    shell:
+        "entpruner cut --settings {params.settings:q} --inits {params.inits} --decisions {input.decisions} --out {params.out} &> {log}"
 
 
 rule sample:
     input:
-        model=f"{RESULTS}/arms/{{arm}}/final/model.safetensors",
-        card=f"{RESULTS}/arms/{{arm}}/final/model.json",
+        unpack(sampled_model),
     output:
-        manifest=f"{RESULTS}/arms/{{arm}}/samples/manifest.json",
-        images=f"{RESULTS}/arms/{{arm}}/samples/images.npy",
-        labels=f"{RESULTS}/arms/{{arm}}/samples/labels.npy",
-        timing=f"{RESULTS}/arms/{{arm}}/samples/timing.json",
-        grid=f"{RESULTS}/arms/{{arm}}/samples/grid.png",
+        manifest=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/manifest.json",
+        images=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/images.npy",
+        labels=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/labels.npy",
+        timing=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/timing.json",
+        grid=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/grid.png",
     log:
-        f"{LOGS}/arms/{{arm}}-sample.log",
+        f"{LOGS}/arms/{{arm}}-{{cut}}sample.log",
     cache: CACHED
     resources:
         mem_mb=3000,
@@ -24,7 +47,7 @@ rule sample:
         init=subpath(input.model, parent=True),
         out=subpath(output.manifest, parent=True),
     message:
-        "Sampling from {wildcards.arm}"
+        "Sampling from {params.init}"
     shell:
         "entpruner sample --settings {params.settings:q} --init {params.init} --out {params.out} &> {log}"
 
@@ -32,13 +55,13 @@ rule sample:
 rule evaluate:
     input:
         store=arm_store,
-        samples=f"{RESULTS}/arms/{{arm}}/samples/manifest.json",
+        samples=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/manifest.json",
         classifier=arm_classifier,
     output:
-        metrics=f"{RESULTS}/arms/{{arm}}/metrics.json",
-        timing=f"{RESULTS}/arms/{{arm}}/metrics.timing.json",
+        metrics=f"{RESULTS}/arms/{{arm}}/{{cut}}metrics.json",
+        timing=f"{RESULTS}/arms/{{arm}}/{{cut}}metrics.timing.json",
     log:
-        f"{LOGS}/arms/{{arm}}-evaluate.log",
+        f"{LOGS}/arms/{{arm}}-{{cut}}evaluate.log",
     resources:
         mem_mb=4000,
         runtime=240,
@@ -50,7 +73,7 @@ rule evaluate:
         samples=subpath(input.samples, parent=True),
         classifier=classifier_option,
     message:
-        "Measuring the samples of {wildcards.arm}"
+        "Measuring {params.samples}"
     shell:
         "entpruner evaluate --settings {params.settings:q} --store {params.store} --samples {params.samples} {params.classifier} --out {output.metrics} --timing {output.timing} &> {log}"
 

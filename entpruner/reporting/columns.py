@@ -1,0 +1,151 @@
+"""The measured columns of a table: where each number comes from, how it is printed, and what must be said of it."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from entpruner.params import ColumnName
+from entpruner.reporting.intervals import t_interval
+from entpruner.reporting.results import ArmResult
+
+SINCE_PRE_TRAINING = (
+    "Steps, training, training time: since pre-training, so with the adaptation to the data that an arm begins with; a "
+    "multiply-accumulate is two operations."
+)
+WALL_TIME = "Training time is wall time: it depends on the machine, and on what else that was doing."
+
+
+@dataclass(frozen=True)
+class Column:
+    """In heading, key and notes ``{fd}`` is the distance, ``{on}`` its feature net (nothing on InceptionV3), and in
+    keys ``{network}`` the network's key in the cost file."""
+
+    heading: str
+    documents: tuple[str, ...]
+    """Where the key is; of several documents the numbers are added up, over those that the arm has."""
+    key: str
+    quartiles: str | None = None
+    """Key of the lower and upper quartile."""
+    unit: str | None = None
+    """Unit to scale with an SI prefix."""
+    per_seed: bool = True
+    """False where a number belongs to the backbone, not to a seed: it has no spread over seeds."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know; stands below the table."""
+
+
+COLUMNS: dict[ColumnName, Column] = {
+    "distance_before": Column(
+        "{fd} before recovery ↓",
+        ("cut",),
+        "{fd}",
+        notes=("Before recovery: right after the last cut, before any training on what it left; – if nothing is cut.",),
+    ),
+    "distance": Column("{fd} ↓", ("metrics",), "{fd}", notes=("{fd}: Fréchet distance, after all training.",)),
+    "over_floor": Column(
+        "× floor ↓",
+        ("metrics",),
+        "{fd}_ratio",
+        notes=(
+            "× floor: the distance to one half of the real data, over the distance of its other half to that half.",
+        ),
+    ),
+    "inception_score": Column(
+        "is{on} ↑",
+        ("metrics",),
+        "is{on}",
+        notes=("is{on}: the formula of the Inception Score, from 1 to the number of the net's classes.",),
+    ),
+    "kid": Column("KID ↓", ("metrics",), "kid{on}"),
+    "precision": Column("precision ↑", ("metrics",), "precision{on}"),
+    "recall": Column("recall ↑", ("metrics",), "recall{on}"),
+    "agreement": Column(
+        "class agreement ↑",
+        ("metrics",),
+        "agreement",
+        notes=("Class agreement: share of images that the study's own classifier puts in the class asked for.",),
+    ),
+    "trained_parameters": Column(
+        "trained parameters",
+        ("training",),
+        "trained_parameters",
+        unit="",
+        per_seed=False,
+        notes=("Trained parameters: in the arm's own training, not in the adaptation before it.",),
+    ),
+    "parameters": Column("parameters", ("cost",), "blocks.{network}.parameters", unit="", per_seed=False),
+    "macs": Column("MACs", ("cost",), "blocks.{network}.macs", unit="", per_seed=False),
+    "speedup": Column(
+        "speed-up ↑ [quartiles]",
+        ("cost",),
+        "blocks.{network}.speedup",
+        quartiles="blocks.{network}.speedup_quartiles",
+        per_seed=False,
+        notes=("Speed-up: measured latency of the unpruned network over the row's, median and quartiles of pairs.",),
+    ),
+    "steps": Column("steps", ("training", "adaptation"), "total_steps", per_seed=False, notes=(SINCE_PRE_TRAINING,)),
+    "training_flops": Column(
+        "training", ("training", "adaptation"), "total_flops", unit="FLOP", notes=(SINCE_PRE_TRAINING,)
+    ),
+    "training_seconds": Column(
+        "training time (s)", ("training", "adaptation"), "total_seconds", notes=(SINCE_PRE_TRAINING, WALL_TIME)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean over seeds; ``value`` None: not measured."""
+
+    value: float | None
+    std: float | None = None
+    """Sample standard deviation over seeds; None for one seed."""
+    interval: float | None = None
+    """Half-width of the 95 % t-interval of the mean; None for one seed."""
+    quartiles: tuple[float, ...] | None = None
+    sources: tuple[dict[str, str], ...] = ()
+
+    def text(self, factor: float = 1) -> str:
+        """Three significant digits of the mean, counts in full; interval and quartiles to the same decimal."""
+        if self.value is None:
+            return "–"
+        if isinstance(self.value, int) and factor == 1:
+            return str(self.value)
+        value = self.value / factor
+        decimals = 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+        if self.quartiles is not None:
+            low, high = (quartile / factor for quartile in self.quartiles)
+            return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        spread = "" if self.interval is None else f" ± {self.interval / factor:.{decimals}f}"
+        return f"{value:.{decimals}f}{spread}"
+
+
+def words(distance: str) -> dict[str, str]:
+    """What stands for ``{fd}`` and ``{on}``."""
+    return {"fd": distance, "on": "" if distance == "fid" else distance.removeprefix("fd")}
+
+
+def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
+    """One cell: each seed's number, and their mean. Nothing where a seed lacks the number."""
+    values, sources, quartiles = [], [], None
+    for arm in seeds:
+        names = words(distance) | {"network": arm.network}
+        key = column.key.format(**names)
+        documents = [arm.documents[name] for name in column.documents if name in arm.documents]
+        parts = [document.value(key) for document in documents]
+        if not parts or None in parts:
+            return Cell(None)
+        if column.quartiles is not None:
+            quartiles = tuple(documents[0].value(column.quartiles.format(**names)))
+        values.append(sum(parts))
+        sources += [{"arm": arm.artefact, "file": document.path, "key": key} for document in documents]
+    spread = stdev(values) if column.per_seed and len(values) > 1 else None
+    return Cell(mean(values), spread, t_interval(values) if spread is not None else None, quartiles, tuple(sources))
+
+
+def si_prefix(values: Iterable[float | None]) -> tuple[float, str]:
+    """Factor and SI prefix that show the largest of ``values`` with one to three digits before the point."""
+    largest = max((abs(value) for value in values if value is not None), default=0)
+    power = min(max(int(math.log10(largest)) // 3, 0), 6) if largest > 0 else 0
+    return 1000.0**power, ("", "k", "M", "G", "T", "P", "E")[power]

@@ -1,0 +1,65 @@
+"""What came of an arm: the files that its rules wrote, from which tables take their numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entpruner.artefacts import read_json
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON file that cells are read from."""
+
+    path: str
+    content: Mapping[str, Any]
+
+    @staticmethod
+    def read(path: Path) -> "Document":
+        return Document(path.as_posix(), read_json(path))
+
+    def value(self, key: str) -> Any:
+        """What stands at a dotted key; None where nothing does."""
+        value: Any = self.content
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm and seed: what it was, and the files that say what came of it."""
+
+    arm: str
+    """Its name in the study; with the backbone, the data and the ratio it names a row."""
+    artefact: str
+    """Its folder: results/<study>/arms/<arm>-..."""
+    label: str
+    backbone: str
+    process: str
+    data: str
+    criterion: str | None
+    schedule: str
+    ratio: float | None
+    seed: int
+    depth: int
+    """Blocks of the unpruned network."""
+    kept_blocks: tuple[int, ...]
+    network: str
+    """Its network's key in the cost document."""
+    documents: Mapping[str, Document]
+    """By name: metrics.json (``metrics``), the backbone's cost (``cost``), steps, FLOPs and seconds of the arm
+    (``training``) and of moving the backbone to the data before it (``adaptation``), metrics.json of the network right
+    after the last cut (``cut``). An arm has no adaptation if it begins with the pre-trained network, no cut if it is
+    not pruned."""
+    settings: Mapping[str, Any]
+    """The resolved settings that its rules were given."""
+    code: str
+    """Digest of the package files that made it."""
+    commit: str
+    """Git commit that it was made at."""
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        return self.arm, self.backbone, self.data, self.ratio
