@@ -161,15 +161,17 @@ def distance_vs_ratio(rows: Sequence[Measured], distance: str, target: Path) -> 
             ratios = sorted({row.ratio for row in shown if row.ratio is not None})
             if not ratios:
                 raise UserError(f"figure {target.name}: no arm of {panel} is pruned; name some that are")
-            span = 0.06 * (ratios[-1] - ratios[0] or ratios[0])
+            pruned = list(dict.fromkeys(row.label for row in shown if row.ratio is not None))
+            width = ratios[-1] - ratios[0] or ratios[0]
             for place, label in enumerate(labels):
                 ours = [row for row in shown if row.label == label]
-                shift = span * (place - (len(labels) - 1) / 2) / len(labels)  # error bars stand side by side
                 draw_unpruned(axes, [row for row in ours if row.ratio is None], line(place))
-                draw_pruned(axes, [row for row in ours if row.ratio is not None], shift, line(place))
+                if label in pruned:  # error bars stand side by side
+                    shift = 0.06 * width * (pruned.index(label) - (len(pruned) - 1) / 2) / len(pruned)
+                    draw_pruned(axes, [row for row in ours if row.ratio is not None], shift, line(place))
             axes.set_xticks(ratios)
             axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            axes.margins(x=0.1)
+            axes.set_xlim(ratios[0] - 0.1 * width, ratios[-1] + 0.1 * width)
             axes.set_title(panel)
             axes.set_xlabel("blocks removed")
             axes.set_ylabel(f"{distance}, lower is better")
