@@ -1,4 +1,5 @@
-"""``entpruner``: one sub-command per rule of the workflow, and ``params`` to look at a study before running it."""
+"""``entpruner``: one sub-command per rule of the workflow; ``params`` to look at a study before running it; and
+``verify``, ``trace`` and ``expect`` to look at its tables afterwards."""
 
 import argparse
 import inspect
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] in COMMANDS:
             run_rule(arguments[0], arguments[1:])
         else:
-            other_command(arguments)
+            return other_command(arguments)
     except UserError as error:
         print(f"entpruner: {error}", file=sys.stderr)
         return 1
@@ -69,7 +70,7 @@ def run_rule(command: str, arguments: Sequence[str]) -> None:
     module.run(settings, **given)
 
 
-def other_command(arguments: Sequence[str]) -> None:
+def other_command(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="entpruner", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for name, summary in COMMANDS.items():
@@ -81,8 +82,32 @@ def other_command(arguments: Sequence[str]) -> None:
         on_files.add_argument("files", type=Path, nargs="+", metavar="FILE", help="later files lie over earlier")
         on_files.set_defaults(action=action)
     params.add_parser("schema", help="print the JSON schema").set_defaults(action=schema)
+    tables_commands(commands)
     given = parser.parse_args(arguments)
-    given.action(given)
+    return given.action(given) or 0
+
+
+def tables_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    codes = (
+        "Exit code: 0 all reproduced; 1 something not reproduced; 2 none of that, but something not run or undecided."
+    )
+    on_study = commands.add_parser("verify", help="compare every cell with what is expected of it", epilog=codes)
+    depths = "build the tables from shipped metrics, from trained networks, or from scratch (default: 1)"
+    on_study.add_argument("--depth", type=int, choices=(1, 2, 3), default=1, help=depths)
+    on_study.add_argument("--tables", type=Path, metavar="FOLDER", help="compare finished tables, and build none")
+    on_study.add_argument("--expected", type=Path, metavar="FILE", help="default: params/expected/<study>.yaml")
+    on_study.set_defaults(action=verify)
+    on_cell = commands.add_parser("trace", help="where a cell of a table comes from")
+    on_cell.add_argument("table", metavar="TABLE", help="table1, ...")
+    on_cell.add_argument("row", type=int, metavar="ROW", help="number of the row, from 1")
+    on_cell.add_argument("column", metavar="COLUMN", help="its name or heading, or a beginning of one")
+    on_cell.set_defaults(action=trace)
+    for parser in (on_study, on_cell):
+        parser.add_argument("--study", default="digits", help="default: digits")
+    on_tables = commands.add_parser("expect", help="write what is expected of a published study's tables")
+    on_tables.add_argument("folder", type=Path, metavar="FOLDER", help="results/published/<study>")
+    on_tables.add_argument("--out", type=Path, required=True, metavar="FILE", help="params/expected/<study>.yaml")
+    on_tables.set_defaults(action=expect)
 
 
 def check(given: argparse.Namespace) -> None:
@@ -103,6 +128,27 @@ def schema(_: argparse.Namespace) -> None:
     from entpruner.paramfiles import schema
 
     print(json.dumps(schema(), indent=2, ensure_ascii=False))
+
+
+def verify(given: argparse.Namespace) -> int:
+    from entpruner.reporting.verify import verify
+
+    return verify(given.study, given.depth, expected=given.expected, tables=given.tables)
+
+
+def trace(given: argparse.Namespace) -> None:
+    from entpruner.reporting.trace import trace
+
+    print(trace(given.study, given.table, given.row, given.column))
+
+
+def expect(given: argparse.Namespace) -> None:
+    from entpruner.artefacts import whole_file
+    from entpruner.reporting.expected import expect
+
+    text = expect(given.folder)
+    with whole_file(given.out) as file:
+        file.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A finished run's numbers as small text that git keeps and ``dvc metrics`` and ``dvc plots`` compare.
+"""What is small of a finished run, laid out as the run is, so that git keeps it and its tables can be rebuilt.
 
 python -m entpruner.reporting.publish results/digits results/published/digits
 """
@@ -9,27 +9,48 @@ import shutil
 import sys
 from pathlib import Path
 
-from entpruner.artefacts import read_json, whole_folder, write_json
+import yaml
+
+from entpruner.artefacts import whole_folder, write_json
 from entpruner.errors import UserError
+from entpruner.reporting.machine import describe, files_of
+
+PUBLISHED = (  # no weights, images, states or logs
+    "*/**/*.json",
+    "tables/*.csv",
+    "tables/*.md",
+    "tables/*.tex",
+    "figures/*.png",
+    "audit/**/*.csv",
+    "audit/**/*.md",
+    "audit/**/*.png",
+)
 
 
 def publish(results: Path, target: Path) -> None:
-    """Write metrics/<arm>.json, curves/<arm>.csv, cost/, figures/ and tables/ to ``target``, in place of older ones.
+    """Copy what is small of ``results`` to the same places in ``target``, which replaces an older one.
 
-    Raises UserError, and changes nothing, if no arm of ``results`` has been evaluated.
+    Beside it: ``machine.json``, ``curves/<arm>.csv`` (JSON lines are no plot to DVC) and the ``dvc.yaml`` that lists
+    both for ``dvc metrics`` and ``dvc plots``. Raises UserError, and changes nothing, if no arm of ``results`` has
+    been evaluated.
     """
     evaluated = sorted(results.glob("arms/*/metrics.json"))
     if not evaluated:
         raise UserError(f"{results}/arms: no arm has a metrics.json to publish; run: make results")
+    wanted = {file.relative_to(results) for pattern in PUBLISHED for file in results.glob(pattern)}
     with whole_folder(target) as partial:
+        for path in sorted(wanted.intersection(files_of(results))):
+            (partial / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(results / path, partial / path)
         (partial / "curves").mkdir()
         for metrics in evaluated:
-            arm = metrics.parent
-            write_json(partial / "metrics" / f"{arm.name}.json", read_json(metrics))
-            write_curve(arm, partial / "curves" / f"{arm.name}.csv")
-        for folder in ("cost", "figures", "tables"):  # cost tells the machine too
-            if (results / folder).exists():
-                shutil.copytree(results / folder, partial / folder, ignore=shutil.ignore_patterns("*.svg", "*.html"))
+            write_curve(metrics.parent, partial / "curves" / f"{metrics.parent.name}.csv")
+        write_json(partial / "machine.json", describe(results))
+        compared = {
+            "metrics": [metrics.relative_to(results).as_posix() for metrics in evaluated],
+            "plots": [{"curves": {"x": "step", "y": "loss", "title": "Training loss"}}],
+        }
+        (partial / "dvc.yaml").write_text(yaml.safe_dump(compared, sort_keys=False))
 
 
 def write_curve(arm: Path, target: Path) -> None:

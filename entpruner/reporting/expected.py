@@ -1,0 +1,247 @@
+"""What every cell of a study's tables is expected to be, and how far off it may be: ``params/expected/<study>.yaml``.
+
+The file is generated from published tables and never typed. The same commands give the same bits on the same machine;
+on another, training takes other roundings, so that a network and its samples are in the worst case another draw, as
+with another seed. A tolerance therefore comes from the spread between seeds, as far as the study measured it.
+"""
+
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import ValidationError
+from scipy.stats import t as student
+
+from entpruner.artefacts import read_json
+from entpruner.errors import UserError
+from entpruner.params import Frozen
+from entpruner.reporting.recorded import RecordedRow, RecordedTable, located, read_tables
+from entpruner.reporting.tables import Cell
+
+Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
+RULES: dict[str, Rule] = {
+    "blocks": "exact",
+    "distance_before": "relative",
+    "distance": "relative",
+    "over_floor": "relative",
+    "inception_score": "relative",
+    "kid": "absolute",  # unbiased, so about zero where nothing can be told apart
+    "precision": "absolute",
+    "recall": "absolute",
+    "agreement": "absolute",
+    "trained_parameters": "exact",
+    "parameters": "exact",
+    "macs": "exact",
+    "speedup": "ratio of times",
+    "steps": "exact",
+    "training_flops": "relative",  # votes that go another way train a network of another size
+    "training_seconds": "time",
+}
+FLOORED = ("distance_before", "distance", "over_floor")  # Fréchet distances, which the real data's own floor is told of
+CONFIDENCE = 0.95
+"""That a faithful repetition with other draws has all of its cells reproduced, not each single one."""
+MARGIN = 0.15
+"""Of a speed-up, beyond its quartiles. Chosen, not measured: another processor has other caches and another BLAS."""
+
+HEADER = """\
+What `make verify` compares the tables of {study} with. Generated, never typed:
+  entpruner expect {folder} --out params/expected/{study}.yaml
+A cell is reproduced if it is within `tolerance` of `value`: 0 means the very same number, null that its size is not
+judged. Where the tolerances come from:
+- Counts (blocks, parameters, MACs, steps) have none.
+- What samples are worth, and training FLOPs, which depend on votes: another machine rounds otherwise, so a repetition \
+may be another draw. The spread of one seed is pooled over the rows with several seeds, s² = Σ (n-1) s² / Σ (n-1), \
+relative to the row's mean or absolute. A row is a mean of n seeds and so is its repetition: tolerance = t s √(2/n), t \
+Student's quantile at which all {cells} cells judged so are within theirs with {confidence:.0%} probability, by \
+Bonferroni's bound.
+- Where no row has several seeds, s of a Fréchet distance is that of the real data's halves to each other (floor_std / \
+floor), and other such cells are not judged by size, but are reproduced if they are the same number.
+- Speed-ups: the further of the two quartiles and {margin:.0%} on top, which is chosen, not measured.
+- Training seconds are the machine's own: not judged.
+Measured of this study:
+"""
+
+
+class ExpectedCell(Frozen):
+    value: int | float
+    tolerance: float | None
+    """Largest difference that counts as reproduced; None where size is not judged."""
+
+
+class ExpectedRow(Frozen):
+    method: str
+    backbone: str
+    data: str
+    ratio: str
+    seeds: tuple[int, ...]
+    cells: dict[str, ExpectedCell]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return self.method, self.backbone, self.data, self.ratio
+
+
+class Expected(Frozen):
+    """``params/expected/<study>.yaml``."""
+
+    study: str
+    tables: dict[str, tuple[ExpectedRow, ...]]
+
+    @staticmethod
+    def read(path: Path, study: str) -> "Expected":
+        """Raises UserError for a file that is missing, damaged or another study's."""
+        if not path.exists():
+            raise UserError(
+                f"{path}: not there, so nothing says what is expected; publish the study (make publish STUDY={study}), "
+                f"or: entpruner expect results/published/{study} --out {path}"
+            )
+        try:
+            expected = Expected.model_validate(yaml.safe_load(path.read_text()))
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: {' '.join(str(error).split())}; generate it again") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; generate it again") from None
+        if expected.study != study:
+            raise UserError(f"{path}: expectations of study {expected.study}, not of {study}; name the other file")
+        return expected
+
+
+# ------------------------------------------------------------------------------------------------------------ spread
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far one seed lies from the mean: a standard deviation and its degrees of freedom."""
+
+    size: float
+    freedom: float
+    source: str
+    relative: bool
+
+    def tolerance(self, value: float, seeds: int, cells: int) -> float:
+        """Of the difference between two means of ``seeds`` seeds, for ``cells`` such differences at once."""
+        quantile = float(student.ppf(1 - (1 - CONFIDENCE) / (2 * cells), self.freedom))
+        scale = abs(value) if self.relative else 1.0
+        return quantile * self.size * scale * math.sqrt(2 / seeds)
+
+
+def pooled(column: str, rows: Iterable[RecordedRow]) -> Spread | None:
+    """The standard deviation of a column between seeds, pooled over rows; None if no row has several seeds."""
+    relative = RULES[column] == "relative"
+    squares, freedom, used = 0.0, 0, 0
+    for row in rows:
+        cell = row.cells.get(column)
+        if cell is not None and cell.value is not None and cell.std is not None and (cell.value or not relative):
+            degrees = len(row.seeds) - 1
+            squares += degrees * (cell.std / (abs(cell.value) if relative else 1)) ** 2
+            freedom, used = freedom + degrees, used + 1
+    if not freedom:
+        return None
+    size = math.sqrt(squares / freedom)
+    shown = f"{size:.2%} of the value" if relative else f"{size:.3g}"
+    source = f"spread between seeds, pooled over {used} rows: {shown} a seed, {freedom} degrees of freedom"
+    return Spread(size, freedom, source, relative)
+
+
+def floor_spread(rows: Iterable[RecordedRow], study: Path) -> Spread | None:
+    """Relative standard deviation of the real data's own distance: the largest of all data sets."""
+    found = []
+    for row in rows:
+        for distance in row.cells["distance"].sources if "distance" in row.cells else ():
+            metrics = read_json(located(distance["file"], study))
+            floor, std = (metrics.get(f"{distance['key']}_{name}") for name in ("floor", "floor_std"))
+            if floor and std is not None:
+                found.append(std / floor)
+    if not found:
+        return None
+    source = f"one seed a row: spread of the real data's own floor, {max(found):.2%} of the value"
+    return Spread(max(found), math.inf, source, relative=True)
+
+
+def spreads_of(rows: Sequence[RecordedRow], study: Path) -> dict[str, Spread]:
+    """The spread that each column's tolerances come from; columns without one are left out."""
+    found = {}
+    for column, rule in RULES.items():
+        if rule in ("relative", "absolute"):
+            spread = pooled(column, rows)
+            if spread is None and column in FLOORED:
+                spread = floor_spread(rows, study)
+            if spread is not None:
+                found[column] = spread
+    return found
+
+
+# -------------------------------------------------------------------------------------------------------- generation
+
+
+def expect(study: Path) -> str:
+    """The YAML of a published study, or of results/<study>.
+
+    Raises UserError without tables, and for rows that cannot be told apart.
+    """
+    tables = read_tables(study / "tables")
+    if not tables:
+        raise UserError(f"{study}/tables: no table's provenance; run: make publish STUDY={study.name}")
+    for table in tables.values():
+        check(table, study)
+    rows = list({row.arms: row for table in tables.values() for row in table.rows}.values())  # some are in two tables
+    spreads = spreads_of(rows, study)
+    cells = sum(row.cells[column].value is not None for row in rows for column in spreads if column in row.cells)
+
+    def tolerance(column: str, cell: Cell, seeds: int) -> float | None:
+        if RULES[column] == "exact":
+            return 0.0
+        if RULES[column] == "ratio of times" and cell.value is not None:
+            off = max((abs(quartile - cell.value) for quartile in cell.quartiles or ()), default=0)
+            return off + MARGIN * abs(cell.value)
+        if column in spreads and cell.value is not None:
+            return spreads[column].tolerance(cell.value, seeds, cells)
+        return None
+
+    expected = Expected(
+        study=study.name,
+        tables={name: tuple(expected_row(row, tolerance) for row in table.rows) for name, table in tables.items()},
+    )
+    said = HEADER.format(study=study.name, folder=study, cells=cells, confidence=CONFIDENCE, margin=MARGIN)
+    said += "".join(f"- {column}: {spread.source}.\n" for column, spread in spreads.items())
+    lines = (textwrap.wrap(line, 118, subsequent_indent="  ", break_on_hyphens=False) for line in said.splitlines())
+    body = yaml.safe_dump(
+        expected.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True, width=10_000
+    )
+    return "".join(f"# {line}\n" for wrapped in lines for line in wrapped) + body
+
+
+def check(table: RecordedTable, study: Path) -> None:
+    keys = [row.key for row in table.rows]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise UserError(f"{study}: {table.name} has two rows {', '.join(twice[0])}; give their arms other labels")
+    if unknown := {column for row in table.rows for column in row.cells} - RULES.keys():
+        raise UserError(
+            f"{study}: {table.name}: how to judge {', '.join(sorted(unknown))} is not known; say so in {__name__}.RULES"
+        )
+
+
+def expected_row(row: RecordedRow, tolerance: Callable[[str, Cell, int], float | None]) -> ExpectedRow:
+    """Cells in the order of RULES, those without a number left out."""
+    cells = {}
+    for column in RULES:
+        cell = row.cells.get(column)
+        if cell is not None and cell.value is not None:
+            allowed = tolerance(column, cell, len(row.seeds))
+            cells[column] = ExpectedCell(value=cell.value, tolerance=None if allowed is None else rounded_up(allowed))
+    return ExpectedRow(
+        method=row.method, backbone=row.backbone, data=row.data, ratio=row.ratio, seeds=row.seeds, cells=cells
+    )
+
+
+def rounded_up(value: float) -> float:
+    """To three significant digits, never down."""
+    if value == 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return float(f"{math.ceil(value / step) * step:.3g}")

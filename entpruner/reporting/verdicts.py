@@ -1,0 +1,112 @@
+"""Verdicts: every cell of a study's tables against what ``params/expected/<study>.yaml`` says it should be."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from entpruner.reporting.expected import RULES, Expected, ExpectedCell, ExpectedRow
+from entpruner.reporting.recorded import RecordedRow, RecordedTable
+
+Word = Literal["reproduced", "not reproduced", "not run", "undecided", "not judged"]
+EXIT: dict[Word, int] = {"reproduced": 0, "not reproduced": 1, "not run": 2, "undecided": 2, "not judged": 0}
+"""``not judged`` is a machine's own time; ``undecided`` what nobody has said a tolerance for."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    table: str
+    row: str
+    column: str
+    word: Word
+    reason: str
+
+
+def verdicts(expected: Expected, tables: Mapping[str, RecordedTable]) -> Iterator[Verdict]:
+    """One verdict a cell that is expected, or that is there although nothing is expected of it."""
+    for name in dict.fromkeys([*expected.tables, *tables]):
+        wanted = {row.key: row for row in expected.tables.get(name, ())}
+        found = {row.key: row for row in tables[name].rows} if name in tables else {}
+        absent = "the table has no such row" if name in tables else "there is no such table"
+        for key in dict.fromkeys([*wanted, *found]):
+            for column, (word, reason) in of_row(wanted.get(key), found.get(key), absent):
+                yield Verdict(name, " · ".join(key), column, word, reason)
+
+
+def of_row(wanted: ExpectedRow | None, row: RecordedRow | None, absent: str) -> Iterator[tuple[str, tuple[Word, str]]]:
+    expected = wanted.cells if wanted else {}
+    cells = row.cells if row else {}
+    measured = {column: cell.value for column, cell in cells.items() if cell.value is not None}
+    for column in dict.fromkeys([*expected, *measured]):
+        if wanted is None or column not in expected:
+            reason = f"{shown(measured[column])}, but nothing is expected of it; generate the expectations again"
+            yield column, ("undecided", reason)
+        elif row is None:
+            yield column, ("not run", absent)
+        elif len(row.seeds) != len(wanted.seeds):
+            yield column, ("not run", f"{seeds(row.seeds)} here, expected of {seeds(wanted.seeds)}; run as many")
+        elif column not in measured:
+            yield column, ("not run", f"no number, expected {shown(expected[column].value)}")
+        else:
+            yield column, judge(column, expected[column], measured[column], seeds(wanted.seeds))
+
+
+def judge(column: str, wanted: ExpectedCell, value: float, seeds: str) -> tuple[Word, str]:
+    """The verdict on a number, with the reason in words."""
+    off = abs(value - wanted.value)
+    if off == 0:
+        return "reproduced", f"{shown(value)}, the very same number"
+    if RULES.get(column) == "time":
+        return "not judged", f"{shown(value)}, was {shown(wanted.value)}: the machine's own time"
+    if wanted.tolerance is None:
+        return "undecided", f"{shown(value)}, expected {shown(wanted.value)} of {seeds}: how far it spreads is unknown"
+    if wanted.tolerance == 0:
+        return "not reproduced", f"{shown(value)}, expected exactly {shown(wanted.value)}"
+    reason = f"{shown(value)}, expected {shown(wanted.value)} ± {wanted.tolerance:.3g} of {seeds}"
+    if off <= wanted.tolerance:
+        return "reproduced", f"{reason}: off by {off:.2g}"
+    return "not reproduced", f"{reason}: off by {off:.2g}, {off / wanted.tolerance:.3g} times the tolerance"
+
+
+def same_files(shipped: Path, built: Path) -> Iterator[Verdict]:
+    """One verdict a file of the shipped tables: whether the tables just built are the same bytes."""
+    for file in sorted(path for path in shipped.iterdir() if path.is_file()):
+        table, other = file.name.partition(".")[0], built / file.name
+        if not other.exists():
+            yield Verdict(table, "files", file.name, "not run", "not built, although it is shipped")
+        elif other.read_bytes() == file.read_bytes():
+            yield Verdict(table, "files", file.name, "reproduced", "the same bytes as shipped")
+        else:
+            lines = zip(file.read_text().splitlines(), other.read_text().splitlines(), strict=False)
+            line = next((i for i, (one, two) in enumerate(lines, 1) if one != two), "last")
+            reason = f"not the bytes that are shipped: see line {line} of {file}"
+            yield Verdict(table, "files", file.name, "not reproduced", reason)
+
+
+def seeds(numbers: Sequence[int]) -> str:
+    return f"seed{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers)) or 'none'}"
+
+
+def shown(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+
+def report(study: str, found: Sequence[Verdict]) -> str:
+    """Every cell with its verdict and the reason, by table and row, and one line in sum."""
+    lines = []
+    for (table, row), cells in groupby(found, key=lambda verdict: (verdict.table, verdict.row)):
+        lines += [f"{table} · {row}", *(f"    {cell.column:<22} {cell.word:<15} {cell.reason}" for cell in cells)]
+    counts = Counter(verdict.word for verdict in found)
+    words = ", ".join(f"{counts[word]} {word}" for word in EXIT if counts[word])
+    return "\n".join([*lines, f"{study}: {len(found)} cells and files: {words}"])
+
+
+def exit_code(found: Sequence[Verdict]) -> int:
+    """1 if anything is not reproduced; else 2 if anything is not run or undecided; else 0."""
+    codes = {EXIT[verdict.word] for verdict in found}
+    return 1 if 1 in codes else max(codes, default=2)
