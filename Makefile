@@ -1,4 +1,5 @@
 STUDY  ?= digits
+DEPTH  ?= 1
 PYTHON ?= python3
 PORT   ?= 5000
 
@@ -12,7 +13,7 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results smoke report ui test lint save restore publish
+.PHONY: help results smoke report verify ui test lint save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,6 +27,9 @@ smoke: .venv/ready  ## every rule once, in about a minute
 
 report: .venv/ready  ## report.html: tables and figures in chapters
 	$(SNAKEMAKE) --report report.html
+
+verify: .venv/ready  ## a verdict on every cell, from shipped metrics; DEPTH=2: trained networks, DEPTH=3: nothing
+	$(BIN)/python -m entpruner.cli verify --study $(STUDY) --depth $(DEPTH)
 
 ui: .venv/ready  ## MLflow's page of all finished arms, on loopback (PORT=5000)
 	$(SNAKEMAKE) track --forcerun track
@@ -55,8 +59,9 @@ restore: .venv/ready  ## bring a saved run back without rerunning anything
 	if $(REMOTE); then $(BIN)/dvc pull $(POINTERS); else $(BIN)/dvc checkout $(POINTERS); fi
 	$(SNAKEMAKE) --touch --forceall
 
-publish: .venv/ready  ## copy metrics, curves and tables to results/published/, where git keeps them
+publish: .venv/ready  ## copy what is small to results/published/, where git keeps it, and write what to expect of it
 	$(BIN)/python -m entpruner.reporting.publish results/$(STUDY) results/published/$(STUDY)
+	$(BIN)/python -m entpruner.cli expect results/published/$(STUDY) --out params/expected/$(STUDY).yaml
 
 # ---------------------------------------------------------------- set-up: a whole .venv is brought up to date, a half one made anew
 

@@ -8,21 +8,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from small_study import ROW, record, write_table
 
 from entpruner.artefacts import write_json
-from entpruner.errors import UserError
-from entpruner.reporting.publish import publish
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-PATH = {
-    "PATH": os.environ["PATH"]
-}  # and nothing else: neither the reader's git settings nor those of a make around this test
+ENVIRONMENT = {  # and nothing else: neither the reader's git settings nor those of a make around this test
+    "PATH": os.environ["PATH"],
+    "PYTHONPATH": str(ROOT),
+}
 HOUSE = [".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "Makefile", "results/.gitignore"]
 
 
 def run(clone: Path, *command: str) -> str:
-    finished = subprocess.run(command, cwd=clone, env=PATH, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, cwd=clone, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
@@ -45,8 +46,9 @@ def finish_run(results: Path, distance: float) -> None:
             curve.parent.mkdir(exist_ok=True)
             curve.write_text(json.dumps({"step": step, "loss": distance / step, "lr": 0.1}) + "\n")
         (results / f"arms/{arm}/final/model.safetensors").write_bytes(arm.encode() * 1000)
+        write_json(results / f"arms/{arm}/final/timing.json", record())
+    write_table(results, "table1", {ROW: {"distance": distance}})
     for table in ("table1.csv", "table1.md"):
-        (results / "tables").mkdir(exist_ok=True)
         (results / "tables" / table).write_text(f"{distance}\n")
 
 
@@ -107,7 +109,7 @@ def test_dvc_compares_published_runs(clone: Path) -> None:
     finish_run(clone / "results/digits", 1.5)
     make(clone, "publish")
 
-    file = "results/published/digits/metrics/full-dit-s0.json"
+    file = "results/published/digits/arms/full-dit-s0/metrics.json"
     shown = json.loads(run(clone, dvc, "metrics", "show", "--json"))
     assert shown[""]["data"][file]["data"] == {"fd_classifier": 1.5, "macs": 1000}
     changed = json.loads(run(clone, dvc, "metrics", "diff", "--json"))
@@ -117,35 +119,14 @@ def test_dvc_compares_published_runs(clone: Path) -> None:
     run(clone, dvc, "plots", "show", "--out", "page")
     page = (clone / "page/index.html").read_text()
     assert "curves_full-dit-s0_csv" in page and '"loss": "0.75"' in page
-
-
-def test_publishing_gathers_metrics_curves_and_tables(tmp_path: Path) -> None:
-    finish_run(tmp_path / "digits", 2.0)
-    for _ in range(2):  # a second time replaces the first
-        publish(tmp_path / "digits", tmp_path / "published")
-    published = content(tmp_path / "published")
-    assert {str(file) for file in published} == {
-        "curves/entpruner-dit-r50-s0.csv",
-        "curves/full-dit-s0.csv",
-        "metrics/entpruner-dit-r50-s0.json",
-        "metrics/full-dit-s0.json",
-        "tables/table1.csv",
-        "tables/table1.md",
-    }
-    assert published[Path("curves/full-dit-s0.csv")] == b"step,loss\n1,2.0\n2,1.0\n"
-
-
-def test_nothing_is_published_of_an_unfinished_run(tmp_path: Path) -> None:
-    (tmp_path / "digits").mkdir()
-    with pytest.raises(UserError, match="no arm has"):
-        publish(tmp_path / "digits", tmp_path / "published")
-    assert not (tmp_path / "published").exists()
+    expected = yaml.safe_load((clone / "params/expected/digits.yaml").read_text())
+    assert expected["tables"]["table1"][0]["cells"]["distance"]["value"] == 1.5
 
 
 def test_save_and_restore_say_what_is_missing(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
     for command in ("save", "restore"):
         make_it = ["make", "--assume-old=.venv/ready", command]
-        refused = subprocess.run(make_it, cwd=tmp_path, env=PATH, capture_output=True, text=True, check=False)
+        refused = subprocess.run(make_it, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         assert refused.returncode != 0
         assert refused.stdout.startswith("results/digits: ") and refused.stdout.count("\n") == 1

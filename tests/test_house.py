@@ -117,7 +117,8 @@ def test_make_lists_every_command() -> None:
     [
         ("results/digits/arms.dvc", True),
         ("results/digits/.gitignore", True),
-        ("results/published/digits/metrics/arm.json", True),
+        ("results/published/digits/arms/arm/metrics.json", True),
+        ("results/verify/digits-depth2/results/digits/arms/arm/metrics.json", False),
         ("results/digits/arms/arm/final/model.safetensors", False),
         ("results/digits/tables/table1.csv", False),
         ("results/mlflow.db", False),

@@ -19,8 +19,7 @@ from scipy.stats import t as student
 from entpruner.artefacts import read_json
 from entpruner.errors import UserError
 from entpruner.params import Frozen
-from entpruner.reporting.recorded import RecordedRow, RecordedTable, located, read_tables
-from entpruner.reporting.tables import Cell
+from entpruner.reporting.recorded import RecordedCell, RecordedRow, RecordedTable, located, read_tables
 
 Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
 RULES: dict[str, Rule] = {
@@ -49,7 +48,7 @@ MARGIN = 0.15
 
 HEADER = """\
 What `make verify` compares the tables of {study} with. Generated, never typed:
-  entpruner expect {folder} --out params/expected/{study}.yaml
+- entpruner expect {folder} --out params/expected/{study}.yaml
 A cell is reproduced if it is within `tolerance` of `value`: 0 means the very same number, null that its size is not
 judged. Where the tolerances come from:
 - Counts (blocks, parameters, MACs, steps) have none.
@@ -193,7 +192,7 @@ def expect(study: Path) -> str:
     spreads = spreads_of(rows, study)
     cells = sum(row.cells[column].value is not None for row in rows for column in spreads if column in row.cells)
 
-    def tolerance(column: str, cell: Cell, seeds: int) -> float | None:
+    def tolerance(column: str, cell: RecordedCell, seeds: int) -> float | None:
         if RULES[column] == "exact":
             return 0.0
         if RULES[column] == "ratio of times" and cell.value is not None:
@@ -209,11 +208,11 @@ def expect(study: Path) -> str:
     )
     said = HEADER.format(study=study.name, folder=study, cells=cells, confidence=CONFIDENCE, margin=MARGIN)
     said += "".join(f"- {column}: {spread.source}.\n" for column, spread in spreads.items())
-    lines = (textwrap.wrap(line, 118, subsequent_indent="  ", break_on_hyphens=False) for line in said.splitlines())
+    wrapped = (textwrap.wrap(line, 118, subsequent_indent="  ", break_long_words=False) for line in said.splitlines())
     body = yaml.safe_dump(
         expected.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True, width=10_000
     )
-    return "".join(f"# {line}\n" for wrapped in lines for line in wrapped) + body
+    return "".join(f"# {line}\n" for lines in wrapped for line in lines) + body
 
 
 def check(table: RecordedTable, study: Path) -> None:
@@ -226,7 +225,7 @@ def check(table: RecordedTable, study: Path) -> None:
         )
 
 
-def expected_row(row: RecordedRow, tolerance: Callable[[str, Cell, int], float | None]) -> ExpectedRow:
+def expected_row(row: RecordedRow, tolerance: Callable[[str, RecordedCell, int], float | None]) -> ExpectedRow:
     """Cells in the order of RULES, those without a number left out."""
     cells = {}
     for column in RULES:

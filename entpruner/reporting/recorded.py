@@ -8,9 +8,18 @@ from typing import Any
 
 from entpruner.artefacts import read_json
 from entpruner.errors import UserError
-from entpruner.reporting.tables import Cell
 
 SUFFIX = ".provenance.json"
+
+
+@dataclass(frozen=True)
+class RecordedCell:
+    value: float | None
+    std: float | None = None
+    """Sample standard deviation over seeds; None for one seed."""
+    quartiles: tuple[float, ...] | None = None
+    sources: tuple[Mapping[str, str], ...] = ()
+    """Arm, file and key of every number in it."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,7 @@ class RecordedRow:
     data: str
     ratio: str
     """As the table shows it: 50%, or a dash."""
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, RecordedCell]
     """By column, in the table's own names; ``blocks``, the number of blocks kept, is one of them."""
     arms: tuple[str, ...]
     """Folders of its arms, one a seed."""
@@ -53,7 +62,10 @@ class RecordedTable:
 
 
 def row_of(row: Mapping[str, Any], arms: Mapping[str, Any]) -> RecordedRow:
-    cells = {name: Cell(**cell) for name, cell in row["cells"].items()}
+    cells = {
+        name: RecordedCell(cell["value"], cell["std"], cell["quartiles"], tuple(cell["sources"]))
+        for name, cell in row["cells"].items()
+    }
     folders = tuple(dict.fromkeys(source["arm"] for cell in cells.values() for source in cell.sources))
     cards = tuple({"arm": arm, "file": f"{arm}/final/model.json", "key": "kept_blocks"} for arm in folders)
     return RecordedRow(
@@ -61,7 +73,7 @@ def row_of(row: Mapping[str, Any], arms: Mapping[str, Any]) -> RecordedRow:
         backbone=row["backbone"],
         data=row["data"],
         ratio=row["ratio"],
-        cells={"blocks": Cell(int(row["blocks"].partition("/")[0]), sources=cards)} | cells,
+        cells={"blocks": RecordedCell(int(row["blocks"].partition("/")[0]), sources=cards)} | cells,
         arms=folders,
         seeds=tuple(arms[folder]["seed"] for folder in folders),
         command=row["command"],

@@ -2,13 +2,17 @@
 
 import re
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 
 import yaml
 
+from entpruner.artefacts import read_json
 from entpruner.errors import UserError
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, located, read_tables
-from entpruner.reporting.tables import COLUMNS, Document
+from entpruner.reporting.tables import COLUMNS
+
+HEADINGS = {column.name: column.heading for column in COLUMNS}
 
 
 def trace(study: str, table: str, number: int, column: str) -> str:
@@ -47,10 +51,10 @@ def column_of(row: RecordedRow, given: str, table: str) -> str:
 
 def names_of(row: RecordedRow, column: str) -> set[str]:
     """A column's own name and its heading: with ``fd`` for the distance, and with what it is called in this table."""
-    heading = next((each.heading for each in COLUMNS if each.name == column), column)
+    heading = HEADINGS.get(column, column)
     distance = row.cells["distance"].sources if "distance" in row.cells else ()
     called = {"fd", *(source["key"] for source in distance)}
-    return {plain(column), *(plain(heading.format(fd=fd)) for fd in called)}
+    return {plain(column), *(plain(heading.format(fd=fd, on=fd.removeprefix("fd"))) for fd in called)}
 
 
 def plain(heading: str) -> str:
@@ -58,7 +62,7 @@ def plain(heading: str) -> str:
     return re.split(r" [↓↑(\[]", heading.strip())[0].casefold()
 
 
-def lines(table: RecordedTable, row: RecordedRow, number: int, column: str, folder: Path) -> list[str]:
+def lines(table: RecordedTable, row: RecordedRow, number: int, column: str, study: Path) -> list[str]:
     cell = row.cells[column]
     said = [f"{table.name}, row {number}, {column}: {' · '.join(row.key)}"]
     if cell.value is None:
@@ -67,23 +71,32 @@ def lines(table: RecordedTable, row: RecordedRow, number: int, column: str, fold
         spread = "" if cell.std is None else f" ± {cell.std!r} (mean and sample standard deviation)"
         quartiles = "" if cell.quartiles is None else f" [{', '.join(map(repr, cell.quartiles))}] (quartiles)"
         said.append(f"{cell.value!r}{spread}{quartiles}")
-    for source in cell.sources:
-        arm = table.arms[source["arm"]]
+    for folder, sources in groupby(cell.sources, key=lambda source: source["arm"]):
+        arm = table.arms[folder]
+        said.append(f"seed {arm['seed']}")
+        for source in sources:
+            said += [
+                f"    value     {value_at(source, study)}",
+                f"    file      {source['file']}",
+                f"    key       {source['key']}",
+            ]
+        settings = yaml.safe_dump(arm["settings"], default_flow_style=None, width=100, allow_unicode=True)
         said += [
-            f"seed {arm['seed']}",
-            f"    value     {value_at(source, folder)}",
-            f"    file      {source['file']}",
-            f"    key       {source['key']}",
             f"    blocks    {' '.join(map(str, arm['kept_blocks']))}",
             f"    code      {arm['code']}",
             f"    commit    {arm['commit']}",
             "    settings",
+            *(f"        {line}" for line in settings.splitlines()),
         ]
-        settings = yaml.safe_dump(arm["settings"], default_flow_style=None, width=100, allow_unicode=True)
-        said += [f"        {line}" for line in settings.splitlines()]
     return [*said, "made by", f"    {row.command}"]
 
 
-def value_at(source: Mapping[str, str], folder: Path) -> str:
-    file = located(source["file"], folder)
-    return repr(Document.read(file).value(source["key"])) if file.exists() else f"not here: {file} is missing"
+def value_at(source: Mapping[str, str], study: Path) -> str:
+    """What stands at the source's dotted key, now."""
+    file = located(source["file"], study)
+    if not file.exists():
+        return f"not here: {file} is missing"
+    value = read_json(file)
+    for part in source["key"].split("."):
+        value = value[part]
+    return repr(value)

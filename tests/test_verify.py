@@ -1,0 +1,349 @@
+"""Verdicts: what is expected is generated from what was published, and every cell is held against it."""
+
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import yaml
+from small_study import ROW, record, write_table
+
+from entpruner.artefacts import write_json
+from entpruner.cli import main
+from entpruner.errors import UserError
+from entpruner.params import ColumnName
+from entpruner.reporting.expected import MARGIN, RULES, Expected, Spread, expect, pooled, rounded_up
+from entpruner.reporting.machine import describe
+from entpruner.reporting.rebuild import Plan, stage
+from entpruner.reporting.recorded import RecordedCell, RecordedRow, read_tables
+from entpruner.reporting.verdicts import Verdict, exit_code, report, verdicts
+
+OTHER = ("LD-Pruner", "sit", "downstream", "50%")
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two rows of three seeds."""
+    folder = tmp_path / "digits"
+    rows = {
+        ROW: {"distance": (4.0, 5.0, 6.0), "kid": (0.0, 0.1, -0.1), "macs": 1000, "speedup": 1.5},
+        OTHER: {"distance": (8.0, 10.0, 12.0), "kid": (0.0, 0.2, -0.2), "macs": 1000, "speedup": 1.5},
+    }
+    write_table(folder, "table1", rows, SEEDS)
+    return folder
+
+
+def expected_of(study: Path, name: str = "digits") -> Expected:
+    file = study.parent / "expected.yaml"
+    file.write_text(expect(study))
+    return Expected.read(file, name)
+
+
+def judged(study: Path, expected: Expected) -> dict[tuple[str, str], Verdict]:
+    """Verdicts by method and column."""
+    found = verdicts(expected, read_tables(study / "tables"))
+    return {(verdict.row.split(" · ")[0], verdict.column): verdict for verdict in found}
+
+
+def repeated(tmp_path: Path, seeds: tuple[int, ...] = SEEDS, **cells: Any) -> Path:
+    """The first row alone, measured again."""
+    folder = tmp_path / "again/digits"
+    write_table(folder, "table1", {ROW: cells}, seeds)
+    return folder
+
+
+# -------------------------------------------------------------------------------------------------------- tolerances
+
+
+def test_every_column_of_a_table_has_a_rule() -> None:
+    assert {*get_args(ColumnName), "blocks"} == RULES.keys()
+
+
+def test_a_spread_is_pooled_over_rows_by_its_degrees_of_freedom(study: Path) -> None:
+    rows = read_tables(study / "tables")["table1"].rows
+    relative, absolute = pooled("distance", rows), pooled("kid", rows)
+    assert relative is not None and absolute is not None
+    assert (relative.size, relative.freedom) == (pytest.approx(0.2), 4)  # 1 of 5 and 2 of 10
+    assert (absolute.size, absolute.freedom) == (pytest.approx(math.sqrt((0.1**2 + 0.2**2) / 2)), 4)
+    assert pooled("macs", rows) is None
+
+
+def test_a_tolerance_is_that_of_the_difference_of_two_means() -> None:
+    one = Spread(0.1, math.inf, "", relative=False)
+    assert one.tolerance(7.0, seeds=1, cells=1) == pytest.approx(1.959964 * 0.1 * math.sqrt(2))
+    assert one.tolerance(7.0, seeds=4, cells=1) == pytest.approx(one.tolerance(7.0, seeds=1, cells=1) / 2)
+    assert one.tolerance(7.0, seeds=1, cells=100) > one.tolerance(7.0, seeds=1, cells=1)
+    assert Spread(0.1, math.inf, "", relative=True).tolerance(-7.0, 1, 1) == pytest.approx(7 * 1.959964 * 0.1 * 2**0.5)
+
+
+def test_a_faithful_repetition_with_other_draws_is_reproduced_nineteen_times_in_twenty() -> None:
+    random = np.random.default_rng(0)
+    rows, seeds, held = 12, 3, 0
+    for _ in range(400):
+        first, second = 5 + random.normal(size=(2, rows, seeds))
+        kept = [
+            RecordedRow(*ROW, {"kid": RecordedCell(float(values.mean()), float(values.std(ddof=1)))}, (), SEEDS, "")
+            for values in first
+        ]
+        spread = pooled("kid", kept)
+        assert spread is not None
+        allowed = spread.tolerance(0.0, seeds, cells=rows)
+        held += bool((np.abs(first.mean(1) - second.mean(1)) <= allowed).all())
+    assert 0.92 < held / 400 < 0.99
+
+
+def test_counts_are_exact_and_times_are_not_judged(study: Path) -> None:
+    write_table(study, "table2", {ROW: {"training_seconds": (30.0, 31.0, 32.0), "steps": 600}}, SEEDS)
+    tables = expected_of(study).tables
+    cells = tables["table1"][0].cells | tables["table2"][0].cells
+    assert [cells[column].tolerance for column in ("blocks", "macs", "steps")] == [0, 0, 0]
+    assert cells["training_seconds"].tolerance is None
+    assert cells["speedup"].tolerance == rounded_up(0.2 + MARGIN * 1.5)  # the further quartile
+
+
+def test_with_one_seed_a_distance_has_the_real_datas_spread_and_others_none(tmp_path: Path) -> None:
+    write_table(tmp_path / "digits", "table1", {ROW: {"distance": 5.0, "precision": 0.9}})
+    (row,) = expected_of(tmp_path / "digits").tables["table1"]
+    assert row.cells["distance"].tolerance == rounded_up(1.959964 * 0.1 * 5 * math.sqrt(2))  # its floor is 2.0 ± 0.2
+    assert row.cells["precision"].tolerance is None
+    assert "real data's own floor, 10.00%" in expect(tmp_path / "digits")
+
+
+def test_a_row_in_two_tables_counts_once(study: Path) -> None:
+    before = expected_of(study).tables["table1"]
+    write_table(study, "table4", {ROW: {"distance": (4.0, 5.0, 6.0), "kid": (0.0, 0.1, -0.1)}}, SEEDS)
+    assert expected_of(study).tables["table1"] == before
+
+
+def test_the_file_says_how_it_was_made_and_keeps_every_bit(study: Path) -> None:
+    text = expect(study)
+    made_by = " ".join(text.replace("\n#", " ").split())
+    assert f"entpruner expect {study} --out params/expected/digits.yaml" in made_by
+    assert "distance: spread between seeds, pooled over 2 rows: 20.00% of the value" in text
+    (row,) = [row for row in yaml.safe_load(text)["tables"]["table1"] if row["method"] == "EntPruner"]
+    assert row["seeds"] == [0, 1, 2]
+    assert row["cells"]["distance"]["value"] == (4.0 + 5.0 + 6.0) / 3
+
+
+@pytest.mark.parametrize("value", [1.0, 0.123456, 99.95, 4.441e-7, 1234567.0])
+def test_tolerances_are_rounded_up(value: float) -> None:
+    assert value <= rounded_up(value) <= value * 1.01
+
+
+def test_rows_that_cannot_be_told_apart_are_refused(study: Path) -> None:
+    file = study / "tables/table1.provenance.json"
+    file.write_text(file.read_text().replace("LD-Pruner", "EntPruner"))
+    with pytest.raises(UserError, match="two rows EntPruner, sit, downstream, 50%; give their arms other labels"):
+        expect(study)
+
+
+def test_a_column_without_a_rule_is_refused(study: Path) -> None:
+    write_table(study, "table9", {ROW: {"beauty": (1.0, 2.0, 3.0)}}, SEEDS)
+    with pytest.raises(UserError, match="table9: how to judge beauty is not known"):
+        expect(study)
+
+
+def test_nothing_is_expected_of_a_study_without_tables(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no table's provenance"):
+        expect(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------- verdicts
+
+
+def test_the_same_numbers_are_reproduced(study: Path) -> None:
+    found = judged(study, expected_of(study))
+    assert len(found) == 10  # blocks and four columns, twice
+    assert {verdict.word for verdict in found.values()} == {"reproduced"}
+    assert found["EntPruner", "distance"].reason == "5, the very same number"
+
+
+def test_a_cell_is_judged_by_its_tolerance(study: Path, tmp_path: Path) -> None:
+    expected = expected_of(study)
+    allowed = expected.tables["table1"][0].cells["distance"].tolerance
+    assert allowed is not None
+    for factor, word in ((0.99, "reproduced"), (1.01, "not reproduced"), (-1.01, "not reproduced")):
+        again = repeated(tmp_path, distance=(5.0 + factor * allowed,) * 3, macs=1000, kid=(0.0,) * 3, speedup=1.5)
+        verdict = judged(again, expected)["EntPruner", "distance"]
+        assert verdict.word == word
+        assert f"expected 5 ± {allowed:.3g} of seeds 0, 1, 2" in verdict.reason
+    assert "1.01 times the tolerance" in verdict.reason
+
+
+def test_a_count_that_is_off_by_one_is_not_reproduced(study: Path, tmp_path: Path) -> None:
+    again = repeated(tmp_path, macs=1001)
+    verdict = judged(again, expected_of(study))["EntPruner", "macs"]
+    assert (verdict.word, verdict.reason) == ("not reproduced", "1001, expected exactly 1000")
+
+
+def test_what_is_expected_and_not_there_is_not_run(study: Path, tmp_path: Path) -> None:
+    expected = expected_of(study)
+    found = judged(repeated(tmp_path, distance=(4.0, 5.0, 6.0), kid=(None, 0.1, 0.2)), expected)
+    assert found["EntPruner", "distance"].word == "reproduced"
+    assert found["EntPruner", "kid"].reason == "no number, expected 0"
+    assert found["EntPruner", "macs"].reason == "no number, expected 1000"
+    assert found["LD-Pruner", "distance"].reason == "the table has no such row"
+    assert {found["EntPruner", "macs"].word, found["LD-Pruner", "distance"].word} == {"not run"}
+    absent = judged(tmp_path / "nowhere", expected)
+    assert {(verdict.word, verdict.reason) for verdict in absent.values()} == {("not run", "there is no such table")}
+
+
+def test_a_row_of_fewer_seeds_is_not_run(study: Path, tmp_path: Path) -> None:
+    verdict = judged(repeated(tmp_path, seeds=(0,), distance=4.0), expected_of(study))["EntPruner", "distance"]
+    assert verdict.word == "not run"
+    assert verdict.reason == "seed 0 here, expected of seeds 0, 1, 2; run as many"
+
+
+def test_other_seeds_are_judged(study: Path, tmp_path: Path) -> None:
+    again = repeated(tmp_path, seeds=(7, 8, 9), distance=(5.0, 5.5, 5.2))
+    assert judged(again, expected_of(study))["EntPruner", "distance"].word == "reproduced"
+
+
+def test_what_is_there_and_not_expected_is_undecided(study: Path) -> None:
+    expected = expected_of(study)
+    write_table(study, "table1", {ROW: {"distance": (4.0, 5.0, 6.0), "recall": (0.5, 0.5, 0.5)}}, SEEDS)
+    write_table(study, "table7", {ROW: {"recall": (0.5, 0.5, 0.5)}}, SEEDS)
+    found = [each for each in verdicts(expected, read_tables(study / "tables")) if each.column == "recall"]
+    assert [(each.table, each.word) for each in found] == [("table1", "undecided"), ("table7", "undecided")]
+    assert "nothing is expected of it" in found[0].reason
+
+
+def test_without_a_spread_only_the_very_same_number_is_reproduced(tmp_path: Path) -> None:
+    write_table(tmp_path / "digits", "table1", {ROW: {"precision": 0.9, "training_seconds": 30.0}})
+    expected = expected_of(tmp_path / "digits")
+    assert {each.word for each in judged(tmp_path / "digits", expected).values()} == {"reproduced"}
+    found = judged(repeated(tmp_path, seeds=(0,), precision=0.91, training_seconds=20.0), expected)
+    assert found["EntPruner", "precision"].word == "undecided"
+    assert found["EntPruner", "training_seconds"].word == "not judged"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["reproduced", "not judged"], 0),
+        (["reproduced", "not run"], 2),
+        (["undecided"], 2),
+        (["not run", "not reproduced", "reproduced"], 1),
+        ([], 2),
+    ],
+)
+def test_the_exit_code_tells_the_worst_apart(words: list[Any], code: int) -> None:
+    assert exit_code([Verdict("table1", "row", "kid", word, "") for word in words]) == code
+
+
+def test_the_report_has_a_line_a_cell_and_one_in_sum(study: Path) -> None:
+    found = list(verdicts(expected_of(study), read_tables(study / "tables")))
+    lines = report("digits", found).splitlines()
+    assert lines[0] == "table1 · EntPruner · sit · downstream · 50%"
+    assert sum("very same number" in line for line in lines) == len(found) == 10
+    assert lines[-1] == "digits: 10 cells and files: 10 reproduced"
+
+
+# ------------------------------------------------------------------------------------------------------ command line
+
+
+def test_finished_tables_are_compared_without_building_any(study: Path, tmp_path: Path, capsys: Any) -> None:
+    file, tables = tmp_path / "made/expected.yaml", str(study / "tables")
+    assert main(["expect", str(study), "--out", str(file)]) == 0
+    assert main(["verify", "--tables", tables, "--expected", str(file)]) == 0
+    again = repeated(tmp_path, distance=(40.0, 50.0, 60.0))
+    assert main(["verify", "--tables", str(again / "tables"), "--expected", str(file)]) == 1
+    assert main(["verify", "--tables", str(tmp_path / "none"), "--expected", str(file)]) == 2
+    assert "10 not run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not there, so nothing says what is expected"),
+        ("study: birds\ntables: {}\n", "expectations of study birds, not of digits"),
+        ("study: digits\ntables: {table1: [{method: x}]}\n", "tables.table1.0.backbone: Field required"),
+        ("study: [", "generate it again"),
+    ],
+)
+def test_expectations_that_do_not_fit_are_refused(
+    tmp_path: Path, capsys: Any, content: str | None, message: str
+) -> None:
+    file = tmp_path / "expected.yaml"
+    if content is not None:
+        file.write_text(content)
+    assert main(["verify", "--tables", str(tmp_path), "--expected", str(file)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(file) in line and message in line
+
+
+def test_provenance_that_no_table_left_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "table1.provenance.json", {"rows": [{}]})
+    with pytest.raises(UserError, match="not the provenance of a table"):
+        read_tables(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------ depths
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place with one published arm, its network not among what is here, and expectations."""
+    monkeypatch.chdir(tmp_path)
+    published = tmp_path / "results/published/digits"
+    write_table(published, "table1", {ROW: {"distance": 5.0}})
+    (published / "tables/table1.csv").write_text("a table")
+    for path, seconds in {
+        "arms/full-s0/final": 30.0, "arms/full-s0/stage1": 20.0, "arms/full-s0/samples": 6.0, "pretrain/dit-s0": 100.0,
+    }.items():  # fmt: skip
+        write_json(published / path / "timing.json", record(seconds=seconds))
+    write_json(published / "arms/full-s0/metrics.timing.json", record(seconds=2.0))
+    write_json(published / "cost/dit.json", {"timing": record(seconds=1.0)})
+    write_json(published / "arms/full-s0/final/model.json", {})
+    write_json(published / "machine.json", describe(published) | {"bytes": {"all": 7_000_000, "measured": 5_000}})
+    (tmp_path / "expected.yaml").write_text(expect(published))
+    return tmp_path
+
+
+def test_time_and_disk_are_told_from_the_published_records(here: Path) -> None:
+    plans = [Plan.of(depth, ["table1"], here / "results/published/digits") for depth in (1, 2, 3)]
+    assert [plan.seconds for plan in plans] == [0, 9, 159]
+    assert [plan.jobs for plan in plans] == [1, 4, 7]
+    assert [plan.bytes for plan in plans][1:] == [5_000, 7_000_000]
+    assert {plan.device for plan in plans} == {"a processor"}
+
+
+def test_without_networks_depth_two_says_how_to_get_them(here: Path, capsys: Any) -> None:
+    assert main(["verify", "--depth", "2", "--expected", str(here / "expected.yaml")]) == 2
+    said = capsys.readouterr().out
+    assert said.startswith("digits, depth 2: samples, ")
+    assert "159" not in said and "9 s of computing (on a processor" in said
+    assert "1 trained networks are not in results/digits/arms, as that of full-s0" in said
+    assert "make restore STUDY=digits" in said and "make verify DEPTH=3" in said
+
+
+def test_a_study_that_is_not_published_is_named(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("expected.yaml").write_text("study: digits\ntables: {}\n")
+    assert main(["verify", "--expected", "expected.yaml"]) == 1
+    assert "results/published/digits: nothing published to verify" in capsys.readouterr().err
+
+
+def test_depth_two_begins_with_what_was_trained_and_nothing_that_was_measured(here: Path) -> None:
+    study = here / "results/digits"
+    for file in (
+        "data/upstream/images.npy", "arms/full-s0/final/model.safetensors", "arms/full-s0/stage1/model.safetensors",
+        "arms/full-s0/samples/images.npy", "arms/full-s0/metrics.json", "cost/dit.json", "tables/table1.md",
+    ):  # fmt: skip
+        (study / file).parent.mkdir(parents=True, exist_ok=True)
+        (study / file).write_text(file)
+    for _ in range(2):  # a second time, what is there stays
+        stage(2, "digits", here / "work")
+    staged = here / "work/results/digits"
+    seen = {file for file in ("data", "arms/full-s0/final", "arms/full-s0/stage1") if (staged / file).is_symlink()}
+    assert seen == {"data", "arms/full-s0/final", "arms/full-s0/stage1"}
+    assert (staged / "arms/full-s0/final/model.safetensors").read_text() == "arms/full-s0/final/model.safetensors"
+    assert not any((staged / file).exists() for file in ("arms/full-s0/samples", "arms/full-s0/metrics.json", "cost"))
+
+
+def test_depth_one_begins_with_what_is_published_and_no_tables(here: Path) -> None:
+    stage(1, "digits", here / "work")
+    staged = {path.name for path in (here / "work/results/digits").iterdir()}
+    assert staged == {"arms", "cost", "machine.json", "pretrain"}
