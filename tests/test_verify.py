@@ -121,7 +121,7 @@ def test_the_file_says_how_it_was_made_and_keeps_every_bit(study: Path) -> None:
     text = expect(study)
     made_by = " ".join(text.replace("\n#", " ").split())
     assert f"entpruner expect {study} --out params/expected/digits.yaml" in made_by
-    assert "distance: spread between seeds, pooled over 2 rows: 20.00% of the value" in text
+    assert "Here distance: spread between seeds, pooled over 2 rows: 20.00% of the value" in text
     (row,) = [row for row in yaml.safe_load(text)["tables"]["table1"] if row["method"] == "EntPruner"]
     assert row["seeds"] == [0, 1, 2]
     assert row["cells"]["distance"]["value"] == (4.0 + 5.0 + 6.0) / 3

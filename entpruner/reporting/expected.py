@@ -61,7 +61,6 @@ Bonferroni's bound.
 floor), and other such cells are not judged by size, but are reproduced if they are the same number.
 - Speed-ups: the further of the two quartiles and {margin:.0%} on top, which is chosen, not measured.
 - Training seconds are the machine's own: not judged.
-Measured of this study:
 """
 
 
@@ -207,7 +206,7 @@ def expect(study: Path) -> str:
         tables={name: tuple(expected_row(row, tolerance) for row in table.rows) for name, table in tables.items()},
     )
     said = HEADER.format(study=study.name, folder=study, cells=cells, confidence=CONFIDENCE, margin=MARGIN)
-    said += "".join(f"- {column}: {spread.source}.\n" for column, spread in spreads.items())
+    said += "".join(f"- Here {column}: {spread.source}.\n" for column, spread in spreads.items())
     wrapped = (textwrap.wrap(line, 118, subsequent_indent="  ", break_long_words=False) for line in said.splitlines())
     body = yaml.safe_dump(
         expected.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True, width=10_000
