@@ -9,10 +9,10 @@ import yaml
 
 from entpruner.artefacts import read_json
 from entpruner.errors import UserError
+from entpruner.reporting.columns import COLUMNS
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, located, read_tables
-from entpruner.reporting.tables import COLUMNS
 
-HEADINGS = {column.name: column.heading for column in COLUMNS}
+HEADINGS: dict[str, str] = {name: column.heading for name, column in COLUMNS.items()}
 
 
 def trace(study: str, table: str, number: int, column: str) -> str:
