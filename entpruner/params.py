@@ -114,6 +114,33 @@ class Architecture(Frozen):
         return self
 
 
+class UNetArchitecture(Frozen):
+    """The shape of a small U-Net, which the audit builds beside a study's backbones."""
+
+    channels: int = Field(32, gt=0, multiple_of=8)
+    """At the first level; GroupNorm has 8 groups."""
+    multipliers: tuple[Positive, ...] = Field((1, 2), min_length=1)
+    """Channels of each level as multiples of ``channels``; each level has half the side of the one before."""
+    blocks_per_level: Positive = 3
+    """In the encoder, and again in the decoder."""
+    middle_blocks: int = Field(2, ge=0)
+    input_size: Positive
+    in_channels: Positive
+    num_classes: Positive
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the unpruned network."""
+        return 2 * len(self.multipliers) * self.blocks_per_level + self.middle_blocks
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        halvings = len(self.multipliers) - 1
+        if self.input_size % 2**halvings:
+            raise ValueError(f"{halvings + 1} levels need an image size that 2**{halvings} divides")
+        return self
+
+
 class Diffusion(Frozen):
     """DDPM with learned variance (DiT): integer t, linear betas, the network predicts noise and variance."""
 

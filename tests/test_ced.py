@@ -10,6 +10,7 @@ from scoring_context import PROCESSES, context, images, network
 from torch import Tensor, nn
 
 from entpruner.errors import UserError
+from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
 from entpruner.params import Diffusion, ProcessSettings
 from entpruner.process.diffusion import GaussianDiffusion
@@ -54,8 +55,8 @@ class Addition(nn.Module):
         return torch.cat([upper + self.scale * lower.roll(self.shift, dims=2), lower], dim=2)
 
 
-class LinearNetwork(nn.Module):
-    """The parts of a Transformer that scoring uses, around any blocks; the output is the upper half of the tokens."""
+class LinearNetwork(BlockNetwork):
+    """Any blocks, between an embedding and a head that do nothing; the output is the upper half of the tokens."""
 
     def __init__(self, *blocks: nn.Module) -> None:
         super().__init__()

@@ -10,8 +10,8 @@ from entpruner.commands.recording import Recorder
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
 from entpruner.compute import configure
 from entpruner.data.store import ImageSet, Store
+from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
-from entpruner.models.transformer import Transformer
 from entpruner.params import Criterion, Frozen, Proxies, Pruning, Sampling, Schedule, Scoring
 from entpruner.process import Process, make_process
 from entpruner.proxies import NtkResult, ZicoResult, ntk, zico
@@ -90,7 +90,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
 
 
 def rescored(
-    how: Rescoring, model: Transformer, process: Process, images: ImageSet, settings: Settings, remove: int
+    how: Rescoring, model: BlockNetwork, process: Process, images: ImageSet, settings: Settings, remove: int
 ) -> Scores:
     """Scores of the blocks that are left, from the averaged weights, as the first ranking's were."""
     context = ScoreContext(
@@ -101,14 +101,14 @@ def rescored(
         sampling=how.sampling or Sampling(),
         seed=settings.seed,
         artefact=settings.artefact,
-        device=model.pos_embed.device,
+        device=next(model.parameters()).device,
         remove=remove,
     )
     return score(how.criterion, context)
 
 
 def measure_on(
-    model: Transformer, process: Process, images: ImageSet, settings: Settings, device: torch.device
+    model: BlockNetwork, process: Process, images: ImageSet, settings: Settings, device: torch.device
 ) -> Measure:
     """Both proxies of ``model`` without some blocks: inherited weights, and the same samples for every candidate."""
 

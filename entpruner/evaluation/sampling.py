@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from entpruner.data.store import to_uint8
 from entpruner.errors import UserError
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Sampling
 from entpruner.process import Process
 from entpruner.randomness import generator
@@ -14,7 +14,7 @@ from entpruner.training.progress import Progress
 
 
 def sample_images(
-    model: Transformer, process: Process, settings: Sampling, *, seed: int, device: torch.device
+    model: BlockNetwork, process: Process, settings: Sampling, *, seed: int, device: torch.device
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """``settings.samples`` images (n, C, H, W) and the classes (n,) that were asked for, in turn: 0, 1, ..., 0, 1, ...
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
 
 LAST_LAYERS = {"attn": "proj", "mlp": "fc2"}  # the sub-layers of a block, and the linear layer that each ends with
@@ -60,7 +61,7 @@ def add_scales(model: Transformer) -> list[Scale]:
 
 
 @torch.no_grad()
-def merge_scales(model: Transformer) -> None:
+def merge_scales(model: BlockNetwork) -> None:
     """Multiply every scale into the linear layer before it, weight and bias, and take it out; in place."""
     for block in model.blocks:
         for name, last in LAST_LAYERS.items():

@@ -15,6 +15,7 @@ from torch import Tensor
 from entpruner.artefacts import read_json, write_json
 from entpruner.errors import UserError
 from entpruner.models.adapters import add_adapters
+from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
 from entpruner.params import Architecture, Frozen, ProcessSettings
 
@@ -46,7 +47,7 @@ class ModelCard(Frozen):
         return self
 
 
-def save_model(folder: Path, model: Transformer, card: ModelCard) -> None:
+def save_model(folder: Path, model: BlockNetwork, card: ModelCard) -> None:
     """Write the weights and their card into an existing folder; the same weights give the same bytes."""
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
     write_json(folder / CARD, card.model_dump(mode="json"))

@@ -1,11 +1,15 @@
 """Taking blocks out of a network, and giving it other classes. Blocks are named in the unpruned network's numbering."""
 
 from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import torch
 
 from entpruner.errors import UserError
+from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
+
+AnyNetwork = TypeVar("AnyNetwork", bound=BlockNetwork)
 
 
 def kept_positions(kept: Sequence[int], drop: Collection[int]) -> tuple[int, ...]:
@@ -22,7 +26,7 @@ def kept_positions(kept: Sequence[int], drop: Collection[int]) -> tuple[int, ...
     return positions
 
 
-def renumbered_parameters(model: Transformer, drop: Collection[int]) -> dict[str, str]:
+def renumbered_parameters(model: BlockNetwork, drop: Collection[int]) -> dict[str, str]:
     """Each parameter of the network without ``drop`` -> the same parameter's name in ``model``.
 
     What belongs to a parameter (its weight average, its optimizer moments) moves along by these names.
@@ -35,14 +39,14 @@ def renumbered_parameters(model: Transformer, drop: Collection[int]) -> dict[str
     return names
 
 
-def drop_blocks(model: Transformer, drop: Collection[int]) -> Transformer:
+def drop_blocks(model: AnyNetwork, drop: Collection[int]) -> AnyNetwork:
     """A new network without the blocks ``drop``, every other weight copied; it computes what skipping them computes.
 
     Raises UserError if a block to drop is not there, or if none would stay.
     """
     kept = tuple(model.kept_blocks[position] for position in kept_positions(model.kept_blocks, drop))
     weights = model.state_dict()
-    pruned = Transformer(model.architecture, kept).to(model.pos_embed)
+    pruned = type(model)(model.architecture, kept).to(next(model.parameters()))
     pruned.load_state_dict({new: weights[old] for new, old in renumbered_parameters(model, drop).items()})
     return pruned
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Architecture
 
 TIME_FEATURES = 256  # width of the sinusoidal features of t in every published DiT and SiT
@@ -124,12 +125,14 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm_final(x), shift, scale))    # (B, T, p*p*2C)
 
 
-class Transformer(nn.Module):
+class Transformer(BlockNetwork):
     """DiT/SiT: noised image, time and class in; 2C channels out (prediction, then variance or an unused half).
 
     ``kept_blocks`` are the blocks that this network still has, in the numbering of the unpruned one; the blocks
     themselves are renumbered from 0, as the official loaders expect. Without it every block is there.
     """
+
+    architecture: Architecture
 
     def __init__(self, architecture: Architecture, kept_blocks: tuple[int, ...] | None = None) -> None:
         super().__init__()
@@ -146,18 +149,6 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(a.hidden_size, a.num_heads, a.mlp_ratio) for _ in self.kept_blocks)
         self.final_layer = FinalLayer(a.hidden_size, a.patch_size, self.out_channels)
 
-    @property
-    def null_class(self) -> int:
-        """The label that stands for "no class": the last row of the label table."""
-        return self.architecture.num_classes
-
-    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """x: (B, C, H, W); t: (B,) in the process's own scale; y: (B,) class or null class -> (B, 2C, H, W)."""
-        tokens, c = self.embed(x, t, y)
-        for block in self.blocks:
-            tokens = block(tokens, c)                                     # (B, T, D)
-        return self.head(tokens, c)                                       # (B, 2C, H, W)
-
     def embed(self, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What enters the first block: the tokens (B, T, D) and the condition (B, D) that all blocks share."""
         tokens = self.x_embedder(x) + self.pos_embed                      # (B, T, D)
@@ -170,6 +161,9 @@ class Transformer(nn.Module):
         x = self.final_layer(tokens, c)                                   # (B, T, p*p*2C)
         x = x.unflatten(1, (side, side)).unflatten(-1, (p, p, -1))        # (B, h, w, p, p, 2C)
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)    # (B, 2C, H, W)
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        return tokens                                                     # (B, T, D)
 
     def initialize(self, generator: torch.Generator) -> "Transformer":
         """DiT's initialisation: Xavier linears, N(0, 0.02) embeddings, zero adaLN and zero output. Returns self."""

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Diffusion, ProcessSettings, Sampling
 from entpruner.process.diffusion import GaussianDiffusion
 from entpruner.process.flow import FlowMatching
@@ -40,7 +40,7 @@ class Process(Protocol):
         ...
 
     def sample(
-        self, model: Transformer, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
+        self, model: BlockNetwork, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
     ) -> Tensor:
         """Images of the classes y from ``noise`` (B, C, H, W), by this process's sampler and guidance in ``sampling``.
 

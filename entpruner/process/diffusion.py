@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from entpruner.errors import UserError
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Diffusion, Sampling
 from entpruner.process.guidance import Network, guided
 from entpruner.process.times import uniform
@@ -156,7 +156,7 @@ class GaussianDiffusion:
 
     @torch.no_grad()
     def sample(
-        self, model: Transformer, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
+        self, model: BlockNetwork, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
     ) -> Tensor:
         """Ancestral DDPM, or DDIM with eta 0, over ``sampling.diffusion.steps`` respaced steps: (B, C, H, W).
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from entpruner.errors import UserError
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Flow, FlowSampler, Sampling
 from entpruner.process.guidance import Network, guided
 from entpruner.process.times import uniform
@@ -89,7 +89,7 @@ class FlowMatching:
 
     @torch.no_grad()
     def sample(
-        self, model: Transformer, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
+        self, model: BlockNetwork, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
     ) -> Tensor:
         """From noise at t = 0 to images at t = 1 by ``sampling.flow``: (B, C, H, W)."""
         settings = sampling.flow

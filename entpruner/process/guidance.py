@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]  # x (B, C, H, W), t (B,), y (B,) -> output (B, 2C, H, W)
 
 
-def guided(model: Transformer, scale: float, guided_channels: int) -> Network:
+def guided(model: BlockNetwork, scale: float, guided_channels: int) -> Network:
     """The network guided by ``scale`` on its first ``guided_channels`` image channels (all, if it has fewer).
 
     One evaluation on a doubled batch gives the output with and without the class; every other channel, the variance

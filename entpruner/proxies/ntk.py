@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from entpruner.errors import UserError
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Ntk
 from entpruner.process import Process
 from entpruner.proxies.per_sample import gradient_factors, recorded_calls
@@ -44,7 +44,7 @@ class NtkResult:
 
 
 def ntk(
-    model: Transformer,
+    model: BlockNetwork,
     process: Process,
     x: Tensor,
     noise: Tensor,
@@ -70,7 +70,7 @@ def ntk(
     return condition(gram_matrix(model, x_t, t, y, probes))
 
 
-def gram_matrix(model: Transformer, x_t: Tensor, t: Tensor, y: Tensor, probes: Iterable[Tensor]) -> Tensor:
+def gram_matrix(model: BlockNetwork, x_t: Tensor, t: Tensor, y: Tensor, probes: Iterable[Tensor]) -> Tensor:
     """Gram matrix of the per-sample gradients of f_i = Σ probe * output_i, mean over the probes: (N, N) float64.
 
     x_t, t, y go into the network as they are. One forward, and one backward a probe (2C, H, W). Memory: the activations

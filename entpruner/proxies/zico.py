@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from entpruner.errors import UserError
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Zico
 from entpruner.process import Process
 
@@ -57,7 +57,7 @@ class RunningGradient:
 
 
 def zico(
-    model: Transformer, process: Process, batches: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]], settings: Zico
+    model: BlockNetwork, process: Process, batches: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]], settings: Zico
 ) -> ZicoResult:
     """ZiCo over ``settings.batches`` batches (x, noise, t, y), on the model's device: one backward each.
 

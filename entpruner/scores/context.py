@@ -10,7 +10,7 @@ from torch import Tensor
 
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Frozen, Sampling, Scoring
 from entpruner.process import Process
 from entpruner.randomness import generator
@@ -20,7 +20,7 @@ from entpruner.randomness import generator
 class ScoreContext:
     """A network (on ``device``), its process, the images that importance is measured on, and the settings."""
 
-    model: Transformer
+    model: BlockNetwork
     process: Process
     images: ImageSet
     settings: Scoring

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.models.lora import add_lora
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.process.guidance import Network
 from entpruner.randomness import generator
 from entpruner.scores.context import ScoreContext, Scores, blocks_to_go, removal, require_finite
@@ -109,7 +109,7 @@ def draw_masks(logits: Tensor, masks: Tensor, gumbel: Tensor, temperature: float
     return (hard + (soft - soft.detach())) @ masks
 
 
-def masked(model: Transformer, mask: Tensor) -> Network:
+def masked(model: BlockNetwork, mask: Tensor) -> Network:
     """The network in which each sample skips the blocks that its row of ``mask`` (B, L) has a 0 for."""
 
     def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:

@@ -7,18 +7,18 @@ block is matched with the teacher's same block, whichever were kept, and the wei
 import torch
 from torch import Tensor
 
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Distillation
 from entpruner.process import Process
 from entpruner.training.loop import Objective
 
 
-def distilled(process: Process, teacher: Transformer, settings: Distillation) -> Objective:
+def distilled(process: Process, teacher: BlockNetwork, settings: Distillation) -> Objective:
     """(1 - output) times the data's loss + output times the distance to the teacher's output + features times that of
     the hidden states, which is the mean over the kept blocks of ``masked_distance``. The teacher isn't trained.
     """
 
-    def objective(model: Transformer, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    def objective(model: BlockNetwork, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> Tensor:
         x_t = process.add_noise(x, noise, t)
         output, states = with_states(model, x_t, t, y)
         with torch.no_grad():
@@ -32,7 +32,7 @@ def distilled(process: Process, teacher: Transformer, settings: Distillation) ->
     return objective
 
 
-def with_states(model: Transformer, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+def with_states(model: BlockNetwork, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
     """The network's output (B, 2C, H, W), and the hidden states (B, T, D) after its blocks, by original number."""
     tokens, c = model.embed(x, t, y)
     states = {}

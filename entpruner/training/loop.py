@@ -14,7 +14,7 @@ from torch.optim.adamw import adamw
 from entpruner.compute import device_of
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Compute, Training
 from entpruner.process import Process
 from entpruner.randomness import generator
@@ -25,7 +25,7 @@ from entpruner.training.state import TrainState
 
 log = logging.getLogger(__name__)
 
-Objective = Callable[[Transformer, Tensor, Tensor, Tensor, Tensor], Tensor]
+Objective = Callable[[BlockNetwork, Tensor, Tensor, Tensor, Tensor], Tensor]
 """What is minimised: model, images x (B, C, H, W), noise as x, times t (B,), labels y (B,) -> the batch's loss ()."""
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from entpruner.models.adapters import add_adapters, add_scales, merge_scales
 from entpruner.models.lora import LoraLinear, add_lora
+from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
 from entpruner.params import Finetuning
 
@@ -44,7 +45,7 @@ def prepare(model: Transformer, settings: Finetuning, generator: torch.Generator
                 adapter.initialize(generator)
 
 
-def merge(model: Transformer, settings: Finetuning) -> None:
+def merge(model: BlockNetwork, settings: Finetuning) -> None:
     """Multiply out what ``prepare`` added beside or behind linear layers, in place; adapters cannot be and stay.
 
     For LoRA and DiffFit the network has the official layout again and computes what it did, up to rounding.

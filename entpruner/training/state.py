@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from entpruner.errors import UserError
+from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks, renumbered_parameters
-from entpruner.models.transformer import Transformer
 
 STATE_FILE = "train_state.safetensors"
 
@@ -25,13 +25,13 @@ class TrainState:
     AdamW's tensors by name of trained parameter: ``step`` (0-d), ``exp_avg`` and ``exp_avg_sq`` (as the parameter).
     """
 
-    model: Transformer
-    ema: Transformer
+    model: BlockNetwork
+    ema: BlockNetwork
     adam: dict[str, dict[str, Tensor]]
     step: int
 
     @classmethod
-    def start(cls, model: Transformer) -> "TrainState":
+    def start(cls, model: BlockNetwork) -> "TrainState":
         """Before the first step: the average is a copy of ``model``, the moments are zero (as AdamW begins)."""
         adam = {
             name: {
@@ -76,7 +76,7 @@ class TrainState:
         save_file(dict(self.named_tensors()), folder / STATE_FILE, metadata={"step": str(self.step)})
 
     @classmethod
-    def load(cls, folder: Path, ema: Transformer) -> "TrainState":
+    def load(cls, folder: Path, ema: BlockNetwork) -> "TrainState":
         """Read back what ``save`` wrote, beside the average ``ema`` that lies in the same folder.
 
         Raises UserError when the file is unreadable, or isn't the state of a network like ``ema``.

@@ -1,0 +1,55 @@
+"""What scoring, pruning, training and sampling ask of a network: an embedding, residual blocks in a row, and a head.
+
+Every block is residual: x + f(x, c), so what is left where a block is taken out is the identity, and the state that
+entered it goes on. A state is what the network hands from block to block: the tokens of a transformer, or the U-Net's
+hidden image with the skip tensors that wait for the decoder.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from entpruner.params import Architecture, UNetArchitecture
+
+State = Any  # each network's own; never changed in place, so that one may be kept and gone on from later
+
+
+class BlockNetwork(nn.Module):
+    """A network whose blocks can be left out.
+
+    ``kept_blocks`` are the blocks that this network still has, in the numbering of the unpruned one; the blocks
+    themselves are renumbered from 0. All of a block's parameters, and no others, are in ``blocks``: they are what its
+    removal saves. A subclass is made from ``(architecture, kept_blocks)``.
+    """
+
+    architecture: Architecture | UNetArchitecture
+    kept_blocks: tuple[int, ...]
+    blocks: nn.ModuleList  # of (state, c) -> state
+
+    @property
+    def null_class(self) -> int:
+        """The label that stands for "no class": the last row of the label table."""
+        return self.architecture.num_classes
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """x: (B, C, H, W); t: (B,) in the process's own scale; y: (B,) class or null class -> (B, 2C, H, W)."""
+        state, c = self.embed(x, t, y)
+        for position, block in enumerate(self.blocks):
+            state = self.onward(position, block(state, c))
+        return self.head(state, c)
+
+    def embed(self, x: Tensor, t: Tensor, y: Tensor) -> tuple[State, Tensor]:
+        """What enters the first block, and the condition (B, D) that all blocks share."""
+        raise NotImplementedError
+
+    def onward(self, position: int, state: State) -> State:
+        """From behind the block at ``position`` (in ``blocks``) to the next one, or to the head."""
+        return state
+
+    def head(self, state: State, c: Tensor) -> Tensor:
+        """What comes from behind the last block, as an image: (B, 2C, H, W)."""
+        raise NotImplementedError
+
+    def hidden(self, state: State) -> Tensor:
+        """The hidden vectors of a state, one a token or position: (B, T, D). A block changes neither T nor D."""
+        raise NotImplementedError
