@@ -1,0 +1,293 @@
+"""The U-Net: a block left out is the identity, its skip connections stay, and all that runs a Transformer runs it."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scoring_context import PROCESSES, context, images
+from torch import Tensor
+
+from entpruner.evaluation.cost import parameters
+from entpruner.evaluation.sampling import sample_images
+from entpruner.models.surgery import drop_blocks, renumbered_parameters
+from entpruner.models.unet import UNet, places
+from entpruner.params import Compute, Flow, ProcessSettings, Training, UNetArchitecture
+from entpruner.process import make_process
+from entpruner.process.flow import FlowMatching
+from entpruner.randomness import generator
+from entpruner.scores import score
+from entpruner.scores.context import draws
+from entpruner.scores.prefix import removal_outputs
+from entpruner.training.loop import train
+from entpruner.training.resume import CurvePoint
+from entpruner.training.state import TrainState
+
+ARCHITECTURE = UNetArchitecture(
+    channels=8, multipliers=(1, 2), blocks_per_level=2, middle_blocks=1, input_size=8, in_channels=1, num_classes=3
+)
+DEPTH = 9  # encoder 0 1 | 2 3, middle 4, decoder 5 6 | 7 8
+SUBSETS = st.sets(st.integers(0, DEPTH - 1), max_size=DEPTH - 1)
+
+
+def network(kept_blocks: tuple[int, ...] | None = None) -> UNet:
+    """Every weight non-zero, so that no zero at the start hides anything."""
+    model, random = UNet(ARCHITECTURE, kept_blocks), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.initialize(random).parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=random)
+    return model
+
+
+def idle(model: UNet, position: int) -> UNet:
+    """The network with the residual function of one block set to zero."""
+    model = deepcopy(model)
+    for parameter in model.blocks[position].conv2.parameters():
+        torch.nn.init.zeros_(parameter)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> UNet:
+    return network().double()
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return x, torch.tensor([0.2, 0.7]), torch.tensor([1, 3])
+
+
+# ------------------------------------------------------------------------------------------------------- the network
+
+
+def test_the_blocks_stand_in_an_encoder_a_middle_and_a_mirrored_decoder() -> None:
+    assert ARCHITECTURE.depth == DEPTH
+    assert [place.level for place in places(ARCHITECTURE)] == [0, 0, 1, 1, 1, 1, 1, 0, 0]
+    assert [place.channels for place in places(ARCHITECTURE)] == [8, 8, 16, 16, 16, 16, 16, 8, 8]
+    assert "".join(place.part[0] for place in places(ARCHITECTURE)) == "eeeemdddd"
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (1, 2, 2)])
+def test_any_number_of_levels_gives_two_channels_for_each_of_the_images(multipliers: tuple[int, ...]) -> None:
+    shape = {"blocks_per_level": 1, "middle_blocks": 0, "input_size": 12, "in_channels": 3, "num_classes": 5}
+    model = UNet(UNetArchitecture(channels=8, multipliers=multipliers, **shape))
+    assert model.null_class == 5 and len(model.blocks) == 2 * len(multipliers)
+    assert model(torch.randn(2, 3, 12, 12), torch.rand(2), torch.tensor([0, 5])).shape == (2, 6, 12, 12)
+
+
+def test_a_side_that_cannot_be_halved_so_often_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"3 levels need an image size that 2\*\*2 divides"):
+        UNetArchitecture(channels=8, multipliers=(1, 1, 1), input_size=6, in_channels=1, num_classes=3)
+
+
+def test_at_first_every_block_is_the_identity_and_the_output_is_zero(batch: tuple[Tensor, ...]) -> None:
+    model = UNet(ARCHITECTURE).initialize(generator(0)).double()
+    state, c = model.embed(*batch)
+    assert torch.equal(model.blocks[1](model.blocks[0](state, c), c).h, state.h)
+    assert state.h.abs().min() > 0
+    assert torch.equal(model(*batch), torch.zeros(2, 2, 8, 8))
+
+
+def test_the_initialisation_is_the_generators_alone() -> None:
+    first = deepcopy(UNet(ARCHITECTURE).initialize(generator(0)).state_dict())
+    again = UNet(ARCHITECTURE).initialize(generator(0)).state_dict()
+    other = UNet(ARCHITECTURE).initialize(generator(1)).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["x_embedder.weight"], other["x_embedder.weight"])
+
+
+def test_every_sample_is_alone_and_time_and_class_matter(model: UNet, batch: tuple[Tensor, ...]) -> None:
+    x, t, y = batch
+    both = model(x, t, y)
+    torch.testing.assert_close(model(x[1:], t[1:], y[1:]), both[1:], rtol=0, atol=1e-12)
+    assert (model(x, t.flip(0), y) - both).abs().max() > 1e-3
+    assert (model(x, t, y.flip(0)) - both).abs().max() > 1e-3
+
+
+def test_hidden_vectors_are_one_a_position_before_and_behind_a_block(model: UNet, batch: tuple[Tensor, ...]) -> None:
+    state, c = model.embed(*batch)
+    for position, block in enumerate(model.blocks):
+        before, behind = model.hidden(state), model.hidden(block(state, c))
+        place = places(ARCHITECTURE)[position]
+        assert before.shape == behind.shape == (2, 64 // 4**place.level, place.channels)
+        assert torch.equal(before[1, 3], state.h[1, :, 0, 3])
+        state = model.onward(position, block(state, c))
+    assert state.skips == ()
+
+
+# --------------------------------------------------------------------------------------------------- leaving blocks out
+
+
+def by_hand(model: UNet, x: Tensor, t: Tensor, y: Tensor, skipped: set[int]) -> Tensor:
+    """The whole network's weights, written out; a skipped block does nothing to h."""
+    c = model.t_embedder(t) + model.y_embedder(y)
+
+    def block(number: int, h: Tensor) -> Tensor:
+        if number in skipped:
+            return h
+        b = model.blocks[number]
+        scale, shift = b.modulation(c)[:, :, None, None].chunk(2, dim=1)
+        return h + b.conv2(F.silu(b.norm2(b.conv1(F.silu(b.norm1(h)))) * (1 + scale) + shift))
+
+    def merged(number: int, h: Tensor, skip: Tensor) -> Tensor:
+        return model.joints[number - 1].proj(torch.cat([h, skip], dim=1))
+
+    skip0 = block(0, model.x_embedder(x))
+    skip1 = block(1, skip0)
+    skip2 = block(2, model.joints[1].proj(F.avg_pool2d(skip1, 2)))
+    skip3 = block(3, skip2)
+    h = block(4, skip3)
+    h = block(5, merged(5, h, skip3))
+    h = block(6, merged(6, h, skip2))
+    h = h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    h = block(7, merged(7, h, skip1))
+    h = block(8, merged(8, h, skip0))
+    return model.conv_final(F.silu(model.norm_final(h)))
+
+
+@given(drop=SUBSETS)
+@examples(max_examples=25, deadline=None)
+def test_dropping_is_skipping_with_the_skip_connections_whole(
+    model: UNet, batch: tuple[Tensor, Tensor, Tensor], drop: set[int]
+) -> None:
+    pruned = drop_blocks(model, drop)
+    assert isinstance(pruned, UNet) and pruned.kept_blocks == tuple(sorted(set(range(DEPTH)) - drop))
+    torch.testing.assert_close(pruned(*batch), by_hand(model, *batch, drop), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", range(DEPTH))
+def test_a_dropped_block_is_one_whose_residual_function_is_zero(
+    model: UNet, batch: tuple[Tensor, Tensor, Tensor], block: int
+) -> None:
+    assert torch.equal(drop_blocks(model, {block})(*batch), idle(model, block)(*batch))
+    assert not torch.equal(drop_blocks(model, {block})(*batch), model(*batch))
+
+
+def test_what_goes_is_the_blocks_parameters_and_the_rest_is_kept(model: UNet) -> None:
+    pruned, names = drop_blocks(model, {0, 4, 7}), renumbered_parameters(model, {0, 4, 7})
+    assert parameters(model) - parameters(pruned) == sum(parameters(model.blocks[block]) for block in (0, 4, 7))
+    old, new = dict(model.named_parameters()), dict(pruned.named_parameters())
+    assert names.keys() == new.keys()
+    assert all(torch.equal(new[name], old[names[name]]) for name in new)
+    assert pruned.x_embedder.weight.data_ptr() != model.x_embedder.weight.data_ptr()
+
+
+def test_two_drops_are_numbered_as_the_unpruned_network(model: UNet, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    in_two, at_once = drop_blocks(drop_blocks(model, {1, 5}), {2, 8}), drop_blocks(model, {1, 2, 5, 8})
+    assert in_two.kept_blocks == at_once.kept_blocks == (0, 3, 4, 6, 7)
+    assert torch.equal(in_two(*batch), at_once(*batch))
+
+
+# ------------------------------------------------------------------------------------------------------------ scoring
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
+@pytest.mark.parametrize("kept", [None, (1, 2, 4, 5, 7)])
+def test_removal_outputs_are_those_of_dropping_each_block(
+    process: ProcessSettings, kept: tuple[int, ...] | None
+) -> None:
+    model = network(kept)
+    batch = next(draws(context(process, model)))
+    inputs = batch.x_t, batch.t, batch.y
+    with torch.no_grad():
+        for position, output in removal_outputs(model, *inputs):
+            pruned = model if position is None else drop_blocks(model, {model.kept_blocks[position]})
+            assert torch.equal(output, pruned(*inputs))
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
+@pytest.mark.parametrize("criterion", ["ced", "sensitivity", "ld_pruner"])
+def test_a_block_without_a_residual_counts_for_nothing(process: ProcessSettings, criterion: str) -> None:
+    scores = score(criterion, context(process, idle(network(), 3), ld_pruner="one_step"))
+    assert scores.blocks == tuple(range(DEPTH))
+    assert scores.value[3] == 0
+    assert all(value != 0 for block, value in enumerate(scores.value) if block != 3)
+
+
+@pytest.mark.parametrize("criterion", ["ced", "sensitivity", "ld_pruner", "random"])
+def test_a_pruned_network_is_scored_in_the_original_numbering(criterion: str) -> None:
+    scores = score(criterion, context(model=network((1, 4, 8)), ld_pruner="sampling"))
+    assert sorted(scores.order) == [1, 4, 8]
+
+
+# --------------------------------------------------------------------------------------------- training and sampling
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
+@pytest.mark.parametrize("kept", [None, (1, 2, 4, 5, 7)])
+def test_the_loss_of_either_process_reaches_every_weight(
+    process: ProcessSettings, kept: tuple[int, ...] | None
+) -> None:
+    model = network(kept)
+    batch = next(draws(context(process, model)))
+    losses = make_process(process).losses(model, batch.x, batch.noise, batch.t, batch.y)
+    assert all(loss.shape == (16,) and loss.isfinite().all() for loss in losses.values())
+    losses["loss"].mean().backward()
+    assert [name for name, parameter in model.named_parameters() if not parameter.grad.abs().max() > 0] == []
+
+
+SETTINGS = Training(steps=30, batch_size=16, learning_rate=5e-3, log_every=5, checkpoint_every=4)
+
+
+class Kill(BaseException):
+    pass
+
+
+class Killed(FlowMatching):
+    """Flow matching that is killed at its twentieth step."""
+
+    calls = 0
+
+    def losses(self, *batch: Tensor) -> dict[str, Tensor]:
+        self.calls += 1
+        if self.calls == 20:
+            raise Kill
+        return super().losses(*batch)
+
+
+def trained(state: TrainState, process: FlowMatching, folder: Path) -> list[CurvePoint]:
+    places = {"seed": 0, "artefact": "unet", "compute": Compute(device="cpu"), "fingerprint": "f"}
+    return train(state, process, images(), SETTINGS, start=0, stop=30, resume_folder=folder, **places)
+
+
+def test_training_lowers_the_loss_and_goes_on_exactly_after_a_kill(tmp_path: Path) -> None:
+    def fresh() -> TrainState:
+        return TrainState.start(UNet(ARCHITECTURE).initialize(generator(0))).drop_blocks({3, 6})
+
+    whole, killed, resumed = fresh(), fresh(), fresh()
+    curve = trained(whole, FlowMatching(Flow()), tmp_path / "whole")
+    assert curve[-1]["loss"] < 0.9 * curve[0]["loss"]
+    assert curve[-1]["blocks"] == DEPTH - 2
+    with pytest.raises(Kill):
+        trained(killed, Killed(Flow()), tmp_path / "resume")
+    assert [point["loss"] for point in trained(resumed, FlowMatching(Flow()), tmp_path / "resume")] == [
+        point["loss"] for point in curve
+    ]
+    ours, theirs = dict(resumed.named_tensors()), dict(whole.named_tensors())
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    ours, theirs = resumed.ema.state_dict(), whole.ema.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_moments_move_along_with_the_blocks() -> None:
+    state = TrainState.start(network())
+    for number, moments in enumerate(state.adam.values()):
+        moments["exp_avg"].fill_(number)
+    pruned = state.drop_blocks({0, 4})
+    assert pruned.adam.keys() == dict(pruned.model.named_parameters()).keys()
+    before, after = state.adam["blocks.5.conv1.weight"], pruned.adam["blocks.3.conv1.weight"]
+    assert torch.equal(after["exp_avg"], before["exp_avg"])
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
+def test_a_pruned_network_samples_images(process: ProcessSettings) -> None:
+    case = context(process)
+    settings = case.sampling.model_copy(update={"samples": 4, "batch_size": 4})
+    samples, labels = sample_images(network((1, 4, 8)), case.process, settings, seed=0, device=case.device)
+    assert samples.shape == (4, 1, 8, 8) and labels.tolist() == [0, 1, 2, 0]
