@@ -43,7 +43,10 @@ class BlockNetwork(nn.Module):
         raise NotImplementedError
 
     def onward(self, position: int, state: State) -> State:
-        """From behind the block at ``position`` (in ``blocks``) to the next one, or to the head."""
+        """From behind the block at ``position`` (in ``blocks``) to the next one or the head; here nothing lies between.
+
+        Given the state before the block instead, the network goes on as it does without that block.
+        """
         return state
 
     def head(self, state: State, c: Tensor) -> Tensor:
@@ -51,5 +54,5 @@ class BlockNetwork(nn.Module):
         raise NotImplementedError
 
     def hidden(self, state: State) -> Tensor:
-        """The hidden vectors of a state, one a token or position: (B, T, D). A block changes neither T nor D."""
-        raise NotImplementedError
+        """A state's hidden vectors, one a token or position: (B, T, D), as tokens are. A block keeps both T and D."""
+        return state

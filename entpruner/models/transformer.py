@@ -162,9 +162,6 @@ class Transformer(BlockNetwork):
         x = x.unflatten(1, (side, side)).unflatten(-1, (p, p, -1))        # (B, h, w, p, p, 2C)
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)    # (B, 2C, H, W)
 
-    def hidden(self, tokens: Tensor) -> Tensor:
-        return tokens                                                     # (B, T, D)
-
     def initialize(self, generator: torch.Generator) -> "Transformer":
         """DiT's initialisation: Xavier linears, N(0, 0.02) embeddings, zero adaLN and zero output. Returns self."""
         with torch.no_grad():
