@@ -13,6 +13,7 @@ from scoring_context import ARCHITECTURE, PROCESSES, context, network
 from torch import Tensor, nn
 
 from entpruner.errors import UserError
+from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
 from entpruner.params import SIZED, Flow, LearnedMask, ProcessSettings
@@ -157,8 +158,8 @@ class Known(nn.Module):
         return self.change(x)
 
 
-class KnownBlocks(nn.Module):
-    """The parts of a Transformer that scoring hidden states uses, around known blocks. It remembers its inputs."""
+class KnownBlocks(BlockNetwork):
+    """Known blocks behind an embedding that cuts the image into tokens and remembers it."""
 
     def __init__(self, *changes: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

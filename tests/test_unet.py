@@ -21,7 +21,7 @@ from entpruner.params import Compute, Flow, ProcessSettings, Training, UNetArchi
 from entpruner.process import make_process
 from entpruner.process.flow import FlowMatching
 from entpruner.randomness import generator
-from entpruner.scores import score
+from entpruner.scores import CRITERIA, score
 from entpruner.scores.context import draws
 from entpruner.scores.prefix import removal_outputs
 from entpruner.training.loop import train
@@ -202,7 +202,7 @@ def test_removal_outputs_are_those_of_dropping_each_block(
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
-@pytest.mark.parametrize("criterion", ["ced", "sensitivity", "ld_pruner"])
+@pytest.mark.parametrize("criterion", ["ced", "sensitivity", "ld_pruner", "similarity_mse"])
 def test_a_block_without_a_residual_counts_for_nothing(process: ProcessSettings, criterion: str) -> None:
     scores = score(criterion, context(process, idle(network(), 3), ld_pruner="one_step"))
     assert scores.blocks == tuple(range(DEPTH))
@@ -210,7 +210,7 @@ def test_a_block_without_a_residual_counts_for_nothing(process: ProcessSettings,
     assert all(value != 0 for block, value in enumerate(scores.value) if block != 3)
 
 
-@pytest.mark.parametrize("criterion", ["ced", "sensitivity", "ld_pruner", "random"])
+@pytest.mark.parametrize("criterion", sorted(CRITERIA.keys() - {"learned"}))  # its masks and LoRA are for tokens
 def test_a_pruned_network_is_scored_in_the_original_numbering(criterion: str) -> None:
     scores = score(criterion, context(model=network((1, 4, 8)), ld_pruner="sampling"))
     assert sorted(scores.order) == [1, 4, 8]

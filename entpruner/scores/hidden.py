@@ -17,13 +17,14 @@ def movement(criterion: str, context: ScoreContext, inputs: Iterable[Inputs], di
 
     The standard error is that over the inputs. Raises UserError if a distance is not finite.
     """
-    batches = []
+    model, batches = context.model, []
     for x, t, y in inputs:
-        tokens, c = context.model.embed(x, t, y)
+        state, c = model.embed(x, t, y)
         distances = []
-        for block in context.model.blocks:
-            entering, tokens = tokens, block(tokens, c)
-            distances.append(distance(entering, tokens).flatten(1).mean(1))
+        for position, block in enumerate(model.blocks):
+            entering, state = model.hidden(state), block(state, c)
+            distances.append(distance(entering, model.hidden(state)).flatten(1).mean(1))
+            state = model.onward(position, state)
         batches.append(torch.stack(distances))  # (L, B)
     moved = torch.cat(batches, dim=1).double()  # (L, N)
     n = moved.shape[1]

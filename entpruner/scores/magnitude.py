@@ -1,6 +1,6 @@
 """Magnitude: the mean absolute weight of a block. Small weights first.
 
-    score_i = mean |w|     over all weights of block i's linear layers (attention, MLP, adaLN); biases are left out
+    score_i = mean |w|     over all weights of block i's linear and convolutional layers; biases are left out
 
 Source: the oldest rule of pruning (Han et al. 2015; for channels Li et al. 2017, and as a baseline Fang et al. 2023,
 "Diff-Pruning"). It was made for the weights or channels of one layer; to compare whole blocks by it is our reading.
@@ -20,7 +20,7 @@ def magnitude(context: ScoreContext) -> Scores:
 
 @torch.no_grad()
 def mean_absolute_weight(block: nn.Module) -> Tensor:
-    """Over the linear layers of a block, every weight counted alike: () float64."""
-    weights = [layer.weight for layer in block.modules() if isinstance(layer, nn.Linear)]
+    """Over the linear and convolutional layers of a block, every weight counted alike: () float64."""
+    weights = [layer.weight for layer in block.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     total = torch.stack([weight.abs().sum(dtype=torch.float64) for weight in weights]).sum()
     return total / sum(weight.numel() for weight in weights)

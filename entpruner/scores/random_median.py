@@ -33,12 +33,11 @@ def calibration_losses(context: ScoreContext, masks: list[list[int]]) -> Tensor:
     for batch in draws(context):
         embedded, c = model.embed(batch.x_t, batch.t, batch.y)
         for index, mask in enumerate(masks):
-            tokens = embedded
+            state = embedded
             for position, block in enumerate(model.blocks):
-                if position not in mask:
-                    tokens = block(tokens, c)
+                state = model.onward(position, state if position in mask else block(state, c))
             # The loss wants a network: here is one that already knows its answer.
-            answer = model.head(tokens, c)
+            answer = model.head(state, c)
             losses = process.losses(lambda *_, answer=answer: answer, batch.x, batch.noise, batch.t, batch.y)["loss"]
             total[index] += losses.sum(dtype=torch.float64)
     return total / context.settings.draws

@@ -34,11 +34,13 @@ def distilled(process: Process, teacher: BlockNetwork, settings: Distillation) -
 
 def with_states(model: BlockNetwork, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
     """The network's output (B, 2C, H, W), and the hidden states (B, T, D) after its blocks, by original number."""
-    tokens, c = model.embed(x, t, y)
+    state, c = model.embed(x, t, y)
     states = {}
-    for number, block in zip(model.kept_blocks, model.blocks, strict=True):
-        states[number] = tokens = block(tokens, c)
-    return model.head(tokens, c), states
+    for position, (number, block) in enumerate(zip(model.kept_blocks, model.blocks, strict=True)):
+        state = block(state, c)
+        states[number] = model.hidden(state)
+        state = model.onward(position, state)
+    return model.head(state, c), states
 
 
 def masked_distance(student: Tensor, teacher: Tensor, cut: float) -> Tensor:
