@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT   ?= 5000
 
 BIN       = .venv/bin
-SNAKEMAKE = $(BIN)/snakemake --configfile params/$(STUDY).yaml --quiet host reason $(CACHE) --cores all
+SNAKEMAKE = $(BIN)/entpruner warm -- $(BIN)/snakemake --configfile params/$(STUDY).yaml --quiet host reason $(CACHE) --cores all
 CACHE     = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache)
 SAVED     = $(wildcard $(addprefix results/$(STUDY)/,data classifier pretrain adapt scores arms cost tables figures))
 POINTERS  = $(wildcard results/$(STUDY)/*.dvc)

@@ -10,8 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
-from pydantic import ValidationError
-
+from entpruner import warm
 from entpruner.errors import UserError
 
 COMMANDS = {
@@ -30,6 +29,7 @@ COMMANDS = {
     "figure": "draw a figure",
     "track": "bring MLflow's view up to date",
 }
+ALONE = {"data", "track"}  # once a study; their libraries are large, start threads and have work to do when they exit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         if arguments and arguments[0] in COMMANDS:
+            code = None if arguments[0] in ALONE else warm.run(arguments)
+            if code is not None:
+                return code
             run_rule(arguments[0], arguments[1:])
         else:
             return other_command(arguments)
@@ -52,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_rule(command: str, arguments: Sequence[str]) -> None:
     """Settings as JSON, and an option for each path that the command's ``run`` takes."""
+    from pydantic import ValidationError  # not needed by a command that the warm process runs
+
     module = import_module(f"entpruner.commands.{command}")  # only this one: torch alone takes seconds
     parser = argparse.ArgumentParser(prog=f"entpruner {command}", description=module.__doc__)
     parser.add_argument("--settings", required=True, help="JSON, as the workflow's rule gives it")
@@ -83,6 +88,9 @@ def other_command(arguments: Sequence[str]) -> int:
         on_files.set_defaults(action=action)
     params.add_parser("schema", help="print the JSON schema").set_defaults(action=schema)
     tables_commands(commands)
+    ahead = commands.add_parser("warm", help="run a program, its entpruner commands in a process that is warm already")
+    ahead.add_argument("program", nargs="+", help="after --, with its arguments: -- snakemake --cores all")
+    ahead.set_defaults(action=warm_up)
     given = parser.parse_args(arguments)
     return given.action(given) or 0
 
@@ -149,6 +157,10 @@ def expect(given: argparse.Namespace) -> None:
     text = expect(given.folder)
     with whole_file(given.out) as file:
         file.write_text(text)
+def warm_up(given: argparse.Namespace) -> None:
+    commands = [f"entpruner.commands.{command}" for command in COMMANDS if command not in ALONE]
+    warm.become(given.program, [*commands, "torch_fidelity"])
+    warm.leave(main())  # a child of the server, with a command of its own
 
 
 if __name__ == "__main__":

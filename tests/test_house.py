@@ -56,7 +56,7 @@ def fresh(tmp_path: Path) -> Path:
         (tmp_path / name).touch()
     tool = '#!/bin/sh\necho "$(basename $0) $*" >> log\ntest ! -e broken\n'
     create = "mkdir -p .venv/bin; rm -f .venv/leftover\n" + "".join(
-        f"printf '%s' '{tool}' > .venv/bin/{name}; chmod +x .venv/bin/{name}\n" for name in ("pip", "snakemake")
+        f"printf '%s' '{tool}' > .venv/bin/{name}; chmod +x .venv/bin/{name}\n" for name in ("pip", "entpruner")
     )
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\ntest "$1" = -c && exec {sys.executable} "$@"\necho "$*" >> log\n{create}')
@@ -80,9 +80,9 @@ def done(folder: Path) -> list[str]:
 
 def test_setting_up_is_done_once(fresh: Path) -> None:
     assert make(fresh, "results", "PYTHON=./python").returncode == 0
-    assert done(fresh) == ["-m venv", "pip install", "pip install", "snakemake --configfile"]
+    assert done(fresh) == ["-m venv", "pip install", "pip install", "entpruner warm"]
     assert make(fresh, "results", "PYTHON=./python").returncode == 0
-    assert done(fresh) == ["snakemake --configfile"]
+    assert done(fresh) == ["entpruner warm"]
 
 
 def test_a_new_lock_updates_the_environment_and_a_broken_update_makes_it_anew(fresh: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_new_lock_updates_the_environment_and_a_broken_update_makes_it_anew(fr
     assert done(fresh) == ["pip install"]
     (fresh / "broken").unlink()
     assert make(fresh, "results", "PYTHON=./python").returncode == 0
-    assert done(fresh) == ["-m venv", "pip install", "pip install", "snakemake --configfile"]
+    assert done(fresh) == ["-m venv", "pip install", "pip install", "entpruner warm"]
 
 
 def test_an_old_python_is_refused_in_one_line(fresh: Path) -> None:

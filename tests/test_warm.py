@@ -1,0 +1,238 @@
+"""Commands run by a warm process: the same as fresh ones, whatever ends them, and nothing is left when all is over."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from snakemake_runs import ROOT, copy_sources, environment
+
+from entpruner.warm import ADDRESS
+
+# A program like `entpruner`, but whose commands are Python code, and whose libraries are quick to load.
+PROGRAM = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from entpruner import warm
+
+def main():
+    code = warm.run(sys.argv[1:])
+    if code is None:
+        exec(sys.argv[1])
+    return code or 0
+
+if sys.argv[1] == "--":
+    warm.become(sys.argv[2:], preload=["wave"])
+    warm.leave(main())
+sys.exit(main())
+"""
+IS_WARM = "print('wave' in sys.modules)"
+SLEEP = "Path(sys.argv[2]).write_text(str(os.getpid())); time.sleep(60)"
+
+
+class Warm:
+    """A server, and the program that runs its commands."""
+
+    def __init__(self, script: Path, house: Path, temporary: Path) -> None:
+        self.script, self.temporary = script, temporary
+        script.write_text(PROGRAM)
+        self.environment = environment(house, TMPDIR=str(temporary))
+        self.program = subprocess.Popen(  # it ends when its stdin does
+            [sys.executable, str(script), "--", "sh", "-c", f"echo ${ADDRESS}; exec cat"],
+            env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.program.stdout
+        self.environment[ADDRESS] = self.program.stdout.readline().strip()
+
+    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
+        given = {"env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | more
+        return subprocess.Popen([sys.executable, str(self.script), *arguments], **given)
+
+    def run(self, *arguments: str, stdin: str = "", **more: Any) -> tuple[int, str, str]:
+        with self.start(*arguments, stdin=subprocess.PIPE, **more) as run:
+            out, err = run.communicate(stdin)
+        return run.returncode, out, err
+
+    def run_fresh(self, *arguments: str, **more: Any) -> tuple[int, str, str]:
+        return self.run(*arguments, env={k: v for k, v in self.environment.items() if k != ADDRESS}, **more)
+
+    @contextmanager
+    def sleeping(self, note: Path, code: str = SLEEP, **more: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+        """A client and the process id of its child, which has begun."""
+        with self.start(code, str(note), **more) as client:
+            wait_for(lambda: note.exists() and note.read_text().isdigit())
+            yield client, int(note.read_text())
+
+    @property
+    def server(self) -> psutil.Process:
+        (server,) = psutil.Process(self.program.pid).children()
+        return server
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@contextmanager
+def serving(folder: Path, house: Path = ROOT) -> Iterator[Warm]:
+    with tempfile.TemporaryDirectory() as temporary:  # pytest's own folders have paths too long for a socket
+        warm = Warm(folder / "program.py", house, Path(temporary))
+        try:
+            yield warm
+        finally:
+            warm.program.kill()
+            warm.program.communicate()
+            wait_for(lambda: not list(warm.temporary.iterdir()))
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with serving(tmp_path_factory.mktemp("warm")) as warm:
+        yield warm
+
+
+# ---------------------------------------------------------------------------------------------------- as a fresh one
+
+
+def test_a_command_finds_the_libraries_loaded(warm: Warm) -> None:
+    assert warm.run(IS_WARM) == (0, "True\n", "")
+    assert warm.run_fresh(IS_WARM) == (0, "False\n", "")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print('out'); print('err', file=sys.stderr); sys.exit(3)",
+        "print(sys.stdin.read(), sys.argv[1:], Path.cwd(), sys.path[1:])",
+        "os.write(1, b'unbuffered'); os._exit(7)",
+        "print('said before', end=''); os.kill(os.getpid(), signal.SIGTERM)",
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "os.abort()",
+        "print(signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGCHLD))",
+    ],
+)
+def test_streams_and_exit_code_are_those_of_a_fresh_process(warm: Warm, code: str, tmp_path: Path) -> None:
+    ways = [run(code, "an argument", stdin="a line", cwd=tmp_path) for run in (warm.run, warm.run_fresh)]
+    assert ways[0] == ways[1]
+
+
+@pytest.mark.parametrize(("error", "code"), [("ZeroDivisionError", 1), ("KeyboardInterrupt", -signal.SIGINT)])
+def test_an_exception_has_its_traceback_and_exit_code(warm: Warm, error: str, code: int) -> None:
+    for run in (warm.run, warm.run_fresh):
+        returned, out, err = run(f"raise {error}")
+        assert (returned, out) == (code, "")
+        assert err.startswith("Traceback") and err.splitlines()[-1] == error
+
+
+def test_two_run_at_once(warm: Warm, tmp_path: Path) -> None:
+    meet = "Path(sys.argv[2]).touch()\nwhile not Path(sys.argv[3]).exists(): time.sleep(0.01)"
+    files = [str(tmp_path / name) for name in "ab"]
+    with warm.start(meet, *files) as one, warm.start(meet, *reversed(files)) as other:
+        assert one.wait(60) == other.wait(60) == 0
+
+
+# ----------------------------------------------------------------------------------------- what sends one its own way
+
+
+@pytest.mark.parametrize("name", ["MKL_NUM_THREADS", "LD_LIBRARY_PATH", "PYTHONUTF8", "SLURM_JOB_ID"])
+def test_another_environment_is_not_served(warm: Warm, name: str) -> None:
+    assert warm.run(IS_WARM) == (0, "True\n", "")
+    changed = warm.environment | {name: "1"}
+    assert warm.run(f"print(os.environ[{name!r}]); {IS_WARM}", env=changed) == (0, "1\nFalse\n", "")
+
+
+def test_what_a_shell_sets_by_itself_is_handed_over(warm: Warm) -> None:
+    changed = warm.environment | {"SHLVL": "7"}
+    assert warm.run(f"print(os.environ['SHLVL']); {IS_WARM}", env=changed) == (0, "7\nTrue\n", "")
+
+
+def test_a_changed_package_is_not_served(tmp_path: Path) -> None:
+    with serving(tmp_path, house=copy_sources(tmp_path)) as warm:
+        assert warm.run(IS_WARM) == (0, "True\n", "")
+        with (tmp_path / "entpruner/commands/score.py").open("a") as file:
+            file.write("# a line\n")
+        assert warm.run(IS_WARM) == (0, "False\n", "")
+
+
+def test_without_a_server_a_command_runs_itself(warm: Warm, tmp_path: Path) -> None:
+    for address in ("/nowhere/socket", str(tmp_path), ""):
+        assert warm.run(IS_WARM, env=warm.environment | {ADDRESS: address}) == (0, "False\n", "")
+
+
+# -------------------------------------------------------------------------------------------------- what ends it, ends
+
+
+def test_the_child_of_a_killed_client_ends_and_what_it_started(warm: Warm, tmp_path: Path) -> None:
+    nested = "subprocess.run([sys.executable, '-c', 'import sys, os, time; from pathlib import Path;' + SLEEP])"
+    with warm.sleeping(tmp_path / "pid", f"SLEEP = {SLEEP.replace('2', '1')!r}; {nested[:-2]}, sys.argv[2]])") as (
+        client,
+        grandchild,
+    ):
+        child = psutil.Process(grandchild).ppid()
+        client.kill()
+        wait_for(lambda: gone(child) and gone(grandchild))
+
+
+def test_a_signal_is_passed_on_and_heeded_as_a_fresh_process_does(warm: Warm, tmp_path: Path) -> None:
+    with warm.sleeping(tmp_path / "terminated") as (client, child):
+        client.terminate()
+        assert client.wait(60) == -signal.SIGTERM
+        assert gone(child)
+    tidy = f"""
+try: {SLEEP}
+except KeyboardInterrupt: print('tidied up'); sys.exit(4)
+"""
+    with warm.sleeping(tmp_path / "interrupted", tidy) as (client, _):
+        client.send_signal(signal.SIGINT)
+        assert client.communicate() == ("tidied up\n", "")
+        assert client.returncode == 4
+
+
+def test_a_client_that_is_deaf_to_ctrl_c_has_a_deaf_child(warm: Warm, tmp_path: Path) -> None:
+    deaf = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    with warm.sleeping(tmp_path / "pid", SLEEP.replace("60", "0.3"), **deaf) as (client, _):
+        client.send_signal(signal.SIGINT)
+        assert client.wait(60) == 0
+
+
+def test_with_a_killed_server_its_children_end_and_their_clients_say_so(tmp_path: Path) -> None:
+    with serving(tmp_path) as warm, warm.sleeping(tmp_path / "pid") as (client, child):
+        warm.server.kill()
+        assert "the warm process was killed" in client.communicate()[1]
+        assert client.returncode == 1
+        assert gone(child)
+        assert warm.run(IS_WARM) == (0, "False\n", "")
+        for left in warm.temporary.iterdir():  # nobody is there to do it
+            (left / "socket").unlink()
+            left.rmdir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_when_the_program_ends_everything_does(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path) as warm, warm.sleeping(tmp_path / "pid") as (client, child):
+        server = warm.server.pid
+        (folder,) = warm.temporary.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        warm.program.send_signal(number)
+        assert warm.program.wait(60) == -number  # the program itself: nothing stands before it
+        assert client.wait(60) != 0
+        wait_for(lambda: gone(child) and gone(server) and not folder.exists())
+
+
+def test_the_exit_code_is_the_programs(warm: Warm) -> None:
+    assert warm.run_fresh("--", "sh", "-c", "echo said; exit 5") == (5, "said\n", "")
+    assert warm.run_fresh("--", "nowhere")[0] == 1
