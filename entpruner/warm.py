@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 from entpruner.errors import UserError
 
 ADDRESS = "ENTPRUNER_WARM"
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what else ends a client ends its child by SIGKILL
+PASSED_ON = (signal.SIGINT, signal.SIGTERM)  # whatever else ends a client ends its child by SIGKILL
 OF_THE_SHELL = {"_", "OLDPWD", "PWD", "SHLVL"}
 READ_AT_START = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "PYTHON")
 STATUS = struct.Struct("i")
@@ -45,8 +45,8 @@ def fixed() -> dict[str, Any]:
     """
     files = [Path(sysconfig.get_path("purelib")), *sorted(Path(__file__).parent.rglob("*.py"))]
     return {
-        "python": [sys.prefix, sys.version],
-        "files": [[str(file), file.stat().st_mtime_ns] for file in files],
+        "python": sys.version,
+        "files": [[str(file.resolve()), file.stat().st_mtime_ns] for file in files],
         "environment": {name: value for name, value in os.environ.items() if name not in OF_THE_SHELL},
     }
 
@@ -218,8 +218,8 @@ class Server:
         """Make a new child what a new process in its client's place would be."""
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.set_wakeup_fd(-1)
-        for default in (signal.SIGCHLD, *PASSED_ON):
-            signal.signal(default, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         client.sendall(b"\0")
         client.detach()  # left open: the client sees its end only when there is neither server nor child

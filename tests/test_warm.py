@@ -1,5 +1,8 @@
 """Commands run by a warm process: the same as fresh ones, whatever ends them, and nothing is left when all is over."""
 
+import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
-from snakemake_runs import ROOT, copy_sources, environment
+import yaml
+from snakemake_runs import ROOT, command, copy_sources, environment, snakemake
 
 from entpruner.warm import ADDRESS
 
@@ -28,8 +32,8 @@ def main():
         exec(sys.argv[1])
     return code or 0
 
-if sys.argv[1] == "--":
-    warm.become(sys.argv[2:], preload=["wave"])
+if sys.argv[1] == "warm":
+    warm.become(sys.argv[3:], preload=["wave"])
     warm.leave(main())
 sys.exit(main())
 """
@@ -40,12 +44,11 @@ SLEEP = "Path(sys.argv[2]).write_text(str(os.getpid())); time.sleep(60)"
 class Warm:
     """A server, and the program that runs its commands."""
 
-    def __init__(self, script: Path, house: Path, temporary: Path) -> None:
-        self.script, self.temporary = script, temporary
-        script.write_text(PROGRAM)
+    def __init__(self, commands: list[str], house: Path, temporary: Path) -> None:
+        self.commands, self.temporary = [sys.executable, "-P", *commands], temporary
         self.environment = environment(house, TMPDIR=str(temporary))
         self.program = subprocess.Popen(  # it ends when its stdin does
-            [sys.executable, str(script), "--", "sh", "-c", f"echo ${ADDRESS}; exec cat"],
+            [*self.commands, "warm", "--", "sh", "-c", f"echo ${ADDRESS}; exec cat"],
             env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.program.stdout
@@ -53,7 +56,7 @@ class Warm:
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
         given = {"env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | more
-        return subprocess.Popen([sys.executable, str(self.script), *arguments], **given)
+        return subprocess.Popen([*self.commands, *arguments], **given)
 
     def run(self, *arguments: str, stdin: str = "", **more: Any) -> tuple[int, str, str]:
         with self.start(*arguments, stdin=subprocess.PIPE, **more) as run:
@@ -67,7 +70,7 @@ class Warm:
     def sleeping(self, note: Path, code: str = SLEEP, **more: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
         """A client and the process id of its child, which has begun."""
         with self.start(code, str(note), **more) as client:
-            wait_for(lambda: note.exists() and note.read_text().isdigit())
+            wait_for(lambda: note.exists() and note.read_text().isdigit() and passes_on_signals(client.pid))
             yield client, int(note.read_text())
 
     @property
@@ -83,25 +86,30 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def passes_on_signals(pid: int) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(caught and int(caught[1], 16) >> signal.SIGTERM - 1 & 1)
+
+
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 @contextmanager
-def serving(folder: Path, house: Path = ROOT) -> Iterator[Warm]:
+def serving(*commands: str, house: Path = ROOT) -> Iterator[Warm]:
     with tempfile.TemporaryDirectory() as temporary:  # pytest's own folders have paths too long for a socket
-        warm = Warm(folder / "program.py", house, Path(temporary))
+        warm = Warm(list(commands) or ["-c", PROGRAM], house, Path(temporary))
         try:
             yield warm
         finally:
             warm.program.kill()
             warm.program.communicate()
-            wait_for(lambda: not list(warm.temporary.iterdir()))
+            wait_for(lambda: not list(warm.temporary.glob("entpruner-*")))
 
 
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with serving(tmp_path_factory.mktemp("warm")) as warm:
+def warm() -> Iterator[Warm]:
+    with serving() as warm:
         yield warm
 
 
@@ -161,7 +169,7 @@ def test_what_a_shell_sets_by_itself_is_handed_over(warm: Warm) -> None:
 
 
 def test_a_changed_package_is_not_served(tmp_path: Path) -> None:
-    with serving(tmp_path, house=copy_sources(tmp_path)) as warm:
+    with serving(house=copy_sources(tmp_path)) as warm:
         assert warm.run(IS_WARM) == (0, "True\n", "")
         with (tmp_path / "entpruner/commands/score.py").open("a") as file:
             file.write("# a line\n")
@@ -210,7 +218,7 @@ def test_a_client_that_is_deaf_to_ctrl_c_has_a_deaf_child(warm: Warm, tmp_path: 
 
 
 def test_with_a_killed_server_its_children_end_and_their_clients_say_so(tmp_path: Path) -> None:
-    with serving(tmp_path) as warm, warm.sleeping(tmp_path / "pid") as (client, child):
+    with serving() as warm, warm.sleeping(tmp_path / "pid") as (client, child):
         warm.server.kill()
         assert "the warm process was killed" in client.communicate()[1]
         assert client.returncode == 1
@@ -223,7 +231,7 @@ def test_with_a_killed_server_its_children_end_and_their_clients_say_so(tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_when_the_program_ends_everything_does(tmp_path: Path, number: signal.Signals) -> None:
-    with serving(tmp_path) as warm, warm.sleeping(tmp_path / "pid") as (client, child):
+    with serving() as warm, warm.sleeping(tmp_path / "pid") as (client, child):
         server = warm.server.pid
         (folder,) = warm.temporary.iterdir()
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -234,5 +242,87 @@ def test_when_the_program_ends_everything_does(tmp_path: Path, number: signal.Si
 
 
 def test_the_exit_code_is_the_programs(warm: Warm) -> None:
-    assert warm.run_fresh("--", "sh", "-c", "echo said; exit 5") == (5, "said\n", "")
-    assert warm.run_fresh("--", "nowhere")[0] == 1
+    assert warm.run_fresh("warm", "--", "sh", "-c", "echo said; exit 5") == (5, "said\n", "")
+    assert warm.run_fresh("warm", "--", "nowhere")[0] == 1
+
+
+def test_a_library_that_does_not_load_is_left_to_the_command(tmp_path: Path) -> None:
+    program = PROGRAM.replace('"wave"', '"wave", "nowhere"')
+    with serving("-c", program) as warm:
+        assert warm.run(IS_WARM) == (0, "False\n", "")
+
+
+# -------------------------------------------------------------------------------------------------- the real commands
+
+
+def test_the_rules_commands_leave_the_same_bytes(tmp_path: Path) -> None:
+    compute = {"device": "cpu", "threads": 2}
+    backbone = {"process": {"kind": "flow"}, "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
+    training = {"steps": 3, "batch_size": 64, "learning_rate": 1e-3}
+    common = {"artefact": "a", "seed": 0, "compute": compute}
+    scoring = {"criterion": "ced", "scoring": {"draws": 16, "batch_size": 16}}
+
+    def given(name: str, settings: dict[str, Any], **paths: str) -> list[str]:
+        options = [text for option, path in paths.items() for text in (f"--{option}", str(tmp_path / path))]
+        return [name, "--settings", json.dumps(settings), *options]
+
+    with serving("-m", "entpruner.cli") as warm:
+        data = given("data", {"dataset": {"source": "digits"}}, out="store")
+        assert warm.run(*data)[0] == 0  # one that runs by itself
+        refused = given("score", common | scoring, store="store", init="nowhere", out="scores")
+        answers = [run(*refused) for run in (warm.run, warm.run_fresh)]
+        assert answers[0] == answers[1]
+        assert answers[0][2].startswith("entpruner: ")
+        assert warm.server.num_threads() == 1  # though all is loaded: no thread holds a lock that a child would miss
+        for way, run in {"warm": warm.run, "fresh": warm.run_fresh}.items():
+            pretrain = common | {"backbone": backbone, "training": training}
+            assert run(*given("pretrain", pretrain, store="store", out=f"{way}/model"))[0] == 0
+            score = given("score", common | scoring, store="store", init=f"{way}/model", out=f"{way}/scores")
+            assert run(*score)[0] == 0
+            assert warm.server.cpu_times().children_user > 0  # they were its children
+    for name in ("model/model.safetensors", "model/train_state.safetensors", "model/model.json", "scores/scores.json"):
+        assert (tmp_path / "warm" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes(), name
+    timing = json.loads((tmp_path / "warm/model/timing.json").read_text())
+    assert timing["threads"] == 2
+
+
+@pytest.mark.slow
+def test_a_warm_run_of_the_workflow_broken_off_ends_with_the_bits_of_a_fresh_one(tmp_path: Path) -> None:
+    study = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
+    study["pretrain"] |= {"steps": 300, "checkpoint_every": 10}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    arguments = ["results/smoke/pretrain/sit-s0/model.safetensors", "--configfile", str(tmp_path / "study.yaml")]
+    made = {way: tmp_path / way / "results/smoke/pretrain/sit-s0" for way in ("fresh", "warm")}
+    for way in made:
+        (tmp_path / way).mkdir()
+    snakemake(tmp_path / "fresh", *arguments)
+
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    entpruner = [sys.executable, "-m", "entpruner.cli", "warm", "--", *command(tmp_path / "warm", *arguments)]
+    own_session = {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    for how in ("Ctrl-C", "kill"):
+        before = steps(made["warm"])
+        with subprocess.Popen(entpruner, env=environment(TMPDIR=str(temporary)), **own_session, **streams) as run:
+            wait_for(lambda before=before: steps(made["warm"]) > before)
+            processes = psutil.Process(run.pid).children(recursive=True)
+            [client] = [process for process in processes if "pretrain" in process.cmdline()]
+            assert [process for process in processes if process.ppid() != run.pid and "warm" in process.cmdline()]
+            if how == "Ctrl-C":
+                os.killpg(run.pid, signal.SIGINT)
+            else:
+                client.kill()
+        assert (run.returncode == 0) == (how == "kill")  # its retry went on
+        for process in processes:
+            wait_for(lambda pid=process.pid: gone(pid))
+        assert not list(temporary.glob("entpruner-*"))
+    assert "going on from" in (tmp_path / "warm/results/smoke/logs/pretrain/sit-s0.log").read_text()
+    weights = [{file.name: file.read_bytes() for file in folder.glob("*.safetensors")} for folder in made.values()]
+    assert weights[0] == weights[1] != {}
+
+
+def steps(folder: Path) -> int:
+    """Steps of a training's last checkpoint; 0 if there is none."""
+    checkpoints = folder.with_name(folder.name + ".resume").glob("step-" + "[0-9]" * 8)
+    return max((int(path.name[-8:]) for path in checkpoints), default=0)
