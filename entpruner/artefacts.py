@@ -77,7 +77,11 @@ def sha256_of(path: Path) -> str:
 
 
 class Stopwatch:
-    """Wall time, peak memory and machine of one command: the content of its ``timing.json``."""
+    """Wall time, peak memory and machine of one command: the content of its ``timing.json``.
+
+    The memory is what was resident at most: in a child of the warm process (``warm.py``) with the libraries' data that
+    it shares, and without those pages of their code that it never touched.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
