@@ -51,6 +51,11 @@ def fixed() -> dict[str, Any]:
     }
 
 
+def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that matter even before: to the interpreter itself."""
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+
+
 # ------------------------------------------------------------------------------------------------------------- client
 
 
@@ -221,13 +226,13 @@ class Server:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        client.sendall(b"\0")
-        client.detach()  # left open: the client sees its end only when there is neither server nor child
-        for other in (self.listener, *self.clients.values()):
-            other.close()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        for other in (self.listener, *self.clients.values()):
+            other.close()
+        client.sendall(b"\0")
+        client.detach()  # left open: the client sees its end only when there is neither server nor child
         os.environ.clear()
         os.environ.update(request["environment"])
         del os.environ[ADDRESS]
@@ -244,7 +249,3 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
