@@ -157,6 +157,8 @@ def expect(given: argparse.Namespace) -> None:
     text = expect(given.folder)
     with whole_file(given.out) as file:
         file.write_text(text)
+
+
 def warm_up(given: argparse.Namespace) -> None:
     commands = [f"entpruner.commands.{command}" for command in COMMANDS if command not in ALONE]
     warm.become(given.program, [*commands, "torch_fidelity"])
