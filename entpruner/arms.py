@@ -92,7 +92,7 @@ def expand(study: Study) -> dict[str, Arm]:
     """Every arm and seed of a study, by key, in the order of the file."""
     arms = {}
     for name, spec in study.arms.items():
-        grid = product(listed(spec.backbone), listed(spec.data), listed(spec.ratio), study.seeds)
+        grid = product(listed(spec.backbone), listed(spec.data), listed(spec.ratio), spec.seeds or study.seeds)
         for backbone, data, ratio, seed in grid:
             arm = resolve(study, name, spec, backbone, data, ratio, seed)
             arms[arm.key] = arm
@@ -108,6 +108,7 @@ def select(arms: Iterable[Arm], shown: Table | ArmsFigure) -> list[Arm]:
             (only.backbone is None or arm.backbone in only.backbone)
             and (only.data is None or arm.data in only.data)
             and (only.ratio is None or arm.ratio is None or arm.ratio in only.ratio)
+            and (only.seed is None or arm.seed in only.seed)
         )
 
     arms = list(arms)

@@ -31,6 +31,7 @@ def _without_repeats(values: tuple[T, ...]) -> tuple[T, ...]:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and underscores")]
 Positive = Annotated[int, Field(gt=0)]
 Ratio = Annotated[float, Field(gt=0, lt=1, description="share of blocks to remove: above 0, below 1")]
+Seed = Annotated[int, Field(ge=0)]
 Several = Annotated[  # a list with at least one entry, none of them twice
     tuple[T, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_without_repeats)
 ]
@@ -525,6 +526,8 @@ class ArmSpec(Frozen):
     schedule: Schedule = "none"
     criterion: Criterion | None = None
     ratio: Ratio | Several[Ratio] | None = None
+    seeds: Several[Seed] | None = None
+    """Instead of the study's."""
     start: Literal["adapted", "pretrained"] = "adapted"
     """Where the arm begins: at the network that ``adapt`` made, or at the pre-trained one with a new label table."""
     override: Override = Override()
@@ -546,6 +549,7 @@ class Only(Frozen):
     data: Several[Name] | None = None
     ratio: Several[Ratio] | None = None
     """Unpruned arms, which have no ratio, are shown anyway."""
+    seed: Several[Seed] | None = None
 
 
 ColumnName = Literal[
@@ -594,8 +598,8 @@ class Study(Frozen):
 
     study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     """Name of the study and of its folder under results/."""
-    seeds: Several[Annotated[int, Field(ge=0)]] = (0,)
-    """Every arm runs once a seed."""
+    seeds: Several[Seed] = (0,)
+    """Every arm runs once a seed, unless it names its own."""
     datasets: dict[Name, Dataset]
     """upstream: what the backbones are pre-trained on; any others: what they may be moved to."""
     backbones: dict[Name, Backbone]

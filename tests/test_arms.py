@@ -127,3 +127,10 @@ def test_the_ablation_table_of_digits_has_six_rows_on_one_network() -> None:
     assert weights["entpruner"] == (1, 1)
     assert weights["ntk_only"] == (1, 0)
     assert weights["zico_only"] == (0, 1)
+
+
+def test_an_arm_with_seeds_of_its_own_leaves_the_others_theirs() -> None:
+    arms = arms_of({"ours": pruned(seeds=[0, 3]), "other": pruned()}, seeds=[1])
+    assert [(arm.name, arm.seed) for arm in arms.values()] == [("ours", 0), ("ours", 3), ("other", 1)]
+    shown = Table(caption="t", arms=["ours", "other"], only={"seed": [3]})
+    assert [arm.seed for arm in select(arms.values(), shown)] == [3]
