@@ -17,6 +17,7 @@ import yaml
 from snakemake_runs import ROOT, command, copy_sources, environment, planned, snakemake
 
 from entpruner import params
+from entpruner.paramfiles import read_study
 from entpruner.params import merge
 
 SMOKE = ROOT / "params/smoke.yaml"
@@ -86,11 +87,19 @@ def test_only_a_table_that_shows_it_asks_for_the_distance_before_recovery(house:
 
 
 def test_an_ablation_lies_over_the_default_study(tmp_path: Path) -> None:
-    ablation = ROOT / "params/ablations/estimator.yaml"
-    output = snakemake(tmp_path, "--dry-run", "results/digits/tables/estimator.md", "--configfile", str(ablation))
+    ablation = ROOT / "params/ablations/reduction.yaml"
+    output = snakemake(tmp_path, "--dry-run", "results/digits/tables/reduction.md", "--configfile", str(ablation))
     assert planned(output)["table"] == 1
-    assert planned(output)["sample"] == 2  # EntPruner with each estimator
-    assert "by ced-ced_diagonal" in output
+    assert planned(output)["sample"] == 2 * (3 + 2)  # before and after recovery: EntPruner's seeds, and both reductions
+    assert "by ced-ced_timestep" in output
+
+
+def test_every_ablation_file_is_sound_and_needs_no_other() -> None:
+    files = sorted((ROOT / "params/ablations").glob("*.yaml"))
+    assert len(files) >= 3
+    for file in files:
+        study = read_study([file])
+        assert set(study.tables) > set(read_study([ROOT / "params/digits.yaml"]).tables), file
 
 
 def test_methods_start_at_the_pretrained_network_and_distillation_has_a_teacher(tmp_path: Path) -> None:
