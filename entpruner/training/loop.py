@@ -45,8 +45,8 @@ def train(
     seed: int,
     artefact: str,
     compute: Compute,
-    resume_folder: Path,
-    fingerprint: str,
+    resume_folder: Path | None = None,
+    fingerprint: str = "",
     objective: Objective | None = None,
 ) -> list[CurvePoint]:
     """Train ``state`` in place over the steps start..stop of a run of ``settings.steps``; returns the curve.
@@ -56,7 +56,8 @@ def train(
 
     Every random number comes from (seed, artefact, step). Checkpoints go to ``resume_folder``, which the caller deletes
     once its output is whole; after a kill the same call goes on from the last one, unless its ``fingerprint`` (of all
-    that the result depends on) is another, and on the CPU ends with the same bits. ``state`` is left on the device.
+    that the result depends on) is another, and on the CPU ends with the same bits. Without a folder nothing is written.
+    ``state`` is left on the device.
 
     Raises UserError when the images' classes aren't the model's, and when a loss or the weights aren't finite.
     """
@@ -68,7 +69,7 @@ def train(
     device = device_of(compute)
     state.step = start
     run = Run(state, curve=[], recent=[])
-    last_good = resume(run, resume_folder, fingerprint)
+    last_good = None if resume_folder is None else resume(run, resume_folder, fingerprint)
     state.to(device)
 
     trained = {name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad}
@@ -115,7 +116,7 @@ def train(
                 )
                 run.recent.clear()
                 clock, clock_step = now, state.step
-            if at_checkpoint:
+            if at_checkpoint and resume_folder is not None:
                 last_good = write_checkpoint(run, resume_folder, fingerprint)
                 log.info("step %d of %d, loss %.4f: %s", state.step, stop, losses[-1], last_good)
             progress.update(state.step, run.curve[-1]["loss"] if run.curve else None)

@@ -1,0 +1,1 @@
+"""What score, proxies and schedule are worth: sub-networks measured on equal terms, and statistics that know noise."""

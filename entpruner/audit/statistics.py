@@ -1,0 +1,188 @@
+"""Rank correlations, and how sure one can be of them.
+
+Two kinds of interval, both of 95 % unless told otherwise:
+
+    bootstrap   of a mean over seeds of something that is computed within each seed from its units (blocks, masks).
+                Seeds are drawn with replacement, and within each drawn seed its units, with all that belongs to a unit:
+                the hierarchical percentile bootstrap. Differences of two such means are taken resample by resample.
+    t           of a mean over seeds that has one number a seed.
+
+The bootstrap's spread counts the noise within a seed twice (once in the differences between the seeds, once in the
+units drawn), and that between few seeds too low: with three seeds it is wide where seeds agree but for noise within
+them, and narrow where they truly differ and hardly scatter within. The tests simulate what it covers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from entpruner.randomness import generator
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Statistic = Callable[..., Floats]
+"""Arrays whose last axis is the units -> an array without it; NaN where it is not defined."""
+
+LEVEL = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and the interval around it."""
+
+    value: float
+    low: float
+    high: float
+
+    def excludes(self, number: float) -> bool:
+        return not self.low <= number <= self.high
+
+
+# --------------------------------------------------------------------------------------------------- rank correlations
+
+
+def spearman(x: Floats, y: Floats) -> Floats:
+    """Spearman's ρ over the last axis, ties with their mean rank: (..., n), (..., n) -> (...)."""
+    a, b = (centred(stats.rankdata(v, axis=-1)) for v in (x, y))
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+
+
+def kendall(x: Floats, y: Floats) -> Floats:
+    """Kendall's τ-b over the last axis: (..., n), (..., n) -> (...)."""
+    a, b = (signs(stats.rankdata(v, axis=-1)) for v in (x, y))
+    with np.errstate(invalid="ignore"):
+        return total(a * b) / np.sqrt(total(np.abs(a)) * total(np.abs(b)))
+
+
+def signs(ranks: Floats) -> NDArray[np.int8]:
+    """Which of each pair ranks higher: (..., n) -> (..., n, n) of -1, 0, 1."""
+    above = ranks[..., :, None] > ranks[..., None, :]
+    return above.astype(np.int8) - above.swapaxes(-1, -2).astype(np.int8)
+
+
+def total(pairs: NDArray[np.int8]) -> Floats:
+    return pairs.sum((-2, -1), dtype=np.int32).astype(np.float64)
+
+
+def centred(values: Floats) -> Floats:
+    return values - values.mean(-1, keepdims=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- bootstrap
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """B draws of G groups (seeds) and of the units in them; shared by all that is to be compared."""
+
+    groups: Integers  # (B, G)
+    units: tuple[Integers, ...]  # a group: (B, n)
+
+    @staticmethod
+    def draw(sizes: Sequence[int], *keys: int | str, count: int = RESAMPLES) -> "Resamples":
+        """For groups of these sizes; the same keys give the same draws."""
+        random = generator(*keys)
+        groups = torch.randint(len(sizes), (count, len(sizes)), generator=random)
+        units = tuple(torch.randint(size, (count, size), generator=random).numpy() for size in sizes)
+        return Resamples(groups.numpy(), units)
+
+    def mean(self, replicates: Sequence[Floats]) -> Floats:
+        """Means over the drawn groups of each group's replicates (B,): (B,).
+
+        A group that is drawn twice at once brings two different replicates, those of neighbouring resamples.
+        """
+        count, places = self.groups.shape
+        rows = (np.arange(count)[:, None] + np.arange(places)) % count  # (B, G)
+        return np.stack(replicates)[self.groups, rows].mean(1)
+
+
+@dataclass(frozen=True)
+class Bootstrapped:
+    """A mean over seeds, and what it is in each resample."""
+
+    value: float
+    replicates: Floats  # (B,)
+
+    def __sub__(self, other: "Bootstrapped") -> "Bootstrapped":
+        """The paired difference: both from the same resamples."""
+        return Bootstrapped(self.value - other.value, self.replicates - other.replicates)
+
+    def estimate(self, level: float = LEVEL) -> Estimate | None:
+        """With its percentile interval; None if it is not defined (nothing varies). Undefined resamples don't count."""
+        defined = self.replicates[np.isfinite(self.replicates)]
+        if not np.isfinite(self.value) or not len(defined):
+            return None
+        low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2)).tolist()
+        return Estimate(self.value, low, high)
+
+
+def bootstrap(groups: Sequence[tuple[Floats, ...]], statistic: Statistic, resamples: Resamples) -> Bootstrapped:
+    """The mean over groups of ``statistic(*arrays)``, each group's arrays being (n,) of the same units."""
+    value = np.mean([statistic(*arrays) for arrays in groups])
+    drawn = [
+        statistic(*(array[units] for array in arrays)) for arrays, units in zip(groups, resamples.units, strict=True)
+    ]
+    return Bootstrapped(float(value), resamples.mean(drawn))
+
+
+# --------------------------------------------------------------------------------------------------- exact intervals
+
+
+def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> Estimate | None:
+    """Student's t-interval of the mean of one number a seed; None with fewer than two. Paired differences too."""
+    if len(values) < 2:
+        return None
+    mean, half = float(np.mean(values)), float(stats.sem(values) * stats.t.ppf((1 + level) / 2, len(values) - 1))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def proportion(successes: int, trials: int, level: float = LEVEL) -> Estimate:
+    """Clopper and Pearson's exact interval of a share of independent trials."""
+    tail = (1 - level) / 2
+    low = stats.beta.ppf(tail, successes, trials - successes + 1) if successes else 0.0
+    high = stats.beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.0
+    return Estimate(successes / trials, float(low), float(high))
+
+
+def consistency(values: Floats, level: float = LEVEL) -> Estimate | None:
+    """Intraclass correlation of (subjects, repeats): the subjects' share of the variance, with its exact F-interval.
+
+    ICC(C,1) of McGraw and Wong (1996), two-way: what a repeat does to all subjects alike does not count, as subjects
+    are compared within a repeat (there they share their random numbers). 0 or less: the subjects cannot be told apart.
+    None where nothing varies at all.
+    """
+    n, k = values.shape
+    subjects = values.mean(1) - values.mean()
+    rest = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    between, within = k * (subjects**2).sum() / (n - 1), (rest**2).sum() / ((n - 1) * (k - 1))
+    if between == within == 0:
+        return None
+    with np.errstate(divide="ignore"):
+        f = np.float64(between) / within
+    freedom = (n - 1, (n - 1) * (k - 1))
+    tail = (1 + level) / 2
+    lower, upper = f / stats.f.ppf(tail, *freedom), f * stats.f.ppf(tail, *freedom[::-1])
+    return Estimate(*(share(float(ratio), k) for ratio in (f, lower, upper)))
+
+
+def share(f: float, repeats: int) -> float:
+    """The variance ratio F as a share of the variance: (F - 1) / (F + k - 1)."""
+    return 1.0 if np.isinf(f) else (f - 1) / (f + repeats - 1)
+
+
+def chance_of_ranks(ranks: Sequence[int], sizes: Sequence[int]) -> float:
+    """Probability that ranks drawn evenly from 0 … size, independently, sum to no more than these: exact.
+
+    ``rank``: how many of a seed's ``size`` random masks did better. Were a criterion's mask one more of them, its rank
+    would be any with the same probability.
+    """
+    distribution = np.ones(1)
+    for size in sizes:
+        distribution = np.convolve(distribution, np.full(size + 1, 1 / (size + 1)))
+    return float(min(1.0, distribution[: sum(ranks) + 1].sum()))
