@@ -27,6 +27,12 @@ COMMANDS = {
     "cost": "parameters, MACs and latency",
     "table": "build a table",
     "figure": "draw a figure",
+    "audit_regime": "choose the audit's regime by random masks",
+    "audit_masks": "measure sub-networks that no criterion chose",
+    "audit_scores": "score every block by every audited criterion",
+    "audit_choices": "measure the sets that the criteria choose",
+    "audit_proxies": "NTK and ZiCo of the measured sub-networks",
+    "audit_report": "write what the audit found",
     "track": "bring MLflow's view up to date",
 }
 ALONE = {"data", "track"}  # once a study; their libraries are large, start threads and have work to do when they exit

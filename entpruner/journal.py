@@ -3,36 +3,45 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 
-def resumable(folder: Path, fingerprint: str, jobs: Iterable[tuple[str, Callable[[], Any]]]) -> dict[str, Any]:
-    """Do the jobs (name, what to do) in turn and return their JSON records by name; those already done are read back.
+class Journal:
+    """JSON records by name in ``folder``, a line each, under the ``fingerprint`` of all that they depend on.
 
-    Records go to ``folder`` under the ``fingerprint`` of all that they depend on: those of other settings don't count.
-    The caller deletes the folder once its output is whole.
+    Records of another fingerprint (other settings, code, inputs) are not seen. ``discard`` it once the command's output
+    is whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{fingerprint[:16]}.jsonl"
-    done = whole_lines(file)
-    if done:
-        log.info("going on after %d records in %s", len(done), file)
-    with file.open("a") as stream:
-        for name, job in jobs:
-            if name not in done:
-                done[name] = json.loads(json.dumps(job(), allow_nan=False))
-                stream.write(json.dumps({"name": name, "record": done[name]}) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-    return done
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.file = folder, folder / f"{fingerprint[:16]}.jsonl"
+        self.done = whole_records(self.file)
+        if self.done:
+            log.info("going on after %d records in %s", len(self.done), self.file)
+
+    def record(self, name: str, job: Callable[[], Any]) -> Any:
+        """The record of this name: read back, or what ``job`` now returns."""
+        if name not in self.done:
+            line = json.dumps({"name": name, "record": job()}, allow_nan=False)
+            with self.file.open("a") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self.done[name] = json.loads(line)["record"]
+        return self.done[name]
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder)
 
 
-def whole_lines(file: Path) -> dict[str, Any]:
-    """The records of a journal; a last line that was not finished is cut off."""
+def whole_records(file: Path) -> dict[str, Any]:
+    """What a journal holds; a last line that was not finished is cut off."""
     if not file.exists():
         return {}
     content = file.read_bytes()

@@ -262,7 +262,7 @@ def _without(values: Any, loc: Loc) -> Any:
 
 
 def _overrides(study: Study, found: Sequence[Problem]) -> list[Problem]:
-    """What is wrong in the arms' overrides, each laid over its section."""
+    """What is wrong in the overrides of arms and of audited criteria, each laid over its section."""
     damaged = {problem.loc[0] for problem in found}
     wrong = []
     for name, arm in study.arms.items():
@@ -271,6 +271,10 @@ def _overrides(study: Study, found: Sequence[Problem]) -> list[Problem]:
             if overlay and section not in damaged:
                 merged = merge(base.model_dump(mode="json"), overlay)
                 wrong += _validate(type(base), merged, ("arms", name, "override", section))[1]
+    for name, audited in study.audit.criteria.items() if study.audit else ():
+        if audited.scoring and "scoring" not in damaged:
+            merged = merge(study.scoring.model_dump(mode="json"), audited.scoring)
+            wrong += _validate(type(study.scoring), merged, ("audit", "criteria", name, "scoring"))[1]
     return wrong
 
 

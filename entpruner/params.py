@@ -593,6 +593,72 @@ class ArmsFigure(Frozen):
 Figure = Annotated[ScoresFigure | ArmsFigure, Field(discriminator="kind")]
 
 
+# ------------------------------------------------------------------------------------------------------------- audit
+
+
+class Regime(Frozen):
+    """How much is pruned in the audit, and how long is recovered."""
+
+    ratio: Ratio
+    steps: Positive
+    """Of recovery: the study's finetune, shrunk."""
+
+
+class RegimeTrials(Frozen):
+    """The audit's regime is chosen before any criterion is looked at: the first candidate in which random masks differ
+    enough, or failing that the one in which they differ most."""
+
+    candidates: Several[Regime]
+    """From mild to hard."""
+    masks: int = Field(8, ge=3)
+    """Random masks that each candidate is tried with."""
+    repeats: int = Field(2, ge=2)
+    """Independent recoveries of each."""
+    share: float = Field(0.5, gt=0, lt=1)
+    """Share of the variance of the log distance that must lie between masks, not between recoveries of one."""
+
+
+class AuditedCriterion(Frozen):
+    """A criterion with settings of its own."""
+
+    criterion: Criterion
+    rank_by: Literal["value", "signed"] = "value"
+    """What blocks are ranked by: the score, or the same before its absolute value was taken."""
+    scoring: dict[str, Any] = {}
+    """Keys of the study's scoring section that it changes."""
+
+
+class AuditedProxies(Frozen):
+    """NTK and ZiCo of many sub-networks, and their noise."""
+
+    samples: Several[Annotated[int, Field(ge=2)]] = (4, 8, 16, 32)
+    """NTK's N, each."""
+    batches: Several[Annotated[int, Field(ge=8)]] = (8, 16, 32)
+    """ZiCo's D, each."""
+    repeats: int = Field(3, ge=2)
+    """Independent draws of samples and batches."""
+    chains: int = Field(5, ge=2)
+    """Random orders of the blocks, along each of which sub-networks of several depths are nested."""
+    ratios: Several[Ratio] = (0.25, 0.5, 0.75)
+    """Depths along a chain: shares of blocks removed."""
+
+
+class Audit(Frozen):
+    """What score, proxies and schedule are worth (``make audit``)."""
+
+    seeds: Annotated[Several[Annotated[int, Field(ge=0)]], Field(min_length=3)] = (0, 1, 2)
+    """Each with a backbone trained from nothing; at least three, for the intervals."""
+    backbones: Several[Name]
+    data: Name
+    samples: Positive = 240
+    """Images a distance is measured on."""
+    masks: int = Field(30, ge=4)
+    """Random sets of blocks of the regime's size; all there are, if these are fewer."""
+    regime: RegimeTrials
+    criteria: dict[Name, AuditedCriterion] = Field(min_length=1)
+    proxies: AuditedProxies = AuditedProxies()
+
+
 class Study(Frozen):
     """One params file."""
 
@@ -617,6 +683,7 @@ class Study(Frozen):
     arms: dict[Name, ArmSpec]
     tables: dict[Name, Table] = {}
     figures: dict[Name, Figure] = {}
+    audit: Audit | None = None
 
 
 # ------------------------------------------------------------------------------- what no single section can know alone
@@ -655,6 +722,8 @@ def problems(study: Study) -> Iterator[Problem]:
         for backbone in listed(arm.backbone):
             if backbone in study.backbones:
                 yield from _impossible_arm(study, name, arm, backbone)
+    if study.audit:
+        yield from _impossible_audit(study, study.audit)
 
 
 def listed(value: Any) -> tuple[Any, ...]:
@@ -670,6 +739,8 @@ def _unknown_names(study: Study) -> Iterator[Problem]:
     for name, figure in study.figures.items():
         keys = ("data", "backbones") if isinstance(figure, ScoresFigure) else ("arms",)
         said += [(("figures", name, key), getattr(figure, key)) for key in keys]
+    if study.audit:
+        said += [(("audit", key), getattr(study.audit, key)) for key in ("backbones", "data")]
     shown = [("tables", name, table.only) for name, table in study.tables.items()]
     shown += [
         ("figures", name, figure.only) for name, figure in study.figures.items() if isinstance(figure, ArmsFigure)
@@ -692,6 +763,8 @@ def _misfits(study: Study) -> Iterator[Problem]:
     pairs = set(product(study.backbones, ["upstream"]))
     for arm in study.arms.values():
         pairs.update(product(listed(arm.backbone), listed(arm.data)))
+    if study.audit:
+        pairs.update(product(study.audit.backbones, [study.audit.data]))
     for backbone, data in sorted(pairs):
         if backbone in study.backbones and data in study.datasets:
             images = study.datasets[data]
@@ -757,3 +830,17 @@ def _impossible_arm(study: Study, name: str, arm: ArmSpec, backbone: str) -> Ite
         elif staged and pruning["stages"] > removable:
             allowed = f"no more stages than removable blocks: arm {name} removes {removable} of {depth} ({backbone})"
             yield Problem(place("pruning", "stages"), pruning["stages"], allowed, needs=needs)
+
+
+def _impossible_audit(study: Study, audit: Audit) -> Iterator[Problem]:
+    ratios: dict[tuple[str | int, ...], float] = {
+        ("audit", "regime", "candidates", i, "ratio"): regime.ratio for i, regime in enumerate(audit.regime.candidates)
+    }
+    ratios |= {("audit", "proxies", "ratios", i): ratio for i, ratio in enumerate(audit.proxies.ratios)}
+    for (loc, ratio), backbone in product(ratios.items(), audit.backbones):
+        if backbone in study.backbones:
+            depth = study.backbones[backbone].shape["depth"]
+            removable = blocks_to_remove(depth, ratio)
+            if not 0 < removable < depth:
+                allowed = f"a ratio that removes 1 to {depth - 1} of the {depth} blocks of {backbone}, not {removable}"
+                yield Problem(loc, ratio, allowed, needs=(("backbones", backbone),))

@@ -6,10 +6,9 @@ from entpruner.artefacts import write_json
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.data.store import Store
-from entpruner.evaluation.classifier import load_classifier
-from entpruner.evaluation.extractors import classifier_net, inception_net, torchvision_net
+from entpruner.evaluation.extractors import feature_nets
 from entpruner.evaluation.fidelity import evaluate
-from entpruner.params import ClassifierExtractor, Compute, Evaluation, Frozen, InceptionExtractor
+from entpruner.params import Compute, Evaluation, Frozen
 
 
 class Settings(Frozen):
@@ -22,16 +21,7 @@ def run(settings: Settings, *, store: Path, samples: Path, out: Path, timing: Pa
     """``classifier`` is the folder of the data set's own, where ``evaluation.extractors`` names that."""
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
-    batch_size = settings.evaluation.batch_size
-    nets = []
-    for name, extractor in settings.evaluation.extractors.items():
-        if isinstance(extractor, ClassifierExtractor):
-            assert classifier is not None, "the rule hands over the classifier wherever it is an extractor"
-            nets.append(classifier_net(name, load_classifier(classifier), device, batch_size))
-        elif isinstance(extractor, InceptionExtractor):
-            nets.append(inception_net(name, extractor, device, batch_size))
-        else:
-            nets.append(torchvision_net(name, extractor, device, batch_size))
+    nets = feature_nets(settings.evaluation, classifier, device)
     real, generated = Store.open(store).split("train"), Store.open(samples).split("samples")
     metrics = evaluate(real, generated, nets, settings.evaluation, seed=settings.seed)
     write_json(timing, recorder.record())

@@ -3,23 +3,18 @@
 import time
 from pathlib import Path
 
-import torch
-
 from entpruner.artefacts import read_json
 from entpruner.commands.recording import Recorder
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
 from entpruner.compute import configure
 from entpruner.data.store import ImageSet, Store
 from entpruner.models.network import BlockNetwork
-from entpruner.models.surgery import drop_blocks
 from entpruner.params import Criterion, Frozen, Proxies, Pruning, Sampling, Schedule, Scoring
 from entpruner.process import Process, make_process
-from entpruner.proxies import NtkResult, ZicoResult, ntk, zico
+from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.randomness import generator
-from entpruner.schedule import Measure, decide
+from entpruner.schedule import decide
 from entpruner.scores import ScoreContext, Scores, score
-
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # x, noise, t, y
 
 
 class Rescoring(Frozen):
@@ -51,6 +46,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
     state, card = starting_state(data, init, fresh=fresh)
     process, images = make_process(card.process), data.split("train")
     removed = state.model.architecture.depth - len(state.model.kept_blocks)
+    samples = ProxySamples(process, images, settings.seed, settings.artefact, device)
     began = time.perf_counter()
     if settings.rescoring is None:
         found = Scores.from_json(read_json(scores))
@@ -65,7 +61,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
         order=found.order,
         kept=state.model.kept_blocks,
         removed=removed,
-        measure=measure_on(state.model, process, images, settings, device),
+        measure=measure_on(state.model, process, samples, settings.proxies),
         random=generator(settings.seed, settings.artefact, "choice"),
     )
     seconds = time.perf_counter() - began
@@ -105,28 +101,3 @@ def rescored(
         remove=remove,
     )
     return score(how.criterion, context)
-
-
-def measure_on(
-    model: BlockNetwork, process: Process, images: ImageSet, settings: Settings, device: torch.device
-) -> Measure:
-    """Both proxies of ``model`` without some blocks: inherited weights, and the same samples for every candidate."""
-
-    def samples(name: str, count: int, index: int) -> Batch:
-        random = generator(settings.seed, settings.artefact, name, index)
-        x, y = images.batch(torch.randperm(len(images), generator=random)[:count])
-        noise = torch.randn(x.shape, generator=random)
-        t = process.draw_times(len(x), random, stratified=True)
-        return x.to(device), noise.to(device), t.to(device), y.to(device)
-
-    def measure(dropped: tuple[int, ...]) -> tuple[NtkResult, ZicoResult]:
-        candidate = drop_blocks(model, dropped).to(device)
-        for_ntk, for_zico = settings.proxies.ntk, settings.proxies.zico
-        signs = generator(settings.seed, settings.artefact, "signs")
-        batches = (samples("zico", for_zico.batch_size, index) for index in range(for_zico.batches))
-        return (
-            ntk(candidate, process, *samples("ntk", for_ntk.samples, 0), for_ntk, signs),
-            zico(candidate, process, batches, for_zico),
-        )
-
-    return measure

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from entpruner.artefacts import sha256_of
 from entpruner.errors import UserError
-from entpruner.evaluation.classifier import Classifier
-from entpruner.params import InceptionExtractor, TorchvisionExtractor
+from entpruner.evaluation.classifier import Classifier, load_classifier
+from entpruner.params import ClassifierExtractor, Evaluation, InceptionExtractor, TorchvisionExtractor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the input normalisation of torchvision's classifiers
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -74,6 +74,20 @@ def without_tf32() -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def feature_nets(settings: Evaluation, classifier: Path | None, device: torch.device) -> list[FeatureNet]:
+    """The study's feature nets, the one that tables show first; ``classifier`` is the folder of the data set's own."""
+    nets = []
+    for name, extractor in settings.extractors.items():
+        if isinstance(extractor, ClassifierExtractor):
+            assert classifier is not None, "the rule hands over the classifier wherever it is an extractor"
+            nets.append(classifier_net(name, load_classifier(classifier), device, settings.batch_size))
+        elif isinstance(extractor, InceptionExtractor):
+            nets.append(inception_net(name, extractor, device, settings.batch_size))
+        else:
+            nets.append(torchvision_net(name, extractor, device, settings.batch_size))
+    return nets
 
 
 def classifier_net(name: str, classifier: Classifier, device: torch.device, batch_size: int) -> FeatureNet:

@@ -12,7 +12,7 @@ such weights. D ≥ 8 is ours: with 2, as published, the ratio has no finite mea
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +64,19 @@ def zico(
     Give all candidates the same batches, and t stratified: else the spread is that of t. Raises UserError if gradients
     are not finite or no layer's gradient varies, ValueError for another number of batches.
     """
+    *_, (count, statistics) = enumerate(gradient_statistics(model, process, batches), start=1)
+    if count != settings.batches:
+        raise ValueError(f"zico was given {count} batches, its settings say {settings.batches}")
+    return zico_value(statistics, settings.reduction)
+
+
+def gradient_statistics(
+    model: Transformer, process: Process, batches: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]
+) -> Iterator[Mapping[str, RunningGradient]]:
+    """The gradients of every linear and convolutional layer, over one batch, two, ...: one backward each.
+
+    What is yielded is updated in place: read it before going on.
+    """
     model.eval()
     weights = {
         name: layer.weight
@@ -71,7 +84,6 @@ def zico(
         if isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.requires_grad
     }
     statistics = {name: RunningGradient(weight) for name, weight in weights.items()}
-    count = 0
     for x, noise, t, y in batches:
         with torch.enable_grad():
             loss = process.losses(model, x, noise, t, y)["loss"].mean()
@@ -79,10 +91,7 @@ def zico(
             statistics.values(), torch.autograd.grad(loss, list(weights.values())), strict=True
         ):
             running.add(gradient)
-        count += 1
-    if count != settings.batches:
-        raise ValueError(f"zico was given {count} batches, its settings say {settings.batches}")
-    return zico_value(statistics, settings.reduction)
+        yield statistics
 
 
 def zico_value(statistics: Mapping[str, RunningGradient], reduction: Literal["sum", "mean"]) -> ZicoResult:

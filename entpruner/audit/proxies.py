@@ -1,0 +1,62 @@
+"""NTK and ZiCo of a sub-network at several numbers of samples and batches, and over independent draws of these."""
+
+import time
+
+from entpruner.audit.subnetworks import Blocks
+from entpruner.models.transformer import Transformer
+from entpruner.params import AuditedProxies, Frozen, Ntk, Proxies
+from entpruner.process import Process
+from entpruner.proxies import ntk
+from entpruner.proxies.measure import ProxySamples
+from entpruner.proxies.zico import gradient_statistics, zico_value
+
+
+class Proxied(Frozen):
+    """One sub-network's inherited weights; every value by repeat, in the order of the settings' sweeps."""
+
+    dropped: Blocks
+    log10_kappa: tuple[tuple[float | None, ...], ...]
+    """By ``samples``, by repeat; None for a rank-deficient Gram matrix."""
+    zico_sum: tuple[tuple[float, ...], ...]
+    """By ``batches``, by repeat: as published."""
+    zico_mean: tuple[tuple[float, ...], ...]
+    """The same batches, the mean over layers of the mean ratio."""
+    seconds: float
+
+
+def proxied(
+    network: Transformer, process: Process, draws: list[ProxySamples], sweeps: AuditedProxies, settings: Proxies
+) -> Proxied:
+    """Both proxies of ``network``, a pruned one; one element of ``draws`` a repeat."""
+    began = time.perf_counter()
+    kappas, sums, means = [], [], []
+    for samples in draws:
+        kappas.append([log10_kappa(network, process, samples, settings.ntk, n) for n in sweeps.samples])
+        both = zico_at(network, process, samples, settings, sweeps.batches)
+        sums.append([published for published, _ in both])
+        means.append([mean for _, mean in both])
+    return Proxied(
+        dropped=tuple(sorted(set(range(network.architecture.depth)) - set(network.kept_blocks))),
+        log10_kappa=tuple(zip(*kappas, strict=True)),
+        zico_sum=tuple(zip(*sums, strict=True)),
+        zico_mean=tuple(zip(*means, strict=True)),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def log10_kappa(
+    network: Transformer, process: Process, samples: ProxySamples, settings: Ntk, count: int
+) -> float | None:
+    return ntk(network, process, *samples.ntk(count), settings, samples.signs()).log10_kappa
+
+
+def zico_at(
+    network: Transformer, process: Process, samples: ProxySamples, settings: Proxies, batches: tuple[int, ...]
+) -> list[tuple[float, float]]:
+    """ZiCo's sum and mean form over the first D batches, for each D: one pass over the largest number."""
+    largest = settings.zico.model_copy(update={"batches": max(batches)})
+    found = {}
+    for count, statistics in enumerate(gradient_statistics(network, process, samples.zico(largest)), start=1):
+        if count in batches:
+            found[count] = (zico_value(statistics, "sum").value, zico_value(statistics, "mean").value)
+    return [found[count] for count in batches]

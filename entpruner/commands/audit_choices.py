@@ -1,0 +1,37 @@
+"""Measure the sets of blocks that the audited criteria themselves would remove, each set once."""
+
+from pathlib import Path
+from typing import Any
+
+from entpruner.artefacts import read_json
+from entpruner.audit.criteria import block_values, chosen
+from entpruner.audit.regime import RegimeChoice
+from entpruner.audit.subnetworks import Blocks, measured
+from entpruner.commands.auditing import BenchSettings, bench_of, journal_of, start_context, write_audit
+from entpruner.commands.recording import Recorder
+from entpruner.compute import configure
+from entpruner.params import AuditedCriterion
+from entpruner.scores import Scores
+
+
+class Settings(BenchSettings):
+    pass
+
+
+def run(
+    settings: Settings, *, store: Path, init: Path, classifier: Path | None, regime: Path, scores: Path, out: Path
+) -> None:
+    recorder = Recorder(__name__, settings, configure(settings.compute))
+    context = start_context(settings, store, init)
+    within = RegimeChoice.from_json(read_json(regime))
+    bench = bench_of(settings, context, classifier, within.regime.steps)
+    journal = journal_of(out, recorder, store, init, classifier, regime, scores)
+
+    def record(mask: Blocks) -> Any:
+        return journal.record(str(mask), lambda: measured(bench, mask).model_dump(mode="json"))
+
+    content = {}
+    for name, entry in read_json(scores)["criteria"].items():
+        values = block_values(Scores.from_json(entry["scores"]), AuditedCriterion(**entry["audited"]))
+        content[name] = record(chosen(values, within.size))
+    write_audit(out, {"choices": content}, recorder, journal)

@@ -1,0 +1,39 @@
+"""Choose the audit's regime for a backbone by random masks alone, before any criterion is looked at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from entpruner.audit.regime import choose_regime
+from entpruner.audit.subnetworks import Blocks, measured, random_masks
+from entpruner.commands.auditing import BenchSettings, bench_of, journal_of, start_context, write_audit
+from entpruner.commands.recording import Recorder
+from entpruner.compute import configure
+from entpruner.params import Regime, RegimeTrials, blocks_to_remove
+from entpruner.randomness import generator
+
+
+class Settings(BenchSettings):
+    trials: RegimeTrials
+
+
+def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None, out: Path) -> None:
+    recorder = Recorder(__name__, settings, configure(settings.compute))
+    context = start_context(settings, store, init)
+    benches = {regime: bench_of(settings, context, classifier, regime.steps) for regime in settings.trials.candidates}
+    journal = journal_of(out, recorder, store, init, classifier)
+    blocks = context.model.kept_blocks
+
+    def masks(regime: Regime) -> Sequence[Blocks]:
+        size = blocks_to_remove(len(blocks), regime.ratio)
+        return random_masks(
+            blocks, size, settings.trials.masks, generator(settings.seed, settings.artefact, "trial", size)
+        )
+
+    def distance(regime: Regime, mask: Blocks, repeat: int) -> float:
+        return journal.record(
+            f"{regime.ratio} {regime.steps} {mask} {repeat}",
+            lambda: measured(benches[regime], mask, repeat=repeat, before=False).distance,
+        )
+
+    choice = choose_regime(settings.trials, masks, distance)
+    write_audit(out, choice.model_dump(mode="json"), recorder, journal)

@@ -1,0 +1,45 @@
+"""Score every block by every audited criterion, in one process."""
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from entpruner.arms import overridden
+from entpruner.artefacts import read_json
+from entpruner.audit.regime import RegimeChoice
+from entpruner.commands.auditing import AuditSettings, journal_of, start_context, write_audit
+from entpruner.commands.recording import Recorder
+from entpruner.compute import configure
+from entpruner.params import SIZED, AuditedCriterion, Sampling
+from entpruner.scores import score
+
+
+class Settings(AuditSettings):
+    sampling: Sampling
+    """The study's own, for the criteria that sample."""
+    criteria: dict[str, AuditedCriterion]
+
+
+def run(settings: Settings, *, store: Path, init: Path, regime: Path, out: Path) -> None:
+    recorder = Recorder(__name__, settings, configure(settings.compute))
+    context = replace(start_context(settings, store, init), sampling=settings.sampling)
+    size = RegimeChoice.from_json(read_json(regime)).size
+    journal = journal_of(out, recorder, store, init, regime)
+
+    def scored(audited: AuditedCriterion) -> Any:
+        began = time.perf_counter()
+        own = replace(
+            context,
+            settings=overridden(settings.scoring, audited.scoring),
+            remove=size if audited.criterion in SIZED else None,
+        )
+        scores = score(audited.criterion, own)
+        return {"scores": scores.to_json(), "seconds": time.perf_counter() - began}
+
+    content = {
+        name: {"audited": audited.model_dump(mode="json"), **journal.record(name, partial(scored, audited))}
+        for name, audited in settings.criteria.items()
+    }
+    write_audit(out, {"criteria": content}, recorder, journal)
