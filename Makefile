@@ -13,7 +13,7 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results smoke report verify ui test lint save restore publish
+.PHONY: help results smoke audit report verify ui test lint save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -24,6 +24,9 @@ results: .venv/ready  ## everything of the study: data, models, arms, tables, fi
 
 smoke: .venv/ready  ## every rule once, in about a minute
 	$(MAKE) results STUDY=smoke
+
+audit: .venv/ready  ## what score and proxies are worth: results/<study>/audit/README.md, in about 30 minutes
+	$(SNAKEMAKE) audit
 
 report: .venv/ready  ## report.html: tables and figures in chapters
 	$(SNAKEMAKE) --report report.html

@@ -164,11 +164,15 @@ def sampled_model(wildcards):
     return {"model": f"{folder}/model.safetensors", "card": f"{folder}/model.json"}
 
 
-def arm_classifier(wildcards):
+def classifier_of(data):
     """The data set's own classifier, where the study measures with it."""
     if any(isinstance(net, ClassifierExtractor) for net in STUDY.evaluation.extractors.values()):
-        return f"{RESULTS}/classifier/{arm_of(wildcards).data}/model.safetensors"
+        return f"{RESULTS}/classifier/{data}/model.safetensors"
     return []
+
+
+def arm_classifier(wildcards):
+    return classifier_of(arm_of(wildcards).data)
 
 
 def classifier_option(wildcards, input):
@@ -428,4 +432,92 @@ def track_settings(wildcards):
         study=STUDY.study,
         captions={table: spec.caption for table, spec in STUDY.tables.items()},
         arms={table: [arm.identity for arm in arms] for table, arms in tracked().items()},
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- audit
+
+
+def audit_report(wildcards):
+    if STUDY.audit is None:
+        sys.exit(f"study {STUDY.study} has no section audit; add one, as params/digits.yaml has")
+    return f"{RESULTS}/audit/README.md"
+
+
+def audit_evidence(wildcards):
+    """What the parts of the report are made from."""
+    parts = ("masks", "scores", "choices", "proxies")
+    seeds = [f"{backbone}-s{seed}" for backbone in STUDY.audit.backbones for seed in STUDY.audit.seeds]
+    return [f"{RESULTS}/audit/{part}/{seed}.json" for part in parts for seed in seeds]
+
+
+def audit_seed(wildcards):
+    """The regime is chosen on the first seed."""
+    return int(getattr(wildcards, "seed", STUDY.audit.seeds[0]))
+
+
+def audit_start(wildcards):
+    return trained(start_of(wildcards.backbone, STUDY.audit.data, audit_seed(wildcards)))
+
+
+def audit_store(wildcards):
+    return store_of(STUDY.audit.data)
+
+
+def audit_classifier(wildcards):
+    return classifier_of(STUDY.audit.data)
+
+
+def audit_common(wildcards):
+    return {
+        "artefact": f"audit/{wildcards.backbone}-{STUDY.audit.data}",  # all commands of a backbone share their draws
+        "seed": audit_seed(wildcards),
+        "scoring": STUDY.scoring,
+        "compute": STUDY.compute,
+    }
+
+
+def audit_bench(wildcards):
+    """Settings of the commands that recover and sample sub-networks."""
+    return audit_common(wildcards) | {
+        "sampling": STUDY.sampling.model_copy(update={"samples": STUDY.audit.samples}),
+        "finetune": STUDY.finetune,
+        "evaluation": STUDY.evaluation,
+    }
+
+
+def audit_bench_settings(wildcards):
+    return settings(**audit_bench(wildcards))
+
+
+def audit_regime_settings(wildcards):
+    return settings(**audit_bench(wildcards), trials=STUDY.audit.regime)
+
+
+def audit_masks_settings(wildcards):
+    audit = STUDY.audit
+    return settings(
+        **audit_bench(wildcards), masks=audit.masks, chains=audit.proxies.chains, ratios=audit.proxies.ratios
+    )
+
+
+def audit_scores_settings(wildcards):
+    return settings(**audit_common(wildcards), sampling=STUDY.sampling, criteria=STUDY.audit.criteria)
+
+
+def audit_proxies_settings(wildcards):
+    audit = STUDY.audit.proxies
+    sweeps = {"samples": audit.samples, "batches": audit.batches, "repeats": audit.repeats}
+    return settings(**audit_common(wildcards), proxies=STUDY.proxies, sweeps=sweeps)
+
+
+def audit_report_settings(wildcards):
+    audit = STUDY.audit
+    return settings(
+        study=STUDY.study,
+        backbones=audit.backbones,
+        data=audit.data,
+        seeds=audit.seeds,
+        samples=audit.samples,
+        distance=distance(),
     )

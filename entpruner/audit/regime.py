@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from entpruner.audit.statistics import consistency
+from entpruner.audit.statistics import Estimate, consistency
 from entpruner.audit.subnetworks import Blocks
 from entpruner.params import Frozen, Regime, RegimeTrials
 
@@ -26,9 +26,8 @@ class Trial(Frozen):
     masks: tuple[Blocks, ...]
     distances: tuple[tuple[float, ...], ...]
     """After recovery, mask by repeat."""
-    share: float | None
+    share: Estimate | None
     """Of the variance of the log distance that lies between masks: intraclass correlation; None if nothing varies."""
-    interval: tuple[float, float] | None
 
 
 class RegimeChoice(Frozen):
@@ -55,17 +54,16 @@ def choose_regime(
     trials = []
     for regime in settings.candidates:
         trials.append(tried(regime, masks(regime), settings.repeats, distance))
-        share = trials[-1].share
-        if share is not None and share >= settings.share:
+        if choice([trials[-1].share], settings.share)[1]:
             break
     chosen, reached = choice([trial.share for trial in trials], settings.share)
     trial = trials[chosen]
     return RegimeChoice(regime=trial.regime, size=len(trial.masks[0]), reached=reached, trials=tuple(trials))
 
 
-def choice(shares: Sequence[float | None], threshold: float) -> tuple[int, bool]:
+def choice(shares: Sequence[Estimate | None], threshold: float) -> tuple[int, bool]:
     """Which of the candidates is taken, and whether it reached the threshold."""
-    known = [-np.inf if share is None else share for share in shares]
+    known = [-np.inf if share is None else share.value for share in shares]
     first = next((index for index, share in enumerate(known) if share >= threshold), None)
     return (int(np.argmax(known)), False) if first is None else (first, True)
 
@@ -74,11 +72,9 @@ def tried(
     regime: Regime, masks: Sequence[Blocks], repeats: int, distance: Callable[[Regime, Blocks, int], float]
 ) -> Trial:
     distances = [[distance(regime, mask, repeat) for repeat in range(repeats)] for mask in masks]
-    share = consistency(np.log(distances))
     return Trial(
         regime=regime,
         masks=tuple(masks),
         distances=tuple(map(tuple, distances)),
-        share=share and share.value,
-        interval=share and (share.low, share.high),
+        share=consistency(np.log(distances)),
     )

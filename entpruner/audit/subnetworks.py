@@ -8,7 +8,7 @@ batches, other training noise, other sampling noise, again the same for all.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -76,9 +76,10 @@ def measured(bench: Bench, dropped: Sequence[int], *, repeat: int = 0, before: b
 
 @torch.no_grad()
 def mean_loss(network: Transformer, context: ScoreContext) -> float:
-    """Training loss over the context's fixed draws (labels never dropped)."""
+    """Training loss over fixed draws, labels never dropped; others than the criteria see, who would know the answer."""
     network.eval()
-    losses = [context.process.losses(network, d.x, d.noise, d.t, d.y)["loss"].double() for d in draws(context)]
+    own = replace(context, artefact=f"{context.artefact}/loss")
+    losses = [context.process.losses(network, d.x, d.noise, d.t, d.y)["loss"].double() for d in draws(own)]
     return float(torch.cat(losses).mean())
 
 

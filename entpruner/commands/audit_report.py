@@ -1,0 +1,17 @@
+"""Write what the audit found: sentences, tables and figures from the files that its commands left."""
+
+from pathlib import Path
+
+from entpruner.reporting.audit import PARTS
+from entpruner.reporting.audit.evidence import AuditScope, Evidence
+from entpruner.reporting.audit.head import head
+from entpruner.reporting.audit.page import write_report
+
+
+class Settings(AuditScope):
+    pass
+
+
+def run(settings: Settings, *, results: Path, out: Path) -> None:
+    evidence = Evidence(results, settings)
+    write_report(out, head(evidence), [part(evidence) for part in PARTS])

@@ -1,0 +1,39 @@
+"""What the audit's commands wrote, for the parts of its report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entpruner.artefacts import read_json
+from entpruner.params import Frozen
+
+
+class AuditScope(Frozen):
+    """What was audited."""
+
+    study: str
+    backbones: tuple[str, ...]
+    data: str
+    seeds: tuple[int, ...]
+    samples: int
+    distance: str
+    """Name of the distance: fid, or fd_<extractor>."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``<results>/audit/<part>/<backbone>-s<seed>.json``, and whatever else of the study a part needs."""
+
+    results: Path
+    scope: AuditScope
+
+    def by_seed(self, part: str, backbone: str) -> list[Any]:
+        """One content a seed, in the order of the seeds."""
+        return [read_json(self.results / f"audit/{part}/{backbone}-s{seed}.json") for seed in self.scope.seeds]
+
+    def regime(self, backbone: str) -> Any:
+        return read_json(self.results / f"audit/regime/{backbone}.json")
+
+    def timings(self) -> list[dict[str, Any]]:
+        """Of every command of the audit."""
+        return [read_json(file)["timing"] for file in sorted(self.results.glob("audit/*/*.json"))]

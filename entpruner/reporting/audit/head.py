@@ -1,0 +1,60 @@
+"""The top of the audit's report: what was measured, in which regime, on which machine."""
+
+from entpruner.audit.regime import RegimeChoice
+from entpruner.reporting.audit.evidence import Evidence
+from entpruner.reporting.audit.page import Table
+
+
+def head(evidence: Evidence) -> str:
+    scope, timings = evidence.scope, evidence.timings()
+    minutes = sum(timing["seconds"] for timing in timings) / 60
+    machines = sorted({f"{timing['device']}, {timing['threads']} thread(s) a command" for timing in timings})
+    made = sorted({f"Python {timing['python']}, torch {timing['torch']}" for timing in timings})
+    commits = sorted({str(timing["commit"]) for timing in timings})
+    lines = [
+        f"# Audit of {scope.study}",
+        "Written by `make audit` from the files beside it; every sentence follows from its numbers by a fixed rule "
+        "(`entpruner/reporting/audit/words.py`) and says no more than its interval does. Intervals are of 95 %, each "
+        "by itself: of those of things that have nothing to do with each other, about one in twenty leaves out the null "
+        "value by chance. A bootstrap interval without width means that nothing varied in what was drawn, not that "
+        "nothing would.",
+        f"Backbones {', '.join(scope.backbones)} on {scope.data}, {len(scope.seeds)} seeds "
+        f"({', '.join(map(str, scope.seeds))}), each trained from nothing. Distances are `{scope.distance}` of "
+        f"{scope.samples} images. Commands took {minutes:.1f} minutes in all on {'; '.join(machines)} "
+        f"({'; '.join(made)}; commit {', '.join(commits)}).",
+        "## The regime",
+        "Where random sets of blocks end at the same distance, no criterion can be right or wrong. So the regime was "
+        "chosen by random sets alone, on the first seed, before any criterion was looked at: the first candidate in "
+        "which the required share of the variance of the log distance lies between sets and not between recoveries of "
+        "one; failing that, the one with the largest share.",
+    ]
+    lines += ["\n".join(f"- {sentence(evidence, backbone)}" for backbone in scope.backbones)]
+    return "\n\n".join([*lines, tried(evidence).markdown()])
+
+
+def sentence(evidence: Evidence, backbone: str) -> str:
+    choice = RegimeChoice.from_json(evidence.regime(backbone))
+    how = (
+        "the first to reach the required share"
+        if choice.reached
+        else "none reached the required share; this came nearest"
+    )
+    return f"{backbone}: {choice.size} blocks removed, {choice.regime.steps} steps of recovery ({how})."
+
+
+def tried(evidence: Evidence) -> Table:
+    rows = []
+    for backbone in evidence.scope.backbones:
+        for trial in RegimeChoice.from_json(evidence.regime(backbone)).trials:
+            distances = [distance for row in trial.distances for distance in row]
+            rows.append(
+                [
+                    backbone,
+                    f"{trial.regime.ratio:.0%} ({len(trial.masks[0])} blocks), {trial.regime.steps} steps",
+                    f"{len(trial.masks)} × {len(trial.distances[0])}",
+                    f"{min(distances):.3g} – {max(distances):.3g}",
+                    trial.share,
+                ]
+            )
+    columns = {"backbone": "", "regime": "", "sets × recoveries": "", "distances": "", "share between sets": ".2f"}
+    return Table("regime", "Regimes tried", columns, rows)

@@ -1,0 +1,157 @@
+# The audit: what score and proxies are worth. Not part of `all`: `snakemake --cores all audit`, or make audit.
+
+
+rule audit:
+    input:
+        audit_report,
+
+
+rule audit_regime:
+    input:
+        unpack(audit_start),
+        store=audit_store,
+        classifier=audit_classifier,
+    output:
+        f"{RESULTS}/audit/regime/{{backbone}}.json",
+    log:
+        f"{LOGS}/audit/regime-{{backbone}}.log",
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=240,
+        gpu=GPUS,
+    params:
+        settings=audit_regime_settings,
+        code=code("audit_regime"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+        classifier=classifier_option,
+    message:
+        "Choosing the audit's regime for {wildcards.backbone}"
+    shell:
+        "entpruner audit_regime --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --out {output} &> {log}"
+
+
+rule audit_masks:
+    input:
+        unpack(audit_start),
+        store=audit_store,
+        classifier=audit_classifier,
+        regime=f"{RESULTS}/audit/regime/{{backbone}}.json",
+    output:
+        f"{RESULTS}/audit/masks/{{backbone}}-s{{seed}}.json",
+    log:
+        f"{LOGS}/audit/masks-{{backbone}}-s{{seed}}.log",
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=720,
+        gpu=GPUS,
+    params:
+        settings=audit_masks_settings,
+        code=code("audit_masks"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+        classifier=classifier_option,
+    message:
+        "Measuring sub-networks of {wildcards.backbone} (seed {wildcards.seed})"
+    shell:
+        "entpruner audit_masks --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --regime {input.regime} --out {output} &> {log}"
+
+
+rule audit_scores:
+    input:
+        unpack(audit_start),
+        store=audit_store,
+        regime=f"{RESULTS}/audit/regime/{{backbone}}.json",
+    output:
+        f"{RESULTS}/audit/scores/{{backbone}}-s{{seed}}.json",
+    log:
+        f"{LOGS}/audit/scores-{{backbone}}-s{{seed}}.log",
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=240,
+        gpu=GPUS,
+    params:
+        settings=audit_scores_settings,
+        code=code("audit_scores"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+    message:
+        "Scoring the blocks of {wildcards.backbone} by every audited criterion (seed {wildcards.seed})"
+    shell:
+        "entpruner audit_scores --settings {params.settings:q} --store {params.store} --init {params.init} --regime {input.regime} --out {output} &> {log}"
+
+
+rule audit_choices:
+    input:
+        unpack(audit_start),
+        store=audit_store,
+        classifier=audit_classifier,
+        regime=f"{RESULTS}/audit/regime/{{backbone}}.json",
+        scores=f"{RESULTS}/audit/scores/{{backbone}}-s{{seed}}.json",
+    output:
+        f"{RESULTS}/audit/choices/{{backbone}}-s{{seed}}.json",
+    log:
+        f"{LOGS}/audit/choices-{{backbone}}-s{{seed}}.log",
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=240,
+        gpu=GPUS,
+    params:
+        settings=audit_bench_settings,
+        code=code("audit_choices"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+        classifier=classifier_option,
+    message:
+        "Measuring the sets of blocks that the criteria choose in {wildcards.backbone} (seed {wildcards.seed})"
+    shell:
+        "entpruner audit_choices --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --regime {input.regime} --scores {input.scores} --out {output} &> {log}"
+
+
+rule audit_proxies:
+    input:
+        unpack(audit_start),
+        store=audit_store,
+        masks=f"{RESULTS}/audit/masks/{{backbone}}-s{{seed}}.json",
+    output:
+        f"{RESULTS}/audit/proxies/{{backbone}}-s{{seed}}.json",
+    log:
+        f"{LOGS}/audit/proxies-{{backbone}}-s{{seed}}.log",
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=240,
+        gpu=GPUS,
+    params:
+        settings=audit_proxies_settings,
+        code=code("audit_proxies"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+    message:
+        "NTK and ZiCo of sub-networks of {wildcards.backbone} (seed {wildcards.seed})"
+    shell:
+        "entpruner audit_proxies --settings {params.settings:q} --store {params.store} --init {params.init} --masks {input.masks} --out {output} &> {log}"
+
+
+rule audit_report:
+    input:
+        audit_evidence,
+    output:
+        f"{RESULTS}/audit/README.md",
+    log:
+        f"{LOGS}/audit/report.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=audit_report_settings,
+        code=code("audit_report"),
+        results=subpath(output[0], ancestor=2),
+    message:
+        "Writing what the audit found"
+    shell:
+        "entpruner audit_report --settings {params.settings:q} --results {params.results} --out {output} &> {log}"
