@@ -637,7 +637,7 @@ class AuditedProxies(Frozen):
     """ZiCo's D, each."""
     repeats: int = Field(3, ge=2)
     """Independent draws of samples and batches."""
-    chains: int = Field(5, ge=2)
+    chains: int = Field(8, ge=5)
     """Random orders of the blocks, along each of which sub-networks of several depths are nested."""
     ratios: Several[Ratio] = (0.25, 0.5, 0.75)
     """Depths along a chain: shares of blocks removed."""
@@ -652,7 +652,7 @@ class Audit(Frozen):
     data: Name
     samples: Positive = 240
     """Images a distance is measured on."""
-    masks: int = Field(30, ge=4)
+    masks: int = Field(30, ge=5)
     """Random sets of blocks of the regime's size; all there are, if these are fewer."""
     regime: RegimeTrials
     criteria: dict[Name, AuditedCriterion] = Field(min_length=1)

@@ -1,12 +1,17 @@
 """A whole tiny audit by its commands, three seeds of one backbone: what each leaves, a kill in between, the report."""
 
+import csv
 import json
+import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from entpruner.artefacts import read_json
 from entpruner.cli import main
+from entpruner.commands import audit_masks
 
 COMPUTE = {"device": "cpu", "threads": 1}
 BACKBONE = {"process": {"kind": "flow"}, "depth": 5, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
@@ -84,11 +89,137 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def report(root: Path, seeds: tuple[int, ...] = SEEDS) -> str:
-    scope = {"study": "tiny", "backbones": ("sit",), "data": "d", "seeds": seeds, "samples": 12, "distance": "fd_net"}
-    assert entpruner("audit_report", scope, results=root, out=root / "audit/README.md") == 0
+SCOPE = {
+    "study": "tiny",
+    "backbones": ("sit",),
+    "data": "d",
+    "seeds": SEEDS,
+    "criteria": tuple(CRITERIA),
+    "samples": 12,
+    "distance": "fd_net",
+}
+
+
+def write_report(root: Path) -> str:
+    assert entpruner("audit_report", SCOPE, results=root, out=root / "audit/README.md") == 0
     return (root / "audit/README.md").read_text()
 
 
-def test_x(root: Path) -> None:
-    print(report(root))
+# ------------------------------------------------------------------------------------------------ what they leave
+
+
+def test_the_regime_is_chosen_by_random_masks_and_keeps_all_that_was_tried(root: Path) -> None:
+    content = read_json(root / "audit/regime/sit.json")
+    assert [trial["regime"] for trial in content["trials"]] == CANDIDATES
+    assert all(len(trial["distances"]) == 3 and len(trial["distances"][0]) == 2 for trial in content["trials"])
+    assert not content["reached"]  # a share of 0.99 was asked for
+    best = max(content["trials"], key=lambda trial: trial["share"]["value"])
+    assert content["regime"] == best["regime"]
+    assert content["size"] == len(best["masks"][0])
+
+
+def test_each_seed_measures_its_own_masks_of_the_regimes_size(root: Path) -> None:
+    size = read_json(root / "audit/regime/sit.json")["size"]
+    drawn = []
+    for seed in SEEDS:
+        content = read_json(file_of(root, "masks", seed))
+        assert content["unpruned"]["dropped"] == []
+        assert [record["dropped"] for record in content["blocks"]] == [[block] for block in range(5)]
+        assert {len(record["dropped"]) for record in content["masks"]} == {size}
+        assert [[len(record["dropped"]) for record in chain] for chain in content["chains"]] == [[2, 4], [2, 4]]
+        drawn.append([record["dropped"] for record in content["masks"]])
+    assert drawn[0] != drawn[1] != drawn[2]
+
+
+def test_a_choice_is_the_lowest_of_what_the_criterion_ranks_by(root: Path) -> None:
+    size = read_json(root / "audit/regime/sit.json")["size"]
+    entries = read_json(file_of(root, "scores", 0))["criteria"]
+    choices = read_json(file_of(root, "choices", 0))["choices"]
+    assert entries["ced"]["scores"]["signed"] == entries["ced_signed"]["scores"]["signed"]
+    for name, key in (("ced", "value"), ("ced_signed", "signed"), ("random", "value")):
+        ranked = sorted(range(5), key=lambda block: entries[name]["scores"][key][block])
+        assert choices[name]["dropped"] == sorted(ranked[:size])
+
+
+def test_the_proxies_are_of_the_measured_masks_at_every_setting(root: Path) -> None:
+    masks, found = (read_json(file_of(root, part, 1)) for part in ("masks", "proxies"))
+
+    def dropped(content: Any) -> list[Any]:
+        records = [*content["masks"], *chain.from_iterable(content["chains"])]
+        return [record["dropped"] for record in records]
+
+    assert dropped(masks) == dropped(found)
+    record = found["masks"][0]
+    assert [len(repeats) for repeats in record["log10_kappa"]] == [2, 2]  # N by repeat
+    assert [len(repeats) for repeats in record["zico_sum"]] == [2, 2]
+    first, second = record["zico_mean"][0]
+    assert first != second
+
+
+def test_every_file_says_how_it_was_made_and_no_journal_is_left(root: Path) -> None:
+    for file in (root / "audit").glob("*/*.json"):
+        assert len(read_json(file)["timing"]["code"]) == 16
+    assert not list(root.rglob("*.resume"))
+
+
+# ------------------------------------------------------------------------------------------------ killed in between
+
+
+class Kill(BaseException):
+    """What a signal would raise: no command catches it."""
+
+
+def without_seconds(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: without_seconds(value) for key, value in content.items() if key not in ("seconds", "timing")}
+    return [without_seconds(value) for value in content] if isinstance(content, list) else content
+
+
+def test_a_killed_command_goes_on_after_its_last_record_and_ends_with_the_same(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, measure = tmp_path / "masks.json", audit_masks.measured
+    calls: list[int] = []
+
+    def killed_at_the_fourth(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise Kill
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(audit_masks, "measured", killed_at_the_fourth)
+    with pytest.raises(Kill):
+        masks(root, 0, out)
+    (journal,) = (tmp_path / "masks.json.resume").iterdir()
+    journal.write_bytes(journal.read_bytes() + b'{"name": "torn')  # as a kill in the middle of a line leaves it
+    assert masks(root, 0, out) == 0
+    whole = read_json(file_of(root, "masks", 0))
+    distinct = 1 + 5 + len(whole["masks"]) + sum(map(len, whole["chains"]))
+    assert len(calls) - 4 == distinct - 3
+    assert without_seconds(read_json(out)) == without_seconds(whole)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+# ------------------------------------------------------------------------------------------------------- the report
+
+
+def test_the_report_shows_every_table_and_figure_that_lies_beside_it(root: Path) -> None:
+    text = write_report(root)
+    for linked in re.findall(r"\]\(([^)]+)\)", text):
+        assert (root / "audit" / linked).stat().st_size > 0
+    for title in ("## The regime", "## 1. Does the score predict", "## 2. Do the proxies predict"):
+        assert title in text
+    assert "3 seeds × 5 single blocks" in text
+    with (root / "audit/criteria_sit_sets.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["criterion"] for row in rows] == list(CRITERIA)
+    distances = [read_json(file_of(root, "choices", seed))["choices"]["ced"]["distance"] for seed in SEEDS]
+    assert float(rows[0]["distance after recovery"]) == pytest.approx(sum(distances) / 3)
+
+
+def test_the_same_evidence_gives_the_same_report_to_the_byte(root: Path) -> None:
+    files = [root / "audit/README.md", *(root / "audit").glob("*.csv"), *(root / "audit").glob("*.png")]
+    write_report(root)
+    first = [file.read_bytes() for file in files]
+    write_report(root)
+    assert [file.read_bytes() for file in files] == first

@@ -68,7 +68,7 @@ def changed(file: Path, change: Callable[[str], str]) -> Iterator[None]:
 
 
 def test_the_smoke_study_plans_every_rule_and_every_kind_of_figure(tmp_path: Path) -> None:
-    jobs = planned(snakemake(tmp_path, "--dry-run", "--configfile", str(SMOKE)))
+    jobs = planned(snakemake(tmp_path, "all", "audit", "--dry-run", "--configfile", str(SMOKE)))
     assert jobs.keys() == RULES
     kinds = {figure["kind"] for figure in yaml.safe_load(SMOKE.read_text())["figures"].values()}
     assert kinds == {*get_args(params.ScoresFigure.model_fields["kind"].annotation),
@@ -134,7 +134,7 @@ def test_forced_and_partial_runs(house: House) -> None:
 
 @pytest.mark.parametrize("graph", ["--dag", "--rulegraph"])
 def test_graphs(graph: str, tmp_path: Path) -> None:
-    output = snakemake(tmp_path, graph, "--configfile", str(SMOKE))
+    output = snakemake(tmp_path, "all", "audit", graph, "--configfile", str(SMOKE))
     assert "digraph" in output
     assert all(f'label = "{rule}' in output for rule in RULES)
 
@@ -206,6 +206,14 @@ def test_a_changed_line_of_code_reruns_what_imports_it(module: str, reruns: dict
 
 
 # ----------------------------------------------------------------------------------------------------- what is refused
+
+
+def test_an_audit_of_a_study_without_one_is_refused_in_one_line(tmp_path: Path) -> None:
+    study = {key: value for key, value in yaml.safe_load(SMOKE.read_text()).items() if key != "audit"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    said = snakemake(tmp_path, "audit", "--configfile", str(tmp_path / "study.yaml"), succeeds=False)
+    assert said.splitlines()[-1] == "study smoke has no section audit; add one, as params/digits.yaml has"
+    assert "Traceback" not in said
 
 
 def test_a_wrong_params_file_stops_before_any_job(tmp_path: Path) -> None:

@@ -518,6 +518,7 @@ def audit_report_settings(wildcards):
         backbones=audit.backbones,
         data=audit.data,
         seeds=audit.seeds,
+        criteria=list(audit.criteria),
         samples=audit.samples,
         distance=distance(),
     )

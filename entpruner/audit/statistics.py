@@ -7,9 +7,10 @@ Two kinds of interval, both of 95 % unless told otherwise:
                 the hierarchical percentile bootstrap. Differences of two such means are taken resample by resample.
     t           of a mean over seeds that has one number a seed.
 
-The bootstrap's spread counts the noise within a seed twice (once in the differences between the seeds, once in the
-units drawn), and that between few seeds too low: with three seeds it is wide where seeds agree but for noise within
-them, and narrow where they truly differ and hardly scatter within. The tests simulate what it covers.
+What the bootstrap of Spearman's ρ covers with three seeds, simulated: 98 to 99 % with 5 to 30 units where all seeds
+have the same true correlation, because noise within a seed counts twice (between the seeds, and in the units drawn);
+88 % with 30 units and 95 % with 12 where the true correlation itself varies between seeds (standard deviation 0.3 of
+Fisher's z), because three seeds tell little of that. With 3 units a seed it can fall to 77 %: have 5 or more.
 """
 
 from collections.abc import Callable, Sequence

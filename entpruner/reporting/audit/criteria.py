@@ -83,17 +83,17 @@ class Study:
     @staticmethod
     def read(evidence: Evidence, backbone: str) -> "Study":
         masks, scores, choices = (evidence.by_seed(part, backbone) for part in ("masks", "scores", "choices"))
+        names = evidence.scope.criteria
+        entries = scores[0]["criteria"]
         return Study(
             backbone,
             values={
                 name: [values_of(content["criteria"][name]) for content in scores]
-                for name, entry in scores[0]["criteria"].items()
-                if entry["audited"]["criterion"] not in SETS_ONLY
+                for name in names
+                if entries[name]["audited"]["criterion"] not in SETS_ONLY
             },
             measured={level: [[Measured(**r) for r in content[level]] for content in masks] for level in LEVELS},
-            choices={
-                name: [Measured(**content["choices"][name]) for content in choices] for name in choices[0]["choices"]
-            },
+            choices={name: [Measured(**content["choices"][name]) for content in choices] for name in names},
         )
 
 

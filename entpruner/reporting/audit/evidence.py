@@ -15,6 +15,8 @@ class AuditScope(Frozen):
     backbones: tuple[str, ...]
     data: str
     seeds: tuple[int, ...]
+    criteria: tuple[str, ...]
+    """Names of the audited criteria, in the order of the tables."""
     samples: int
     distance: str
     """Name of the distance: fid, or fd_<extractor>."""

@@ -15,9 +15,9 @@ def head(evidence: Evidence) -> str:
         f"# Audit of {scope.study}",
         "Written by `make audit` from the files beside it; every sentence follows from its numbers by a fixed rule "
         "(`entpruner/reporting/audit/words.py`) and says no more than its interval does. Intervals are of 95 %, each "
-        "by itself: of those of things that have nothing to do with each other, about one in twenty leaves out the null "
-        "value by chance. A bootstrap interval without width means that nothing varied in what was drawn, not that "
-        "nothing would.",
+        "by itself: of those of things that have nothing to do with each other, about one in twenty leaves out the "
+        "null value by chance. A bootstrap interval without width means that nothing varied in what was drawn, not "
+        "that nothing would.",
         f"Backbones {', '.join(scope.backbones)} on {scope.data}, {len(scope.seeds)} seeds "
         f"({', '.join(map(str, scope.seeds))}), each trained from nothing. Distances are `{scope.distance}` of "
         f"{scope.samples} images. Commands took {minutes:.1f} minutes in all on {'; '.join(machines)} "

@@ -1,0 +1,192 @@
+"""The audit's rules on made-up numbers: which regime is taken, what criteria and proxies predict, what is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entpruner.audit.criteria import TARGETS, additive, agreements, block_values, chosen, rank_among
+from entpruner.audit.proxies import Proxied, across, by_repeat, mean_agreement, mean_prediction, nested_pairs, within
+from entpruner.audit.regime import choice, choose_regime
+from entpruner.audit.statistics import Estimate
+from entpruner.audit.subnetworks import Blocks, Measured
+from entpruner.journal import Journal
+from entpruner.params import AuditedCriterion, Regime, RegimeTrials, Scoring
+from entpruner.reporting.audit import criteria, proxies
+from entpruner.reporting.audit.figures import forest
+from entpruner.reporting.audit.page import Part, Table, write_report
+from entpruner.reporting.audit.words import Verdict, sorted_out, verdict
+from entpruner.scores import Scores
+
+# -------------------------------------------------------------------------------------------------------- regime
+
+MILD, HARD, HARDEST = (Regime(ratio=ratio, steps=10) for ratio in (0.25, 0.5, 0.75))
+TRIALS = RegimeTrials(candidates=(MILD, HARD, HARDEST), masks=4, repeats=2)
+MASKS: list[Blocks] = [(0,), (1,), (2,), (3,)]
+
+
+def test_the_first_regime_in_which_masks_differ_enough_is_taken_and_the_rest_not_tried() -> None:
+    def distance(regime: Regime, mask: Blocks, repeat: int) -> float:
+        noise = 1 + 0.1 * (-1) ** (repeat + mask[0])
+        return noise if regime == MILD else noise * 4.0 ** mask[0]
+
+    found = choose_regime(TRIALS, lambda _: MASKS, distance)
+    assert (found.regime, found.size, found.reached) == (HARD, 1, True)
+    assert [trial.regime for trial in found.trials] == [MILD, HARD]
+    assert found.trials[0].distances[1] == (pytest.approx(0.9), pytest.approx(1.1))
+    again = type(found).from_json(found.model_dump(mode="json") | {"timing": {}})
+    assert again == found
+
+
+def test_where_no_regime_reaches_the_share_the_nearest_is_taken() -> None:
+    shares = [Estimate(0.1, 0, 1), Estimate(0.4, 0, 1), Estimate(0.3, 0, 1), None]
+    assert choice(shares, 0.5) == (1, False)
+    assert choice(shares, 0.25) == (1, True)
+    assert choice([None, None], 0.5) == (0, False)
+
+
+# ------------------------------------------------------------------------------------------------------- criteria
+
+
+def of(dropped: Blocks, loss: float, before: float | None = 1.0, after: float = 1.0) -> Measured:
+    return Measured(dropped=dropped, repeat=0, loss=loss, distance_before=before, distance=after, seconds=0)
+
+
+def test_a_set_is_worth_the_sum_of_its_blocks_and_the_lowest_go_first() -> None:
+    values = {0: 3.0, 2: -1.0, 5: 3.0, 7: 0.5}
+    assert additive(values, [(0,), (2, 7), (0, 5)]).tolist() == [3, -0.5, 6]
+    assert chosen(values, 1) == (2,)
+    assert chosen(values, 3) == (0, 2, 7)  # 0 before 5, which is worth as much
+
+
+def test_a_criterion_is_ranked_by_its_value_or_by_what_it_was_before_the_absolute_value() -> None:
+    scores = Scores(
+        criterion="ced", blocks=(1, 4), value=(2.0, 1.0), signed=(-2.0, 1.0), stderr=(None, None), draws=1, seed=0,
+        settings=Scoring(),
+    )  # fmt: skip
+    assert block_values(scores, AuditedCriterion(criterion="ced")) == {1: 2, 4: 1}
+    assert block_values(scores, AuditedCriterion(criterion="ced", rank_by="signed")) == {1: -2, 4: 1}
+
+
+def test_agreements_are_paired_with_the_target_they_name() -> None:
+    random = np.random.default_rng(0)
+    seeds = []
+    for _ in range(3):
+        losses = random.permutation(8).astype(float)
+        seeds.append([of((block,), losses[block], -losses[block], random.random()) for block in range(8)])
+    truth = [{block: record.loss for block, record in enumerate(records)} for records in seeds]
+    found = {(a.criterion, a.target, a.statistic): a.found.value for a in agreements({"truth": truth}, seeds, "k")}
+    assert len(found) == 2 * len(TARGETS)
+    assert found["truth", "loss on removal", "ρ"] == found["truth", "loss on removal", "τ"] == pytest.approx(1)
+    assert found["truth", "distance before recovery", "τ"] == pytest.approx(-1)
+    assert abs(found["truth", "distance after recovery", "ρ"]) < 0.9
+
+
+def test_an_equal_mask_counts_against_the_criterion() -> None:
+    masks = [of((0, block), 0, after=float(block)) for block in range(1, 5)]
+    assert [rank_among(distance, masks) for distance in (0.5, 2.0, 9.0)] == [0, 2, 4]
+
+
+# -------------------------------------------------------------------------------------------------------- proxies
+
+
+def test_repeats_agree_and_predict_as_their_ranks_do() -> None:
+    same, turned = np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])
+    assert mean_agreement(same, same, turned) == pytest.approx((1 - 1 - 1) / 3)
+    assert mean_prediction(same, same, turned) == pytest.approx(0)
+    chains = np.array([[1.0, 2, 3], [10, 20, 30]])
+    assert within(mean_prediction)(chains, chains[::-1]) == pytest.approx(1)
+    assert across(mean_prediction)(chains, chains[::-1]) < 0
+    assert nested_pairs(np.array([3.0, 1.0, 2.0])) == [True, True, False]
+
+
+def test_a_kappa_that_does_not_exist_ranks_last() -> None:
+    records = [
+        Proxied(dropped=(0,), log10_kappa=((kappa, 1.0),), zico_sum=(), zico_mean=(), seconds=0)
+        for kappa in (2.0, None, 1.0)
+    ]
+    first, second = by_repeat(records, lambda record: record.log10_kappa[0])
+    assert first.tolist() == [2, np.inf, 1]
+    assert second.tolist() == [1, 1, 1]
+
+
+# ---------------------------------------------------------------------------------------------------------- words
+
+PHRASES: dict[Verdict, str] = {"above": "UP", "below": "DOWN", "open": "OPEN", "undefined": "NONE"}
+numbers = st.floats(-5, 5)
+
+
+@given(st.tuples(numbers, numbers, numbers), numbers)
+def test_nothing_is_said_that_the_interval_does_not_bear_out(three: tuple[float, float, float], null: float) -> None:
+    low, value, high = sorted(three)
+    estimate = Estimate(value, low, high)
+    said = sorted_out({"it": estimate}, PHRASES, null)
+    assert said.startswith({"above": "UP", "below": "DOWN", "open": "OPEN"}[verdict(estimate, null)])
+    assert said.startswith("OPEN") == (low <= null <= high)
+    assert not said.startswith("UP") or low > null
+    assert not said.startswith("DOWN") or high < null
+
+
+def test_each_thing_is_named_once_under_its_verdict_with_its_interval() -> None:
+    found = {"a": Estimate(0.5, 0.2, 0.8), "b": Estimate(0.7, 0.1, 0.9), "c": Estimate(0.1, -0.2, 0.3), "d": None}
+    said = sorted_out(found, PHRASES)
+    assert said == "UP: b 0.70 [0.10, 0.90] and a 0.50 [0.20, 0.80]. OPEN: c 0.10 [-0.20, 0.30]. NONE: d."
+
+
+@pytest.mark.parametrize(
+    "phrases",
+    [criteria.RELATION, criteria.OURS_WITH, criteria.AGAINST, criteria.CHANCE, proxies.PREDICTS, proxies.GROWS],
+)
+def test_an_open_question_is_never_put_as_an_answer(phrases: dict[Verdict, str]) -> None:
+    assert "annot be told apart" in phrases["open"]
+    assert not any(word in phrases["open"] for word in ("better", "worse", "goes", "nearer", "further"))
+    assert len(set(phrases.values())) == 4
+
+
+# ----------------------------------------------------------------------------------------------------- page, figure
+
+
+def test_a_table_shows_intervals_and_its_csv_has_them_in_full(tmp_path: Path) -> None:
+    table = Table("t", "T", {"name": "", "ρ": ".2f", "n": "d"}, [["a", Estimate(1 / 3, 0, 1), 3], ["b", None, 4]])
+    assert table.markdown().splitlines()[2:] == ["| a | 0.33 [0.00, 1.00] | 3 |", "| b | – | 4 |"]
+    table.write_csv(tmp_path)
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    assert lines == ["name,ρ,ρ low,ρ high,n", f"a,{1 / 3!r},0,1,3", "b,,,,4"]
+
+
+def test_a_part_is_a_chapter_with_its_files_beside_the_page(tmp_path: Path) -> None:
+    panels = {"left": {"a": {"dit": Estimate(0.5, 0.1, 0.8), "sit": None}}, "right": {"a": {}}}
+    table = Table("t", "Numbers", {"x": "d"}, [[1]])
+    part = Part("Title", "How.", ["Found."], [table], {"f": ("Picture", lambda target: forest(panels, "ρ", target))})
+    write_report(tmp_path / "README.md", "# Head", [part, part])
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith(
+        "# Head\n\n## 1. Title\n\nHow.\n\n- Found.\n\n![Picture](f.png)\n\n**Numbers** ([CSV](t.csv))"
+    )
+    assert "## 2. Title" in text
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "f.png", "f.svg", "t.csv"]
+
+
+# -------------------------------------------------------------------------------------------------------- journal
+
+
+def test_a_journal_reads_back_what_is_whole_and_knows_no_other_fingerprint(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def job(name: str) -> dict[str, float]:
+        done.append(name)
+        return {"x": 0.1}
+
+    first = Journal(tmp_path / "j", "a" * 64)
+    assert first.record("one", lambda: job("one")) == {"x": 0.1}
+    first.file.write_bytes(first.file.read_bytes() + b'{"name": "two", "rec')
+    again = Journal(tmp_path / "j", "a" * 64)
+    assert again.record("one", lambda: job("one")) == {"x": 0.1}
+    again.record("two", lambda: job("two"))
+    assert done == ["one", "two"]
+    assert Journal(tmp_path / "j", "a" * 64).done.keys() == {"one", "two"}
+    assert not Journal(tmp_path / "j", "b" * 64).done
+    again.discard()
+    assert list(tmp_path.iterdir()) == []
