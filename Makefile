@@ -25,7 +25,7 @@ results: .venv/ready  ## everything of the study: data, models, arms, tables, fi
 smoke: .venv/ready  ## every rule once, in about a minute
 	$(MAKE) results STUDY=smoke
 
-audit: .venv/ready  ## what score and proxies are worth: results/<study>/audit/README.md, in about 30 minutes
+audit: .venv/ready  ## what score and proxies are worth: results/<study>/audit/README.md
 	$(SNAKEMAKE) audit
 
 report: .venv/ready  ## report.html: tables and figures in chapters

@@ -80,7 +80,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scores = file_of(root, "scores", seed)
         assert entpruner("audit_scores", score, **paths, regime=regime, out=scores) == 0
         out = file_of(root, "choices", seed)
-        chosen = paths | {"classifier": root / "net", "regime": regime, "scores": scores}
+        chosen = paths | {"classifier": root / "net", "scores": scores}
         assert entpruner("audit_choices", bench(seed), **chosen, out=out) == 0
         sweeps = {"samples": (2, 3), "batches": (8, 9), "repeats": 2}
         proxies = common(seed) | {"proxies": {"zico": {"batch_size": 2}}, "sweeps": sweeps}

@@ -125,6 +125,7 @@ def test_the_commands_are_the_rules_modules() -> None:
         assert "\ndef run(settings: Settings, *, " in sources[name]
     assert sources.keys() - rules == {
         "__init__",
+        "auditing",
         "inputs",
         "recording",
         "stages",

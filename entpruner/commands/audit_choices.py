@@ -18,20 +18,19 @@ class Settings(BenchSettings):
     pass
 
 
-def run(
-    settings: Settings, *, store: Path, init: Path, classifier: Path | None, regime: Path, scores: Path, out: Path
-) -> None:
+def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None, scores: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = start_context(settings, store, init)
-    within = RegimeChoice.from_json(read_json(regime))
+    scored = read_json(scores)
+    within = RegimeChoice.from_json(scored["regime"])
     bench = bench_of(settings, context, classifier, within.regime.steps)
-    journal = journal_of(out, recorder, store, init, classifier, regime, scores)
+    journal = journal_of(out, recorder, store, init, classifier, scores)
 
     def record(mask: Blocks) -> Any:
-        return journal.record(str(mask), lambda: measured(bench, mask).model_dump(mode="json"))
+        return journal.record(str(mask), lambda: measured(bench, mask, before=False).model_dump(mode="json"))
 
     content = {}
-    for name, entry in read_json(scores)["criteria"].items():
+    for name, entry in scored["criteria"].items():
         values = block_values(Scores.from_json(entry["scores"]), AuditedCriterion(**entry["audited"]))
         content[name] = record(chosen(values, within.size))
     write_audit(out, {"choices": content}, recorder, journal)

@@ -25,7 +25,7 @@ class Settings(AuditSettings):
 def run(settings: Settings, *, store: Path, init: Path, regime: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = replace(start_context(settings, store, init), sampling=settings.sampling)
-    size = RegimeChoice.from_json(read_json(regime)).size
+    chosen = RegimeChoice.from_json(read_json(regime))
     journal = journal_of(out, recorder, store, init, regime)
 
     def scored(audited: AuditedCriterion) -> Any:
@@ -33,7 +33,7 @@ def run(settings: Settings, *, store: Path, init: Path, regime: Path, out: Path)
         own = replace(
             context,
             settings=overridden(settings.scoring, audited.scoring),
-            remove=size if audited.criterion in SIZED else None,
+            remove=chosen.size if audited.criterion in SIZED else None,
         )
         scores = score(audited.criterion, own)
         return {"scores": scores.to_json(), "seconds": time.perf_counter() - began}
@@ -42,4 +42,4 @@ def run(settings: Settings, *, store: Path, init: Path, regime: Path, out: Path)
         name: {"audited": audited.model_dump(mode="json"), **journal.record(name, partial(scored, audited))}
         for name, audited in settings.criteria.items()
     }
-    write_audit(out, {"criteria": content}, recorder, journal)
+    write_audit(out, {"regime": chosen.model_dump(mode="json"), "criteria": content}, recorder, journal)

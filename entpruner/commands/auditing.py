@@ -5,9 +5,8 @@ from typing import Any
 
 from entpruner.artefacts import write_json
 from entpruner.audit.subnetworks import Bench, short_recovery
-from entpruner.commands.inputs import model_for
+from entpruner.commands.inputs import model_files, model_for
 from entpruner.commands.recording import Recorder
-from entpruner.commands.training import inputs_of
 from entpruner.compute import configure
 from entpruner.data.store import Store
 from entpruner.evaluation.extractors import feature_nets
@@ -61,9 +60,7 @@ def bench_of(settings: BenchSettings, context: ScoreContext, classifier: Path | 
 def journal_of(out: Path, recorder: Recorder, store: Path, init: Path, *others: Path | None) -> Journal:
     """Beside the output, for what depends on settings, code and these files; a classifier is given by its folder."""
     files = [other / "model.safetensors" if other.is_dir() else other for other in others if other is not None]
-    return Journal(
-        out.with_name(out.name + ".resume"), recorder.fingerprint(*inputs_of(store, init, fresh=True), *files)
-    )
+    return Journal(out.with_name(out.name + ".resume"), recorder.fingerprint(*model_files(store, init), *files))
 
 
 def write_audit(out: Path, content: dict[str, Any], recorder: Recorder, journal: Journal) -> None:

@@ -89,7 +89,6 @@ rule audit_choices:
         unpack(audit_start),
         store=audit_store,
         classifier=audit_classifier,
-        regime=f"{RESULTS}/audit/regime/{{backbone}}.json",
         scores=f"{RESULTS}/audit/scores/{{backbone}}-s{{seed}}.json",
     output:
         f"{RESULTS}/audit/choices/{{backbone}}-s{{seed}}.json",
@@ -109,7 +108,7 @@ rule audit_choices:
     message:
         "Measuring the sets of blocks that the criteria choose in {wildcards.backbone} (seed {wildcards.seed})"
     shell:
-        "entpruner audit_choices --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --regime {input.regime} --scores {input.scores} --out {output} &> {log}"
+        "entpruner audit_choices --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --scores {input.scores} --out {output} &> {log}"
 
 
 rule audit_proxies:

@@ -19,7 +19,7 @@ def forest(panels: Mapping[str, Panel], label: str, target: Path, null: float = 
     series = list(dict.fromkeys(name for panel in panels.values() for line in panel.values() for name in line))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(panels) + 1.4, 0.26 * len(lines) + 1.4))
-        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
         for (title, panel), axis in zip(panels.items(), axes, strict=True):
             for place, name in enumerate(series):
                 offset = (place - (len(series) - 1) / 2) * 0.5 / len(series)
