@@ -9,7 +9,7 @@ import numpy as np
 
 from entpruner.audit.statistics import Floats, Statistic, spearman
 from entpruner.audit.subnetworks import Blocks
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import AuditedProxies, Frozen, Ntk, Proxies
 from entpruner.process import Process
 from entpruner.proxies import ntk
@@ -31,7 +31,7 @@ class Proxied(Frozen):
 
 
 def proxied(
-    network: Transformer, process: Process, draws: list[ProxySamples], sweeps: AuditedProxies, settings: Proxies
+    network: BlockNetwork, process: Process, draws: list[ProxySamples], sweeps: AuditedProxies, settings: Proxies
 ) -> Proxied:
     """Both proxies of ``network``, a pruned one; one element of ``draws`` a repeat."""
     began = time.perf_counter()
@@ -51,13 +51,13 @@ def proxied(
 
 
 def log10_kappa(
-    network: Transformer, process: Process, samples: ProxySamples, settings: Ntk, count: int
+    network: BlockNetwork, process: Process, samples: ProxySamples, settings: Ntk, count: int
 ) -> float | None:
     return ntk(network, process, *samples.ntk(count), settings, samples.signs()).log10_kappa
 
 
 def zico_at(
-    network: Transformer, process: Process, samples: ProxySamples, settings: Proxies, batches: tuple[int, ...]
+    network: BlockNetwork, process: Process, samples: ProxySamples, settings: Proxies, batches: tuple[int, ...]
 ) -> list[tuple[float, float]]:
     """ZiCo's sum and mean form over the first D batches, for each D: one pass over the largest number."""
     largest = settings.zico.model_copy(update={"batches": max(batches)})

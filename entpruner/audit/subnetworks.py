@@ -17,7 +17,7 @@ from entpruner.evaluation.extractors import FeatureNet
 from entpruner.evaluation.fidelity import frechet_distance
 from entpruner.evaluation.sampling import sample_images
 from entpruner.models.surgery import drop_blocks
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Compute, Frozen, Training
 from entpruner.randomness import seed_of
 from entpruner.scores import ScoreContext
@@ -75,7 +75,7 @@ def measured(bench: Bench, dropped: Sequence[int], *, repeat: int = 0, before: b
 
 
 @torch.no_grad()
-def mean_loss(network: Transformer, context: ScoreContext) -> float:
+def mean_loss(network: BlockNetwork, context: ScoreContext) -> float:
     """Training loss over fixed draws, labels never dropped; others than the criteria see, who would know the answer."""
     network.eval()
     own = replace(context, artefact=f"{context.artefact}/loss")
@@ -83,7 +83,7 @@ def mean_loss(network: Transformer, context: ScoreContext) -> float:
     return float(torch.cat(losses).mean())
 
 
-def recovered(network: Transformer, bench: Bench, repeat: int) -> Transformer:
+def recovered(network: BlockNetwork, bench: Bench, repeat: int) -> BlockNetwork:
     """The averaged weights after ``bench.recovery``; ``network`` itself is trained too."""
     context = bench.context
     state = TrainState.start(network)
@@ -101,7 +101,7 @@ def recovered(network: Transformer, bench: Bench, repeat: int) -> Transformer:
     return state.ema
 
 
-def distance(network: Transformer, bench: Bench, repeat: int) -> float:
+def distance(network: BlockNetwork, bench: Bench, repeat: int) -> float:
     context = bench.context
     seed = seed_of(context.seed, context.artefact, "sampling", repeat)
     images, _ = sample_images(network, context.process, context.sampling, seed=seed, device=context.device)

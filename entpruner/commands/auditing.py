@@ -5,12 +5,13 @@ from typing import Any
 
 from entpruner.artefacts import write_json
 from entpruner.audit.subnetworks import Bench, short_recovery
-from entpruner.commands.inputs import model_files, model_for
+from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
-from entpruner.data.store import Store
+from entpruner.data.store import MANIFEST, Store
 from entpruner.evaluation.extractors import feature_nets
 from entpruner.journal import Journal
+from entpruner.models.checkpoints import CARD, WEIGHTS
 from entpruner.params import Compute, Evaluation, Finetuning, Frozen, Sampling, Scoring
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext
@@ -59,8 +60,9 @@ def bench_of(settings: BenchSettings, context: ScoreContext, classifier: Path | 
 
 def journal_of(out: Path, recorder: Recorder, store: Path, init: Path, *others: Path | None) -> Journal:
     """Beside the output, for what depends on settings, code and these files; a classifier is given by its folder."""
-    files = [other / "model.safetensors" if other.is_dir() else other for other in others if other is not None]
-    return Journal(out.with_name(out.name + ".resume"), recorder.fingerprint(*model_files(store, init), *files))
+    files = [store / MANIFEST, init / CARD, init / WEIGHTS]
+    files += [other / WEIGHTS if other.is_dir() else other for other in others if other is not None]
+    return Journal(out.with_name(out.name + ".resume"), recorder.fingerprint(*files))
 
 
 def write_audit(out: Path, content: dict[str, Any], recorder: Recorder, journal: Journal) -> None:

@@ -34,8 +34,3 @@ def moved_model(data: Store, init: Path, random: torch.Generator) -> tuple[Trans
     classes = tuple(data.class_names)
     model = replace_label_table(model, len(classes), random)
     return model, card.model_copy(update={"architecture": model.architecture, "class_names": classes})
-
-
-def model_files(store: Path, init: Path) -> list[Path]:
-    """The files whose content the model and the data are; the store's manifest holds the checksums of its arrays."""
-    return [store / "manifest.json", init / "model.json", init / "model.safetensors"]

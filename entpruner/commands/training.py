@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from entpruner.artefacts import read_json, whole_folder, write_json
-from entpruner.commands.inputs import model_files, model_for
+from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
 from entpruner.compute import device_of
 from entpruner.data.store import Store

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from entpruner.data.store import ImageSet
 from entpruner.models.surgery import drop_blocks
-from entpruner.models.transformer import Transformer
+from entpruner.models.network import BlockNetwork
 from entpruner.params import Proxies, Zico
 from entpruner.process import Process
 from entpruner.proxies.ntk import NtkResult, ntk
@@ -44,7 +44,7 @@ class ProxySamples:
 
 
 def measure_on(
-    model: Transformer, process: Process, samples: ProxySamples, settings: Proxies
+    model: BlockNetwork, process: Process, samples: ProxySamples, settings: Proxies
 ) -> Callable[[Collection[int]], tuple[NtkResult, ZicoResult]]:
     """Both proxies of ``model`` without some blocks (original numbering): inherited weights, the same samples."""
 

@@ -71,7 +71,7 @@ def zico(
 
 
 def gradient_statistics(
-    model: Transformer, process: Process, batches: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]
+    model: BlockNetwork, process: Process, batches: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]
 ) -> Iterator[Mapping[str, RunningGradient]]:
     """The gradients of every linear and convolutional layer, over one batch, two, ...: one backward each.
 
