@@ -16,8 +16,8 @@ from torch import Tensor
 from entpruner.evaluation.extractors import FeatureNet
 from entpruner.evaluation.fidelity import frechet_distance
 from entpruner.evaluation.sampling import sample_images
-from entpruner.models.surgery import drop_blocks
 from entpruner.models.network import BlockNetwork
+from entpruner.models.surgery import drop_blocks
 from entpruner.params import Compute, Frozen, Training
 from entpruner.randomness import seed_of
 from entpruner.scores import ScoreContext

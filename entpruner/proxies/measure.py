@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from entpruner.data.store import ImageSet
-from entpruner.models.surgery import drop_blocks
 from entpruner.models.network import BlockNetwork
+from entpruner.models.surgery import drop_blocks
 from entpruner.params import Proxies, Zico
 from entpruner.process import Process
 from entpruner.proxies.ntk import NtkResult, ntk
