@@ -1,7 +1,6 @@
 """The arms of a study: each list in an arm's spec expanded, each override merged, and the steps of its stages."""
 
 from collections.abc import Iterable
-from functools import cached_property
 from itertools import product
 from typing import Any, Literal, TypeVar
 
@@ -22,6 +21,7 @@ from entpruner.params import (
     blocks_to_remove,
     listed,
     merge,
+    stage_boundaries,
 )
 
 Section = TypeVar("Section", bound=Frozen)
@@ -79,13 +79,9 @@ class Arm(ArmIdentity):
         """Pruning decisions: none, one, or k."""
         return {"none": 0, "one_shot": 1}.get(self.schedule, self.pruning.stages)
 
-    @cached_property
+    @property
     def boundaries(self) -> tuple[int, ...]:
-        """Steps at which stages 1, 2, ... and the recovery begin, then the last step: ``stages`` + 2 numbers."""
-        steps = self.finetune.steps
-        pruned = round(self.pruning.fraction * steps) if self.stages else 0
-        starts = (round(pruned * stage / self.stages) for stage in range(self.stages))
-        return (*starts, pruned, steps)
+        return stage_boundaries(self.stages, self.pruning.fraction, self.finetune.steps)
 
 
 def expand(study: Study) -> dict[str, Arm]:

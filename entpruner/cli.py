@@ -32,6 +32,8 @@ COMMANDS = {
     "audit_scores": "score every block by every audited criterion",
     "audit_choices": "measure the sets that the criteria choose",
     "audit_proxies": "NTK and ZiCo of the measured sub-networks",
+    "audit_schedules": "compare schedules, and weights of the vote",
+    "audit_stability": "rank the blocks by CED again and again",
     "audit_report": "write what the audit found",
     "track": "bring MLflow's view up to date",
 }

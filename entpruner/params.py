@@ -42,6 +42,15 @@ def blocks_to_remove(depth: int, ratio: float) -> int:
     return round(ratio * depth)
 
 
+def stage_boundaries(stages: int, fraction: float, steps: int) -> tuple[int, ...]:
+    """Steps at which stages 1, 2, ... and the recovery begin, then the last step: ``stages`` + 2 numbers.
+
+    The stages share the first ``fraction`` of the steps evenly; with no stage, all is recovery.
+    """
+    pruned = round(fraction * steps) if stages else 0
+    return (*(round(pruned * stage / stages) for stage in range(stages)), pruned, steps)
+
+
 class Frozen(BaseModel):
     """Immutable, and an unknown key is an error."""
 
@@ -644,6 +653,31 @@ class AuditedProxies(Frozen):
     """Depths along a chain: shares of blocks removed."""
 
 
+class AuditedSchedules(Frozen):
+    """The schedules, and the weights of the vote, in two regimes: the audit's own, and one of the paper's ratios with
+    the study's whole fine-tuning."""
+
+    ratio: Ratio = 0.5
+    weights: Several[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """NTK's weights in the vote; ZiCo has the rest of 1. 0.5 must be among them: the others are held against it."""
+
+    @field_validator("weights")
+    @classmethod
+    def _with_equal(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if 0.5 not in weights:
+            raise ValueError("a list with 0.5 in it, which the other weights are compared with")
+        return weights
+
+
+class AuditedStability(Frozen):
+    """How often CED ranks the blocks again."""
+
+    draws: Several[Positive] = (64, 256, 1024, 4096)
+    """Numbers of draws N; the study's own is ranked anyway."""
+    repeats: int = Field(3, ge=2)
+    """Independent sets of draws, each."""
+
+
 class Audit(Frozen):
     """What score, proxies and schedule are worth (``make audit``)."""
 
@@ -658,6 +692,8 @@ class Audit(Frozen):
     regime: RegimeTrials
     criteria: dict[Name, AuditedCriterion] = Field(min_length=1)
     proxies: AuditedProxies = AuditedProxies()
+    schedules: AuditedSchedules = AuditedSchedules()
+    stability: AuditedStability = AuditedStability()
 
 
 class Study(Frozen):

@@ -25,6 +25,7 @@ CRITERIA = {
 }
 CANDIDATES = [{"ratio": 0.4, "steps": 1}, {"ratio": 0.6, "steps": 1}]
 SEEDS = (0, 1, 2)
+REFERENCE = Path(__file__).parents[1] / "params/reference.yaml"
 
 
 def entpruner(command: str, settings: dict[str, Any], **paths: Path) -> int:
@@ -50,6 +51,17 @@ def masks(root: Path, seed: int, out: Path) -> int:
     settings = bench(seed) | {"masks": 4, "chains": 2, "ratios": (0.4, 0.8)}
     paths = {"classifier": root / "net", "regime": root / "audit/regime/sit.json"}
     return entpruner("audit_masks", settings, **starts(root, seed), **paths, out=out)
+
+
+def schedules(root: Path, seed: int, out: Path) -> int:
+    settings = bench(seed) | {
+        "pruning": {"stages": 2},
+        "proxies": {"ntk": {"samples": 3}, "zico": {"batch_size": 2}},
+        "paper": {"ratio": 0.4, "steps": 8},
+        "weights": (0.5, 1.0),
+    }
+    paths = {"classifier": root / "net", "regime": root / "audit/regime/sit.json"}
+    return entpruner("audit_schedules", settings, **starts(root, seed), **paths, out=out)
 
 
 def starts(root: Path, seed: int) -> dict[str, Path]:
@@ -86,6 +98,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         proxies = common(seed) | {"proxies": {"zico": {"batch_size": 2}}, "sweeps": sweeps}
         out = file_of(root, "proxies", seed)
         assert entpruner("audit_proxies", proxies, **paths, masks=file_of(root, "masks", seed), out=out) == 0
+        assert schedules(root, seed, file_of(root, "schedules", seed)) == 0
+        stability = bench(seed) | {"draws": (8,), "repeats": 2}
+        before = {"upstream": root / "store", "pretrained": root / f"start-s{seed}", "classifier": root / "net"}
+        assert entpruner("audit_stability", stability, **paths, **before, out=file_of(root, "stability", seed)) == 0
     return root
 
 
@@ -97,11 +113,12 @@ SCOPE = {
     "criteria": tuple(CRITERIA),
     "samples": 12,
     "distance": "fd_net",
+    "claimed": (),
 }
 
 
 def write_report(root: Path) -> str:
-    assert entpruner("audit_report", SCOPE, results=root, out=root / "audit/README.md") == 0
+    assert entpruner("audit_report", SCOPE, results=root, reference=REFERENCE, out=root / "audit/README.md") == 0
     return (root / "audit/README.md").read_text()
 
 
@@ -154,6 +171,40 @@ def test_the_proxies_are_of_the_measured_masks_at_every_setting(root: Path) -> N
     assert [len(repeats) for repeats in record["zico_sum"]] == [2, 2]
     first, second = record["zico_mean"][0]
     assert first != second
+
+
+def test_schedules_are_compared_at_equal_steps_and_at_equal_flops(root: Path) -> None:
+    content = read_json(file_of(root, "schedules", 0))["paper"]
+    runs = {(run["schedule"], run["budget"]): run for run in content["schedules"]}
+    assert len(runs) == len(content["schedules"]) == 7
+    at_once = runs["one_shot", "steps"]
+    for (schedule, budget), run in runs.items():
+        assert run["decisions"][-1]["removed"] == content["size"] == 2
+        if budget == "steps":
+            assert run["steps"] == 8
+        else:  # as near to what pruning at once cost as whole steps allow, had it decided the same
+            again = runs[schedule, "steps"]
+            assert run["steps"] == round(8 * at_once["flops"] / again["flops"]) <= 8
+    assert runs["linear", "steps"]["flops"] > at_once["flops"]
+
+
+def test_equal_weights_are_the_vote_itself(root: Path) -> None:
+    for regime in ("paper", "hard"):
+        content = read_json(file_of(root, "schedules", 1))[regime]
+        vote = next(run for run in content["schedules"] if (run["schedule"], run["budget"]) == ("vote", "steps"))
+        equal, ntk_alone = content["weights"]
+        assert equal["distance"] == vote["distance"]
+        assert [decision["dropped"] for decision in equal["decisions"]] == [d["dropped"] for d in vote["decisions"]]
+        assert ntk_alone["weights"] == {"ntk": 1.0, "zico": 0.0}
+
+
+def test_ced_is_ranked_on_independent_draws_and_after_training(root: Path) -> None:
+    content = read_json(file_of(root, "stability", 0))
+    assert content["draws"].keys() == {"8", "16"}  # the study's own number too
+    first, second = content["draws"]["16"]
+    assert first["value"] != second["value"]
+    assert content["pretrained"][0] == first  # here the same network on the same data
+    assert content["finetuned"][0]["value"] != first["value"]
 
 
 def test_every_file_says_how_it_was_made_and_no_journal_is_left(root: Path) -> None:

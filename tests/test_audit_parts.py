@@ -14,7 +14,7 @@ from entpruner.audit.statistics import Estimate
 from entpruner.audit.subnetworks import Blocks, Measured
 from entpruner.journal import Journal
 from entpruner.params import AuditedCriterion, Regime, RegimeTrials, Scoring
-from entpruner.reporting.audit import criteria, proxies
+from entpruner.reporting.audit import criteria, proxies, schedules, stability
 from entpruner.reporting.audit.figures import forest
 from entpruner.reporting.audit.page import Part, Table, write_report
 from entpruner.reporting.audit.words import Verdict, sorted_out, verdict
@@ -137,7 +137,17 @@ def test_each_thing_is_named_once_under_its_verdict_with_its_interval() -> None:
 
 @pytest.mark.parametrize(
     "phrases",
-    [criteria.RELATION, criteria.OURS_WITH, criteria.AGAINST, criteria.CHANCE, proxies.PREDICTS, proxies.GROWS],
+    [
+        criteria.RELATION,
+        criteria.OURS_WITH,
+        criteria.AGAINST,
+        criteria.CHANCE,
+        proxies.PREDICTS,
+        proxies.GROWS,
+        schedules.AGAINST_AT_ONCE,
+        schedules.AGAINST_EQUAL,
+        stability.AGREES,
+    ],
 )
 def test_an_open_question_is_never_put_as_an_answer(phrases: dict[Verdict, str]) -> None:
     assert "annot be told apart" in phrases["open"]

@@ -312,7 +312,7 @@ def test_three_digits_are_within_half_a_percent(value: float) -> None:
     ("old", "new", "message"),
     [
         ("evidence: [review]", "evidence: [rumour]", "rumour is not explained"),
-        ("ratio: 0.3", "ration: 0.3", "no field ration"),
+        ("ld_pruner, ratio: 0.3", "ld_pruner, ration: 0.3", "no field ration"),
         ("column: distance", "column: fid", "numbers.1.column"),
     ],
 )

@@ -446,9 +446,30 @@ def audit_report(wildcards):
 
 def audit_evidence(wildcards):
     """What the parts of the report are made from."""
-    parts = ("masks", "scores", "choices", "proxies")
+    parts = ("masks", "scores", "choices", "proxies", "schedules", "stability")
     seeds = [f"{backbone}-s{seed}" for backbone in STUDY.audit.backbones for seed in STUDY.audit.seeds]
     return [f"{RESULTS}/audit/{part}/{seed}.json" for part in parts for seed in seeds]
+
+
+def audit_claimed():
+    """The arms that the paper's public numbers are about: in its Tables 1 and 3, the first arm of each kind."""
+    kinds = {
+        "unpruned": lambda arm: arm.schedule == "none",
+        "ld_pruner": lambda arm: arm.criterion == "ld_pruner",
+        "entpruner": lambda arm: arm.criterion == "ced" and arm.schedule == "vote",
+    }
+    claimed = []
+    for table in filter(STUDY.tables.get, ("table1", "table3")):
+        shown = select(ARMS.values(), STUDY.tables[table])
+        for kind, is_of in kinds.items():
+            first = next((arm.name for arm in shown if is_of(arm)), None)
+            claimed += [(kind, arm) for arm in shown if arm.name == first]
+    return claimed
+
+
+def audit_claim_files(wildcards):
+    arms = [arm for _, arm in audit_claimed()]
+    return arm_files(arms, "metrics.json", "final/model.json") + cost_files(arms)
 
 
 def audit_seed(wildcards):
@@ -511,6 +532,26 @@ def audit_proxies_settings(wildcards):
     return settings(**audit_common(wildcards), proxies=STUDY.proxies, sweeps=sweeps)
 
 
+def audit_schedules_settings(wildcards):
+    audit = STUDY.audit.schedules
+    return settings(
+        **audit_bench(wildcards),
+        pruning=STUDY.pruning,
+        proxies=STUDY.proxies,
+        paper={"ratio": audit.ratio, "steps": STUDY.finetune.steps},
+        weights=audit.weights,
+    )
+
+
+def audit_stability_settings(wildcards):
+    audit = STUDY.audit.stability
+    return settings(**audit_bench(wildcards), draws=audit.draws, repeats=audit.repeats)
+
+
+def audit_pretrained(wildcards):
+    return f"{start_of(wildcards.backbone, 'upstream', wildcards.seed)}/model.safetensors"
+
+
 def audit_report_settings(wildcards):
     audit = STUDY.audit
     return settings(
@@ -521,4 +562,5 @@ def audit_report_settings(wildcards):
         criteria=list(audit.criteria),
         samples=audit.samples,
         distance=distance(),
+        claimed=[{"kind": kind, "arm": arm.identity} for kind, arm in audit_claimed()],
     )

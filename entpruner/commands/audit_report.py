@@ -6,12 +6,13 @@ from entpruner.reporting.audit import PARTS
 from entpruner.reporting.audit.evidence import AuditScope, Evidence
 from entpruner.reporting.audit.head import head
 from entpruner.reporting.audit.page import write_report
+from entpruner.reporting.reference import Reference
 
 
 class Settings(AuditScope):
     pass
 
 
-def run(settings: Settings, *, results: Path, out: Path) -> None:
-    evidence = Evidence(results, settings)
+def run(settings: Settings, *, results: Path, reference: Path, out: Path) -> None:
+    evidence = Evidence(results, settings, Reference.read(reference))
     write_report(out, head(evidence), [part(evidence) for part in PARTS])

@@ -41,6 +41,29 @@ class PaperNote(Frozen):
     evidence: tuple[str, ...] = Field(min_length=1)
 
 
+class Ours(Frozen):
+    """What of a study stands beside a claim: a number of its EntPruner arm, or that against another arm."""
+
+    quantity: Literal["speedup", "distance", "rise", "improvement"]
+    """The rise is over the unpruned arm, the improvement over LD-Pruner's."""
+    upstream: bool
+    """On the upstream data, or on the others."""
+    ratio: float
+
+
+class Claim(Frozen):
+    """One public number of the paper, which the audit gives a page of its own."""
+
+    name: str = Field(pattern=r"^[a-z_]+$")
+    says: str
+    evidence: tuple[str, ...] = Field(min_length=1)
+    takes: str
+    """What it would take to check it."""
+    arithmetic: tuple[str, ...]
+    """What follows without any experiment."""
+    ours: Ours
+
+
 class Reference(Frozen):
     """``params/reference.yaml``."""
 
@@ -51,11 +74,13 @@ class Reference(Frozen):
     """Tag: what it stands for."""
     numbers: tuple[PaperNumber, ...]
     notes: tuple[PaperNote, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     @model_validator(mode="after")
     def _known_names(self) -> "Reference":
         rows = {field.name for field in fields(ArmResult)}
-        tags = chain(*(number.evidence for number in self.numbers), *(note.evidence for note in self.notes))
+        tagged: tuple[PaperNumber | PaperNote | Claim, ...] = (*self.numbers, *self.notes, *self.claims)
+        tags = chain.from_iterable(entry.evidence for entry in tagged)
         if unknown := set(tags) - set(self.evidence):
             raise ValueError(f"evidence {', '.join(sorted(unknown))} is not explained under 'evidence'")
         for number in self.numbers:

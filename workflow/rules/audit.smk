@@ -136,9 +136,68 @@ rule audit_proxies:
         "entpruner audit_proxies --settings {params.settings:q} --store {params.store} --init {params.init} --masks {input.masks} --out {output} &> {log}"
 
 
+rule audit_schedules:
+    input:
+        unpack(audit_start),
+        store=audit_store,
+        classifier=audit_classifier,
+        regime=f"{RESULTS}/audit/regime/{{backbone}}.json",
+    output:
+        f"{RESULTS}/audit/schedules/{{backbone}}-s{{seed}}.json",
+    log:
+        f"{LOGS}/audit/schedules-{{backbone}}-s{{seed}}.log",
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=720,
+        gpu=GPUS,
+    params:
+        settings=audit_schedules_settings,
+        code=code("audit_schedules"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+        classifier=classifier_option,
+    message:
+        "Comparing schedules on {wildcards.backbone} (seed {wildcards.seed})"
+    shell:
+        "entpruner audit_schedules --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --regime {input.regime} --out {output} &> {log}"
+
+
+rule audit_stability:
+    input:
+        unpack(audit_start),
+        store=audit_store,
+        classifier=audit_classifier,
+        upstream=f"{RESULTS}/data/upstream/manifest.json",
+        pretrained=audit_pretrained,
+    output:
+        f"{RESULTS}/audit/stability/{{backbone}}-s{{seed}}.json",
+    log:
+        f"{LOGS}/audit/stability-{{backbone}}-s{{seed}}.log",
+    retries: 2
+    resources:
+        mem_mb=3000,
+        runtime=240,
+        gpu=GPUS,
+    params:
+        settings=audit_stability_settings,
+        code=code("audit_stability"),
+        store=subpath(input.store, parent=True),
+        init=subpath(input.model, parent=True),
+        classifier=classifier_option,
+        upstream=subpath(input.upstream, parent=True),
+        pretrained=subpath(input.pretrained, parent=True),
+    message:
+        "Ranking the blocks of {wildcards.backbone} again and again (seed {wildcards.seed})"
+    shell:
+        "entpruner audit_stability --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --upstream {params.upstream} --pretrained {params.pretrained} --out {output} &> {log}"
+
+
 rule audit_report:
     input:
-        audit_evidence,
+        evidence=audit_evidence,
+        claims=audit_claim_files,
+        reference=workflow.source_path("../../params/reference.yaml"),
     output:
         f"{RESULTS}/audit/README.md",
     log:
@@ -153,4 +212,4 @@ rule audit_report:
     message:
         "Writing what the audit found"
     shell:
-        "entpruner audit_report --settings {params.settings:q} --results {params.results} --out {output} &> {log}"
+        "entpruner audit_report --settings {params.settings:q} --results {params.results} --reference {input.reference} --out {output} &> {log}"

@@ -2,10 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json
 from entpruner.params import Frozen
+from entpruner.reporting.reference import Reference
+
+
+class ClaimedArm(Frozen):
+    """An arm of the study that is of the kind that a public number of the paper is about."""
+
+    kind: Literal["unpruned", "ld_pruner", "entpruner"]
+    arm: ArmIdentity
 
 
 class AuditScope(Frozen):
@@ -20,6 +29,8 @@ class AuditScope(Frozen):
     samples: int
     distance: str
     """Name of the distance: fid, or fd_<extractor>."""
+    claimed: tuple[ClaimedArm, ...]
+    """The arms that the paper's public numbers are about."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,8 @@ class Evidence:
 
     results: Path
     scope: AuditScope
+    reference: Reference
+    """What is public of the paper."""
 
     def by_seed(self, part: str, backbone: str) -> list[Any]:
         """One content a seed, in the order of the seeds."""

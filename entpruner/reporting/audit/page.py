@@ -72,6 +72,8 @@ class Part:
     tables: Sequence[Table] = ()
     figures: Mapping[str, tuple[str, Callable[[Path], None]]] = field(default_factory=dict)
     """File name -> (caption, what draws it to a path without suffix)."""
+    pages: Mapping[str, str] = field(default_factory=dict)
+    """Path of a page of its own -> its Markdown."""
 
     def markdown(self, number: int) -> str:
         blocks = [f"## {number}. {self.title}", self.method]
@@ -86,6 +88,9 @@ class Part:
             table.write_csv(folder)
         for name, (_, draw) in self.figures.items():
             draw(folder / name)
+        for name, text in self.pages.items():
+            with whole_file(folder / name) as partial:
+                partial.write_text(text)
 
 
 def write_report(out: Path, head: str, parts: Sequence[Part]) -> None:

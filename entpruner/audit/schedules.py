@@ -1,0 +1,103 @@
+"""Whole pruning schedules on equal terms: the same start, ranking, batches and noise, at equal steps or equal FLOPs.
+
+At equal steps a schedule that prunes late trains a larger network for longer. At equal FLOPs its steps are cut until it
+has cost what pruning at once costs: by the ratio of the two costs at equal steps, which for a vote is known only
+afterwards. Its second run may vote otherwise, so what it did cost is recorded.
+"""
+
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Literal
+
+from entpruner.audit.subnetworks import Bench, distance
+from entpruner.evaluation.cost import training_flops
+from entpruner.models.transformer import Transformer
+from entpruner.params import Frozen, Proxies, Pruning, Schedule, Training, VoteWeights, stage_boundaries
+from entpruner.proxies.measure import ProxySamples, measure_on
+from entpruner.randomness import generator
+from entpruner.schedule import Decision, decide
+from entpruner.training.loop import train
+from entpruner.training.state import TrainState
+
+Budget = Literal["steps", "flops"]
+
+
+class ScheduleRun(Frozen):
+    """One schedule, from the start network to the distance at its end."""
+
+    schedule: Schedule
+    weights: VoteWeights
+    budget: Budget
+    steps: int
+    flops: int
+    """Of all its training steps; the proxies' are not among them."""
+    decisions: tuple[Decision, ...]
+    distance: float
+    seconds: float
+
+
+def run_schedule(
+    bench: Bench,
+    schedule: Schedule,
+    order: Sequence[int],
+    total: int,
+    pruning: Pruning,
+    proxies: Proxies,
+    training: Training,
+    budget: Budget = "steps",
+) -> ScheduleRun:
+    """Prune ``total`` blocks in ``order``, in the stages of ``pruning``, over ``training.steps`` steps; then measure.
+
+    The same step sees the same batch and noise in every schedule, and candidates of a stage the same proxy samples.
+    """
+    began = time.perf_counter()
+    context = bench.context
+    assert isinstance(context.model, Transformer), "the proxies know no other network"
+    stages = 1 if schedule == "one_shot" else pruning.stages
+    bounds = stage_boundaries(stages, pruning.fraction, training.steps)
+    state, decisions, spent = TrainState.start(deepcopy(context.model)), [], []
+    for stage in range(1, stages + 2):  # the last is the recovery
+        if stage <= stages:
+            keys = context.process, context.images, context.seed, f"{context.artefact}/stage{stage}", context.device
+            decision = decide(
+                schedule,
+                pruning,
+                stage=stage,
+                stages=stages,
+                total=total,
+                order=order,
+                kept=state.model.kept_blocks,
+                removed=len(context.model.kept_blocks) - len(state.model.kept_blocks),
+                measure=measure_on(state.model, context.process, ProxySamples(*keys), proxies),
+                random=generator(context.seed, context.artefact, "choice", stage),
+            )
+            decisions.append(decision)
+            state = state.drop_blocks(decision.dropped)
+        train(
+            state,
+            context.process,
+            context.images,
+            training,
+            start=bounds[stage - 1],
+            stop=bounds[stage],
+            seed=context.seed,
+            artefact=f"{context.artefact}/schedules",
+            compute=bench.compute,
+        )
+        spent.append((len(state.model.blocks), bounds[stage] - bounds[stage - 1]))
+    return ScheduleRun(
+        schedule=schedule,
+        weights=pruning.weights,
+        budget=budget,
+        steps=training.steps,
+        flops=training_flops(context.model.architecture, training.batch_size, spent),
+        decisions=tuple(decisions),
+        distance=distance(state.ema, bench, repeat=0),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def steps_at_equal_flops(run: ScheduleRun, reference: ScheduleRun) -> int:
+    """Steps after which ``run``'s schedule has cost about what ``reference`` did."""
+    return round(run.steps * reference.flops / run.flops)
