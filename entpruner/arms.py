@@ -114,7 +114,7 @@ def select(arms: Iterable[Arm], shown: Table | ArmsFigure) -> list[Arm]:
 def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ratio: float | None, seed: int) -> Arm:
     override = spec.override
     scoring = overridden(study.scoring, override.scoring)
-    depth = study.backbones[backbone].shape["depth"]
+    depth = study.backbones[backbone].blocks
     scores: list[str] = [spec.criterion or "none"]
     scores += [name] if scoring != study.scoring else []
     scores += [str(blocks_to_remove(depth, ratio))] if ratio is not None and spec.criterion in SIZED else []

@@ -104,7 +104,7 @@ Dataset = Annotated[Digits | ImageFolder, Field(discriminator="source")]
 
 
 class Architecture(Frozen):
-    """The network's shape, as stored beside its weights."""
+    """A transformer's shape, as stored beside its weights."""
 
     depth: Positive
     hidden_size: Positive
@@ -124,8 +124,8 @@ class Architecture(Frozen):
         return self
 
 
-class UNetArchitecture(Frozen):
-    """The shape of a small U-Net, which the audit builds beside a study's backbones."""
+class UNetShape(Frozen):
+    """A small U-Net. It is scored and audited, beside the transformers; arms are the transformers' alone."""
 
     channels: int = Field(16, gt=0, multiple_of=8)
     """At the first level; GroupNorm has 8 groups. With 16, a step costs about what one of the digits study does."""
@@ -134,14 +134,19 @@ class UNetArchitecture(Frozen):
     blocks_per_level: Positive = 3
     """In the encoder, and again in the decoder."""
     middle_blocks: int = Field(2, ge=0)
-    input_size: Positive
-    in_channels: Positive
-    num_classes: Positive
 
     @property
     def depth(self) -> int:
         """Blocks of the unpruned network."""
         return 2 * len(self.multipliers) * self.blocks_per_level + self.middle_blocks
+
+
+class UNetArchitecture(UNetShape):
+    """The same, as stored beside its weights."""
+
+    input_size: Positive
+    in_channels: Positive
+    num_classes: Positive
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -176,7 +181,8 @@ SIZES = {  # Table 1 of the DiT paper: depth, hidden size, heads
 
 
 class Backbone(Frozen):
-    """A network and its process: by the paper's name (``preset: DiT-XL/2``) or by explicit sizes."""
+    """A network and its process: a transformer by the paper's name (``preset: DiT-XL/2``) or by explicit sizes, or a
+    U-Net."""
 
     process: ProcessSettings
     preset: str | None = Field(None, pattern=r"^(DiT|SiT)-(S|B|L|XL)/[1-9][0-9]*$")
@@ -185,24 +191,33 @@ class Backbone(Frozen):
     hidden_size: Positive | None = None
     num_heads: Positive | None = None
     patch_size: Positive | None = None
+    unet: UNetShape | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         sizes = (self.depth, self.hidden_size, self.num_heads, self.patch_size)
-        if self.preset is None and None in sizes:
-            raise ValueError("give preset, or all of depth, hidden_size, num_heads and patch_size")
-        if self.preset is not None and sizes != (None,) * 4:
-            raise ValueError("give preset or explicit sizes, not both")
+        named = [way for way in (self.preset, self.unet) if way is not None]
+        if not named and None in sizes:
+            raise ValueError("give preset, or unet, or all of depth, hidden_size, num_heads and patch_size")
+        if len(named) + (sizes != (None,) * 4) > 1:
+            raise ValueError("give preset, unet or explicit sizes, only one of them")
         return self
 
-    def architecture(self, input_size: int, in_channels: int, num_classes: int) -> Architecture:
+    def architecture(self, input_size: int, in_channels: int, num_classes: int) -> Architecture | UNetArchitecture:
         """The network for images of (in_channels, input_size, input_size) in ``num_classes`` classes."""
-        shape = self.shape
-        return Architecture(input_size=input_size, in_channels=in_channels, num_classes=num_classes, **shape)
+        kind = Architecture if self.unet is None else UNetArchitecture
+        return kind(input_size=input_size, in_channels=in_channels, num_classes=num_classes, **self.shape)
 
     @property
-    def shape(self) -> dict[str, int]:
-        """depth, hidden_size, num_heads and patch_size, a preset resolved."""
+    def blocks(self) -> int:
+        """Of the unpruned network."""
+        return self.shape["depth"] if self.unet is None else self.unet.depth
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """The U-Net's keys; or depth, hidden_size, num_heads and patch_size, a preset resolved."""
+        if self.unet is not None:
+            return self.unet.model_dump()
         if self.preset is not None:
             size, patch = self.preset.split("-")[1].split("/")
             values: tuple[Any, ...] = (*SIZES[size], int(patch))
@@ -512,6 +527,8 @@ Criterion = Literal[
 ]  # fmt: skip
 SIZED: tuple[Criterion, ...] = ("learned", "random_median", "every_other")
 """Criteria that choose a set of a given size: their order is of use for that size only."""
+TRANSFORMERS_ONLY: tuple[Criterion, ...] = ("learned",)
+"""Criteria that cannot score a U-Net: their masks mix tokens."""
 Schedule = Literal["none", "one_shot", "linear", "vote", "random_vote"]
 
 
@@ -684,6 +701,7 @@ class Audit(Frozen):
     seeds: Annotated[Several[Annotated[int, Field(ge=0)]], Field(min_length=3)] = (0, 1, 2)
     """Each with a backbone trained from nothing; at least three, for the intervals."""
     backbones: Several[Name]
+    """Transformers and U-Nets; on a U-Net what knows transformers alone is left out: proxies, and some criteria."""
     data: Name
     samples: Positive = 240
     """Images a distance is measured on."""
@@ -694,6 +712,11 @@ class Audit(Frozen):
     proxies: AuditedProxies = AuditedProxies()
     schedules: AuditedSchedules = AuditedSchedules()
     stability: AuditedStability = AuditedStability()
+
+    def criteria_for(self, backbone: Backbone) -> dict[str, AuditedCriterion]:
+        """Those that can score it."""
+        barred = () if backbone.unet is None else TRANSFORMERS_ONLY
+        return {name: audited for name, audited in self.criteria.items() if audited.criterion not in barred}
 
 
 class Study(Frozen):
@@ -832,7 +855,11 @@ def _impossible_arm(study: Study, name: str, arm: ArmSpec, backbone: str) -> Ite
     def setting(section: str) -> dict[str, Any]:
         return merge(getattr(study, section).model_dump(), getattr(arm.override, section))
 
-    network, process = study.backbones[backbone].shape, study.backbones[backbone].process
+    network, process = study.backbones[backbone], study.backbones[backbone].process
+    if network.unet is not None:
+        allowed = "a transformer: U-Nets are audited only, as proxies, cost and methods know transformers alone"
+        yield Problem(("arms", name, "backbone"), backbone, allowed, needs=(("backbones", backbone),))
+        return
     kept = setting("sampling")["diffusion"]["steps"]
     if isinstance(process, Diffusion) and kept > process.timesteps:
         loc = (*place("sampling", "diffusion"), "steps")
@@ -859,7 +886,7 @@ def _impossible_arm(study: Study, name: str, arm: ArmSpec, backbone: str) -> Ite
         allowed = f"at most {share} for arm {name}: a stage takes a step or more"
         yield Problem(place("pruning", "stages"), pruning["stages"], allowed, needs=needs)
     for ratio in listed(arm.ratio) if arm.schedule != "none" else ():
-        depth = network["depth"]
+        depth = network.blocks
         removable = blocks_to_remove(depth, ratio)
         if not 0 < removable < depth:
             allowed = f"a ratio that removes 1 to {depth - 1} of the {depth} blocks of {backbone}, not {removable}"
@@ -876,7 +903,7 @@ def _impossible_audit(study: Study, audit: Audit) -> Iterator[Problem]:
     ratios |= {("audit", "proxies", "ratios", i): ratio for i, ratio in enumerate(audit.proxies.ratios)}
     for (loc, ratio), backbone in product(ratios.items(), audit.backbones):
         if backbone in study.backbones:
-            depth = study.backbones[backbone].shape["depth"]
+            depth = study.backbones[backbone].blocks
             removable = blocks_to_remove(depth, ratio)
             if not 0 < removable < depth:
                 allowed = f"a ratio that removes 1 to {depth - 1} of the {depth} blocks of {backbone}, not {removable}"

@@ -4,7 +4,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from entpruner.evaluation import cost
 from entpruner.models.transformer import Transformer
-from entpruner.params import SIZES, Architecture
+from entpruner.models.unet import UNet
+from entpruner.params import SIZES, Architecture, UNetArchitecture
 
 
 def dit(size: str, patch: int = 2, side: int = 32) -> Architecture:
@@ -23,6 +24,9 @@ def dit(size: str, patch: int = 2, side: int = 32) -> Architecture:
 
 SMALL = Architecture(
     depth=4, hidden_size=32, num_heads=2, patch_size=2, input_size=8, in_channels=1, num_classes=5, mlp_ratio=3.0
+)
+UNET = UNetArchitecture(
+    channels=8, multipliers=(1, 2, 2), blocks_per_level=1, middle_blocks=1, input_size=8, in_channels=3, num_classes=5
 )
 
 
@@ -68,12 +72,20 @@ def test_macs_agree_with_torchs_flop_counter(blocks: int) -> None:
     assert counter.get_total_flops() == 2 * 2 * cost.macs(SMALL, blocks)  # 2 FLOPs a MAC, 2 images
 
 
+@pytest.mark.parametrize("kept", [(0, 1, 2, 3, 4, 5, 6), (1, 3, 6), (4,)])
+def test_a_unets_macs_agree_with_torchs_flop_counter(kept: tuple[int, ...]) -> None:
+    model = UNet(UNET, kept)
+    x, t, y = torch.randn(2, 3, 8, 8), torch.rand(2), torch.tensor([0, 5])
+    with FlopCounterMode(display=False) as counter:
+        model(x, t, y)
+    assert counter.get_total_flops() == 2 * 2 * cost.unet_macs(UNET, kept)
+
+
 def test_training_flops_are_three_forward_passes_of_two_flops_a_mac() -> None:
-    one_stage = cost.training_flops(SMALL, 8, [(4, 10)])
-    assert one_stage == 3 * 2 * cost.macs(SMALL) * 8 * 10
-    assert cost.training_flops(SMALL, 8, [(4, 4), (2, 6)]) == 6 * 8 * (
-        4 * cost.macs(SMALL, 4) + 6 * cost.macs(SMALL, 2)
-    )
+    assert cost.training_flops(SMALL, range(4), batch_size=8, steps=10) == 3 * 2 * cost.macs(SMALL) * 8 * 10
+    assert cost.training_flops(SMALL, (1, 3), batch_size=8, steps=6) == 3 * 2 * cost.macs(SMALL, 2) * 8 * 6
+    whole, pruned = (cost.training_flops(UNET, kept, batch_size=8, steps=6) for kept in (range(7), (1, 5)))
+    assert (whole, pruned) == (3 * 2 * cost.unet_macs(UNET, range(7)) * 48, 3 * 2 * cost.unet_macs(UNET, (1, 5)) * 48)
 
 
 def test_latency_takes_turns_and_pairs_the_ratios(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from entpruner.artefacts import write_json
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.data.store import Store
+from entpruner.errors import UserError
 from entpruner.evaluation.cost import cost_key, latency, macs, parameters
 from entpruner.models.adapters import add_adapters
 from entpruner.models.transformer import Transformer
@@ -30,6 +31,8 @@ def run(settings: Settings, *, store: Path, out: Path) -> None:
     data = Store.open(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)
+    if not isinstance(architecture, Architecture):
+        raise UserError("backbone: got a U-Net; allowed: a transformer, as arms need it")
     depth = architecture.depth
     networks: list[tuple[int, int | None]] = [(blocks, None) for blocks in sorted({depth, *settings.blocks})]
     networks += [(depth, width) for width in settings.adapter_widths]

@@ -9,11 +9,11 @@ import torch
 from entpruner.data.store import Store
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard, load_model
+from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import replace_label_table
-from entpruner.models.transformer import Transformer
 
 
-def model_for(data: Store, init: Path) -> tuple[Transformer, ModelCard]:
+def model_for(data: Store, init: Path) -> tuple[BlockNetwork, ModelCard]:
     """The model in ``init`` and its card. Raises UserError if its classes are not those of the data."""
 
     def listed(names: Sequence[str]) -> str:
@@ -28,7 +28,7 @@ def model_for(data: Store, init: Path) -> tuple[Transformer, ModelCard]:
     return model, card
 
 
-def moved_model(data: Store, init: Path, random: torch.Generator) -> tuple[Transformer, ModelCard]:
+def moved_model(data: Store, init: Path, random: torch.Generator) -> tuple[BlockNetwork, ModelCard]:
     """The model in ``init`` with a new label table for the classes of the data, and its card."""
     model, card = load_model(init)
     classes = tuple(data.class_names)

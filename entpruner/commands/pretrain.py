@@ -6,8 +6,7 @@ from entpruner.commands.recording import Recorder
 from entpruner.commands.training import Stretch, TrainingSettings, train_into
 from entpruner.compute import configure
 from entpruner.data.store import Store
-from entpruner.models.checkpoints import ModelCard
-from entpruner.models.transformer import Transformer
+from entpruner.models.checkpoints import ModelCard, build
 from entpruner.params import Backbone
 from entpruner.randomness import generator
 from entpruner.training.state import TrainState
@@ -22,7 +21,7 @@ def run(settings: Settings, *, store: Path, out: Path) -> None:
     data = Store.open(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)
-    model = Transformer(architecture).initialize(generator(settings.seed, settings.artefact, "weights"))
+    model = build(architecture).initialize(generator(settings.seed, settings.artefact, "weights"))
     card = ModelCard(
         architecture=architecture,
         kept_blocks=model.kept_blocks,

@@ -93,7 +93,7 @@ def train_into(
         objective=objective_of(settings, process, data, teacher),
     )
     steps, kept = stretch.stop - stretch.start, state.ema.kept_blocks
-    flops = training_flops(card.architecture, settings.training.batch_size, [(len(kept), steps)], tuning)
+    flops = training_flops(card.architecture, kept, settings.training.batch_size, steps, tuning)
     totals = {"total_steps": 0, "total_flops": 0, "total_seconds": 0.0}
     earlier = totals if before is None else read_json(before / "timing.json")
     if tuning is not None:

@@ -4,15 +4,18 @@
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from entpruner.models.transformer import TIME_FEATURES, Transformer
-from entpruner.params import Architecture, Finetuning
+from entpruner.models.embedders import TIME_FEATURES
+from entpruner.models.network import BlockNetwork
+from entpruner.models.unet import places
+from entpruner.params import Architecture, Finetuning, UNetArchitecture
 from entpruner.randomness import generator
 
 
@@ -27,7 +30,7 @@ def cost_key(blocks: int, adapter_width: int | None = None) -> str:
 
 
 def macs(architecture: Architecture, blocks: int | None = None, adapter_width: int | None = None) -> int:
-    """Multiply-accumulates of one forward pass of one image, with ``blocks`` blocks left (default: all).
+    """Multiply-accumulates of a transformer's forward pass of one image, with ``blocks`` blocks left (default: all).
 
     Matrix products only, as is customary: linear layers, the patch convolution, attention's QK and AV.
     """
@@ -57,11 +60,41 @@ def lora_macs(architecture: Architecture, rank: int) -> int:
     return rank * (tokens * ((d + 3 * d) + (d + d) + 2 * (d + mlp)) + (d + 6 * d))
 
 
+def unet_macs(architecture: UNetArchitecture, kept_blocks: Collection[int]) -> int:
+    """Those of a U-Net's forward pass with these blocks left: linear layers and convolutions."""
+    a, row = architecture, places(architecture)
+    condition = 4 * a.channels
+
+    def conv(level: int, channels: int, out: int, kernel: int) -> int:
+        return (a.input_size // 2**level) ** 2 * kernel**2 * channels * out
+
+    total = TIME_FEATURES * condition + condition * condition
+    total += conv(0, a.in_channels, row[0].channels, 3) + conv(0, row[-1].channels, 2 * a.in_channels, 3)
+    for block in kept_blocks:
+        level, channels, _ = row[block]
+        total += 2 * conv(level, channels, channels, 3) + 2 * condition * channels
+    for before, after in pairwise(row):
+        channels = before.channels + (after.channels if after.part == "decoder" else 0)
+        total += conv(after.level, channels, after.channels, 1) if channels != after.channels else 0
+    return total
+
+
 def training_flops(
-    architecture: Architecture, batch_size: int, stages: Iterable[tuple[int, int]], tuning: Finetuning | None = None
+    architecture: Architecture | UNetArchitecture,
+    kept_blocks: Collection[int],
+    batch_size: int,
+    steps: int,
+    tuning: Finetuning | None = None,
 ) -> int:
-    """FLOPs of an arm's training from its ``(blocks, steps)`` stages, its method and its teacher's forward passes."""
-    return sum(2 * step_macs(architecture, blocks, tuning) * batch_size * steps for blocks, steps in stages)
+    """FLOPs of a training with these blocks left, by its method, with its teacher's forward passes.
+
+    U-Nets train all weights, on the data alone.
+    """
+    if isinstance(architecture, UNetArchitecture):
+        macs_a_step = 3 * unet_macs(architecture, kept_blocks)
+    else:
+        macs_a_step = step_macs(architecture, len(kept_blocks), tuning)
+    return 2 * macs_a_step * batch_size * steps
 
 
 def step_macs(architecture: Architecture, blocks: int, tuning: Finetuning | None = None) -> int:
@@ -96,7 +129,7 @@ class Latency:
 
 
 def latency(
-    models: Mapping[str, Transformer], reference: str, batch_size: int, repeats: int, device: torch.device
+    models: Mapping[str, BlockNetwork], reference: str, batch_size: int, repeats: int, device: torch.device
 ) -> dict[str, Latency]:
     """Time ``repeats`` forward passes of ``batch_size`` images in each of the named models.
 

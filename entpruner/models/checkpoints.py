@@ -17,16 +17,21 @@ from entpruner.errors import UserError
 from entpruner.models.adapters import add_adapters
 from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Frozen, ProcessSettings
+from entpruner.models.unet import UNet
+from entpruner.params import Architecture, Frozen, ProcessSettings, UNetArchitecture
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+SIZES = {  # what the shapes of weights follow from
+    Architecture: ("hidden_size", "patch_size", "input_size"),
+    UNetArchitecture: ("channels", "multipliers"),
+}
 UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
 class ModelCard(Frozen):
     """What a reader of the weights must know: the content of ``model.json``."""
 
-    architecture: Architecture
+    architecture: Architecture | UNetArchitecture
     kept_blocks: tuple[int, ...]
     """The blocks that are left, in the numbering of the unpruned network of ``architecture.depth`` blocks."""
     process: ProcessSettings
@@ -35,7 +40,7 @@ class ModelCard(Frozen):
     source_sha256: str | None = None
     """Checksum of the official file that the weights were read from, if they were."""
     adapter_width: int | None = Field(None, gt=0)
-    """Hidden width of the adapters behind attention and MLP, if the network has them."""
+    """Hidden width of the adapters behind attention and MLP, if the network, a transformer, has them."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -44,7 +49,16 @@ class ModelCard(Frozen):
             raise ValueError(f"kept_blocks {blocks} must be rising numbers from 0 to {depth - 1}")
         if len(self.class_names) != self.architecture.num_classes:
             raise ValueError(f"{len(self.class_names)} class_names for {self.architecture.num_classes} classes")
+        if self.adapter_width is not None and not isinstance(self.architecture, Architecture):
+            raise ValueError("adapter_width is for transformers alone")
         return self
+
+
+def build(architecture: Architecture | UNetArchitecture, kept_blocks: tuple[int, ...] | None = None) -> BlockNetwork:
+    """The network of an architecture, its weights not yet initialised."""
+    if isinstance(architecture, Architecture):
+        return Transformer(architecture, kept_blocks)
+    return UNet(architecture, kept_blocks)
 
 
 def save_model(folder: Path, model: BlockNetwork, card: ModelCard) -> None:
@@ -53,7 +67,7 @@ def save_model(folder: Path, model: BlockNetwork, card: ModelCard) -> None:
     write_json(folder / CARD, card.model_dump(mode="json"))
 
 
-def load_model(folder: Path) -> tuple[Transformer, ModelCard]:
+def load_model(folder: Path) -> tuple[BlockNetwork, ModelCard]:
     """The network of a folder that ``save_model`` wrote, on the CPU, and its card.
 
     Raises UserError for a missing, truncated or foreign file and for weights that are not those of the card.
@@ -69,8 +83,8 @@ def load_model(folder: Path) -> tuple[Transformer, ModelCard]:
         raise UserError(f"{path}: {where}: {first['msg']}; make the model again") from None
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error}); make the model again") from None
-    model = Transformer(card.architecture, card.kept_blocks)
-    if card.adapter_width is not None:
+    model = build(card.architecture, card.kept_blocks)
+    if card.adapter_width is not None and isinstance(model, Transformer):
         add_adapters(model, card.adapter_width)
     _fill(model, _read_safetensors(folder / WEIGHTS), folder / WEIGHTS)
     return model, card
@@ -116,13 +130,13 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _fill(model: Transformer, weights: Mapping[str, Tensor], path: Path) -> None:
+def _fill(model: BlockNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
     """Copy the weights in; every key and shape must fit."""
     a, places = model.architecture, model.state_dict()
     for key, place in places.items():
         if key not in weights:
             raise UserError(
-                f"{path}: {key} is missing; check the depth {a.depth} and that the file is a DiT's or SiT's"
+                f"{path}: {key} is missing; check the depth {a.depth} and that the file is of such a network"
             )
         found, expected = tuple(weights[key].shape), tuple(place.shape)
         if found == expected:
@@ -130,7 +144,7 @@ def _fill(model: Transformer, weights: Mapping[str, Tensor], path: Path) -> None
         if key == "y_embedder.embedding_table.weight" and found[1:] == expected[1:]:
             advice = f"it was made for {found[0] - 1} classes, not {a.num_classes}: set num_classes"
         else:
-            advice = f"check hidden_size {a.hidden_size}, patch_size {a.patch_size}, input_size {a.input_size}"
+            advice = "check " + ", ".join(f"{name} {getattr(a, name)}" for name in SIZES[type(a)])
         raise UserError(f"{path}: {key} has shape {found} where {expected} is expected; {advice}")
     unknown = [key for key in weights if key not in places]
     if unknown:

@@ -5,10 +5,12 @@ entered it goes on. A state is what the network hands from block to block: the t
 hidden image with the skip tensors that wait for the decoder.
 """
 
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
+from entpruner.models.embedders import LabelEmbedder
 from entpruner.params import Architecture, UNetArchitecture
 
 State = Any  # each network's own; never changed in place, so that one may be kept and gone on from later
@@ -25,6 +27,7 @@ class BlockNetwork(nn.Module):
     architecture: Architecture | UNetArchitecture
     kept_blocks: tuple[int, ...]
     blocks: nn.ModuleList  # of (state, c) -> state
+    y_embedder: LabelEmbedder
 
     @property
     def null_class(self) -> int:
@@ -56,3 +59,11 @@ class BlockNetwork(nn.Module):
     def hidden(self, state: State) -> Tensor:
         """A state's hidden vectors, one a token or position: (B, T, D), as tokens are. A block keeps both T and D."""
         return state
+
+    def initialize(self, generator: torch.Generator) -> Self:
+        """Weights to begin training with, which follow from the generator alone. Returns self."""
+        raise NotImplementedError
+
+    def initialize_labels(self, generator: torch.Generator) -> None:
+        """A new label table, N(0, 0.02), for a network that moves to other classes."""
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02, generator=generator)

@@ -7,7 +7,6 @@ import torch
 
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
-from entpruner.models.transformer import Transformer
 
 AnyNetwork = TypeVar("AnyNetwork", bound=BlockNetwork)
 
@@ -51,14 +50,15 @@ def drop_blocks(model: AnyNetwork, drop: Collection[int]) -> AnyNetwork:
     return pruned
 
 
-def replace_label_table(model: Transformer, num_classes: int, generator: torch.Generator) -> Transformer:
+def replace_label_table(model: AnyNetwork, num_classes: int, generator: torch.Generator) -> AnyNetwork:
     """A new network for other classes: a fresh N(0, 0.02) label table, drawn on the CPU; the rest is copied."""
     architecture = model.architecture.model_copy(update={"num_classes": num_classes})
-    moved = Transformer(architecture, model.kept_blocks).to(model.pos_embed.dtype)
+    like = next(model.parameters())
+    moved = type(model)(architecture, model.kept_blocks).to(like.dtype)
     table = "y_embedder.embedding_table.weight"
     moved.initialize_labels(generator)
     moved.load_state_dict({**model.state_dict(), table: moved.y_embedder.embedding_table.weight.detach()})
-    return moved.to(model.pos_embed.device)
+    return moved.to(like.device)
 
 
 def _list(blocks: Collection[int]) -> str:

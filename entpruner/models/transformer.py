@@ -7,16 +7,15 @@ between the two, the meaning of ``t`` and of the output channels, belongs to the
 Shape letters: B batch, C image channels, H and W image height and width, T tokens (H*W / patch_size**2), D hidden size.
 """
 
-import math
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Architecture
-
-TIME_FEATURES = 256  # width of the sinusoidal features of t in every published DiT and SiT
 
 
 class PatchEmbed(nn.Module):
@@ -29,37 +28,6 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.proj(x)                                                  # (B, D, H/p, W/p)
         return x.flatten(2).transpose(1, 2)                               # (B, T, D)
-
-
-class TimestepEmbedder(nn.Module):
-    """Sinusoidal features of t, then a two-layer MLP."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(TIME_FEATURES, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
-
-    @staticmethod
-    def features(t: Tensor) -> Tensor:
-        """cos, then sin, of t times 128 frequencies from 1 down to 1/10000. t: (B,), integer or not."""
-        half = TIME_FEATURES // 2
-        frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
-        angles = t[:, None].float() * frequencies                         # (B, 128)
-        return torch.cat([angles.cos(), angles.sin()], dim=1)             # (B, 256)
-
-    def forward(self, t: Tensor) -> Tensor:
-        dtype = next(self.mlp.parameters()).dtype                         # features are float32 whatever the weights
-        return self.mlp(self.features(t).to(dtype))                       # (B, D)
-
-
-class LabelEmbedder(nn.Module):
-    """One row a class, and a last row for "no class", which classifier-free guidance needs."""
-
-    def __init__(self, num_classes: int, hidden_size: int) -> None:
-        super().__init__()
-        self.embedding_table = nn.Embedding(num_classes + 1, hidden_size)
-
-    def forward(self, y: Tensor) -> Tensor:
-        return self.embedding_table(y)                                    # (B, D)
 
 
 class Attention(nn.Module):
@@ -162,7 +130,7 @@ class Transformer(BlockNetwork):
         x = x.unflatten(1, (side, side)).unflatten(-1, (p, p, -1))        # (B, h, w, p, p, 2C)
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)    # (B, 2C, H, W)
 
-    def initialize(self, generator: torch.Generator) -> "Transformer":
+    def initialize(self, generator: torch.Generator) -> Self:
         """DiT's initialisation: Xavier linears, N(0, 0.02) embeddings, zero adaLN and zero output. Returns self."""
         with torch.no_grad():
             for name, parameter in self.named_parameters():
@@ -175,10 +143,6 @@ class Transformer(BlockNetwork):
                 else:
                     nn.init.xavier_uniform_(parameter.flatten(1), generator=generator)
         return self
-
-    def initialize_labels(self, generator: torch.Generator) -> None:
-        """A new label table, N(0, 0.02): at first, and when the network moves to other classes."""
-        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02, generator=generator)
 
 
 def sincos_position_table(hidden_size: int, side: int) -> Tensor:

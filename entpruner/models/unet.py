@@ -22,14 +22,14 @@ height and width at a block's level.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
 from entpruner.models.network import BlockNetwork
-from entpruner.models.transformer import LabelEmbedder, TimestepEmbedder
 from entpruner.params import UNetArchitecture
 
 GROUPS = 8  # of every GroupNorm
@@ -139,7 +139,7 @@ class UNet(BlockNetwork):
     def hidden(self, state: Hidden) -> Tensor:
         return state.h.flatten(2).mT  # (B, h*w, K)
 
-    def initialize(self, generator: torch.Generator) -> "UNet":
+    def initialize(self, generator: torch.Generator) -> Self:
         """Xavier weights, N(0, 0.02) embeddings; each block's last convolution and the output are zero. Returns self.
 
         So every block is the identity at first, as in ADM, and as adaLN-zero makes the Transformer's.

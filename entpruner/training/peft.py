@@ -11,6 +11,7 @@ not of their product.
 import torch
 from torch import nn
 
+from entpruner.errors import UserError
 from entpruner.models.adapters import add_adapters, add_scales, merge_scales
 from entpruner.models.lora import LoraLinear, add_lora
 from entpruner.models.network import BlockNetwork
@@ -18,7 +19,7 @@ from entpruner.models.transformer import Transformer
 from entpruner.params import Finetuning
 
 
-def prepare(model: Transformer, settings: Finetuning, generator: torch.Generator) -> None:
+def prepare(model: BlockNetwork, settings: Finetuning, generator: torch.Generator) -> None:
     """Add what the method adds and leave trainable what it trains, in place. The network computes what it did.
 
     - ``full``: every weight.
@@ -26,9 +27,13 @@ def prepare(model: Transformer, settings: Finetuning, generator: torch.Generator
     - ``lora`` (Hu et al. 2022): updates of the blocks' linear layers, nothing beside them.
     - ``difffit`` (Xie et al. 2023): all biases, and a scale behind attention and MLP of every block.
     - ``adapters`` (Houlsby et al. 2019): a bottleneck behind attention and MLP of every block.
+
+    Raises UserError for a method that a U-Net is given and that is not ``full``.
     """
     if settings.method == "full":
         return
+    if not isinstance(model, Transformer):
+        raise UserError(f"finetune.method: got {settings.method}; allowed for a U-Net: full")
     model.requires_grad_(False)
     model.y_embedder.requires_grad_(True)
     if settings.method in ("bitfit", "difffit"):
