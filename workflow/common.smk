@@ -446,9 +446,21 @@ def audit_report(wildcards):
 
 def audit_evidence(wildcards):
     """What the parts of the report are made from."""
-    parts = ("masks", "scores", "choices", "proxies", "schedules", "stability")
-    seeds = [f"{backbone}-s{seed}" for backbone in STUDY.audit.backbones for seed in STUDY.audit.seeds]
-    return [f"{RESULTS}/audit/{part}/{seed}.json" for part in parts for seed in seeds]
+    everywhere, unets = STUDY.audit.backbones, audited_unets()
+    transformers = [backbone for backbone in everywhere if backbone not in unets]
+    parts = dict.fromkeys(("masks", "scores", "choices", "stability"), everywhere)
+    parts |= dict.fromkeys(("proxies", "schedules"), transformers)
+    return [
+        f"{RESULTS}/audit/{part}/{backbone}-s{seed}.json"
+        for part, backbones in parts.items()
+        for backbone in backbones
+        for seed in STUDY.audit.seeds
+    ]
+
+
+def audited_unets():
+    """Backbones that neither proxies nor votes know."""
+    return [backbone for backbone in STUDY.audit.backbones if STUDY.backbones[backbone].unet]
 
 
 def audit_claimed():
@@ -517,13 +529,13 @@ def audit_regime_settings(wildcards):
 
 def audit_masks_settings(wildcards):
     audit = STUDY.audit
-    return settings(
-        **audit_bench(wildcards), masks=audit.masks, chains=audit.proxies.chains, ratios=audit.proxies.ratios
-    )
+    chains = 0 if wildcards.backbone in audited_unets() else audit.proxies.chains  # measured for the proxies alone
+    return settings(**audit_bench(wildcards), masks=audit.masks, chains=chains, ratios=audit.proxies.ratios)
 
 
 def audit_scores_settings(wildcards):
-    return settings(**audit_common(wildcards), sampling=STUDY.sampling, criteria=STUDY.audit.criteria)
+    criteria = STUDY.audit.criteria_for(STUDY.backbones[wildcards.backbone])
+    return settings(**audit_common(wildcards), sampling=STUDY.sampling, criteria=criteria)
 
 
 def audit_proxies_settings(wildcards):
@@ -557,6 +569,7 @@ def audit_report_settings(wildcards):
     return settings(
         study=STUDY.study,
         backbones=audit.backbones,
+        unets=audited_unets(),
         data=audit.data,
         seeds=audit.seeds,
         criteria=list(audit.criteria),

@@ -83,8 +83,8 @@ class Study:
     @staticmethod
     def read(evidence: Evidence, backbone: str) -> "Study":
         masks, scores, choices = (evidence.by_seed(part, backbone) for part in ("masks", "scores", "choices"))
-        names = evidence.scope.criteria
         entries = scores[0]["criteria"]
+        names = [name for name in evidence.scope.criteria if name in entries]
         return Study(
             backbone,
             values={

@@ -22,6 +22,8 @@ class AuditScope(Frozen):
 
     study: str
     backbones: tuple[str, ...]
+    unets: tuple[str, ...] = ()
+    """Those of them that are U-Nets: without proxies, and without the criteria that know transformers alone."""
     data: str
     seeds: tuple[int, ...]
     criteria: tuple[str, ...]
@@ -31,6 +33,10 @@ class AuditScope(Frozen):
     """Name of the distance: fid, or fd_<extractor>."""
     claimed: tuple[ClaimedArm, ...]
     """The arms that the paper's public numbers are about."""
+
+    @property
+    def transformers(self) -> tuple[str, ...]:
+        return tuple(backbone for backbone in self.backbones if backbone not in self.unets)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The top of the audit's report: what was measured, in which regime, on which machine."""
 
 from entpruner.audit.regime import RegimeChoice
-from entpruner.reporting.audit.evidence import Evidence
+from entpruner.params import TRANSFORMERS_ONLY
+from entpruner.reporting.audit.evidence import AuditScope, Evidence
 from entpruner.reporting.audit.page import Table
+from entpruner.reporting.audit.words import listed
 
 
 def head(evidence: Evidence) -> str:
@@ -22,6 +24,7 @@ def head(evidence: Evidence) -> str:
         f"({', '.join(map(str, scope.seeds))}), each trained from nothing. Distances are `{scope.distance}` of "
         f"{scope.samples} images. Commands took {minutes:.1f} minutes in all on {'; '.join(machines)} "
         f"({'; '.join(made)}; commit {', '.join(commits)}).",
+        *unets(evidence.scope),
         "## The regime",
         "Where random sets of blocks end at the same distance, no criterion can be right or wrong. So the regime was "
         "chosen by random sets alone, on the first seed, before any criterion was looked at: the first candidate in "
@@ -30,6 +33,18 @@ def head(evidence: Evidence) -> str:
     ]
     lines += ["\n".join(f"- {sentence(evidence, backbone)}" for backbone in scope.backbones)]
     return "\n\n".join([*lines, tried(evidence).markdown()])
+
+
+def unets(scope: AuditScope) -> list[str]:
+    """What stands apart where a backbone is no transformer."""
+    if not scope.unets:
+        return []
+    return [
+        f"{listed(scope.unets)}: a U-Net. To leave out one of its residual blocks is to put the identity in its place, "
+        "with every skip connection whole: where an encoder block is gone, what entered it is handed over to the "
+        "decoder; where a decoder block is gone, the tensor meant for it is merged all the same. What knows "
+        f"transformers alone (the proxies, and the criteria {listed(TRANSFORMERS_ONLY)}) leaves it out."
+    ]
 
 
 def sentence(evidence: Evidence, backbone: str) -> str:

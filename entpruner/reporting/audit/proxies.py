@@ -106,7 +106,7 @@ def seeds_of(evidence: Evidence, backbone: str) -> tuple[list[Seed], AuditedProx
 
 def part(evidence: Evidence) -> Part:
     findings, tables = [], []
-    for backbone in evidence.scope.backbones:
+    for backbone in evidence.scope.transformers:
         seeds, sweeps = seeds_of(evidence, backbone)
         asked = proxies(sweeps)
         same, same_findings = of_one_size(backbone, seeds, asked)

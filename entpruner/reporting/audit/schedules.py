@@ -38,7 +38,7 @@ Runs = Mapping[str, Sequence[ScheduleRun]]
 
 def part(evidence: Evidence) -> Part:
     findings, tables = [], []
-    for backbone in evidence.scope.backbones:
+    for backbone in evidence.scope.transformers:
         contents = evidence.by_seed("schedules", backbone)
         for regime, what in REGIMES.items():
             found = [content[regime] for content in contents]
