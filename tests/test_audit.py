@@ -1,4 +1,5 @@
-"""A whole tiny audit by its commands, three seeds of one backbone: what each leaves, a kill in between, the report."""
+"""A whole tiny audit by its commands, three seeds of a transformer and of a U-Net: what each leaves, a kill in between,
+the report."""
 
 import csv
 import json
@@ -12,16 +13,22 @@ import pytest
 from entpruner.artefacts import read_json
 from entpruner.cli import main
 from entpruner.commands import audit_masks
+from entpruner.params import Audit, AuditedCriterion, Backbone
 
 COMPUTE = {"device": "cpu", "threads": 1}
-BACKBONE = {"process": {"kind": "flow"}, "depth": 5, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
+BACKBONES: dict[str, dict[str, Any]] = {  # of five blocks each
+    "sit": {"process": {"kind": "flow"}, "depth": 5, "hidden_size": 16, "num_heads": 2, "patch_size": 4},
+    "unet": {"process": {"kind": "flow"}, "unet": {"channels": 8, "blocks_per_level": 1, "middle_blocks": 1}},
+}
 TRAINING = {"steps": 8, "batch_size": 8, "learning_rate": 1e-2}
 SAMPLING = {"samples": 12, "batch_size": 12, "flow": {"name": "euler", "steps": 2}}
 CRITERIA = {
-    "ced": {"criterion": "ced"},
-    "ced_signed": {"criterion": "ced", "rank_by": "signed"},
-    "sensitivity": {"criterion": "sensitivity"},
-    "random": {"criterion": "random"},
+    "ced": AuditedCriterion(criterion="ced"),
+    "ced_signed": AuditedCriterion(criterion="ced", rank_by="signed"),
+    "sensitivity": AuditedCriterion(criterion="sensitivity"),
+    "random": AuditedCriterion(criterion="random"),
+    "random_median": AuditedCriterion(criterion="random_median"),
+    "learned": AuditedCriterion(criterion="learned", scoring={"learned": {"steps": 2, "batch_size": 4, "groups": 1}}),
 }
 CANDIDATES = [{"ratio": 0.4, "steps": 1}, {"ratio": 0.6, "steps": 1}]
 SEEDS = (0, 1, 2)
@@ -33,43 +40,44 @@ def entpruner(command: str, settings: dict[str, Any], **paths: Path) -> int:
     return main([command, "--settings", json.dumps(settings), *options])
 
 
-def common(seed: int) -> dict[str, Any]:
-    scoring = {"draws": 16, "batch_size": 16}
-    return {"artefact": "audit/sit", "seed": seed, "scoring": scoring, "compute": COMPUTE}
+def common(seed: int, backbone: str) -> dict[str, Any]:
+    scoring = {"draws": 16, "batch_size": 16, "masks": 5}
+    return {"artefact": f"audit/{backbone}", "seed": seed, "scoring": scoring, "compute": COMPUTE}
 
 
-def bench(seed: int) -> dict[str, Any]:
-    return common(seed) | {"sampling": SAMPLING, "finetune": TRAINING, "evaluation": {}}
+def bench(seed: int, backbone: str) -> dict[str, Any]:
+    return common(seed, backbone) | {"sampling": SAMPLING, "finetune": TRAINING, "evaluation": {}}
 
 
-def trials(root: Path, out: Path) -> int:
-    settings = bench(0) | {"trials": {"candidates": CANDIDATES, "masks": 3, "repeats": 2, "share": 0.99}}
-    return entpruner("audit_regime", settings, **starts(root, 0), classifier=root / "net", out=out)
+def trials(root: Path, backbone: str, out: Path) -> int:
+    settings = bench(0, backbone) | {"trials": {"candidates": CANDIDATES, "masks": 3, "repeats": 2, "share": 0.99}}
+    return entpruner("audit_regime", settings, **starts(root, 0, backbone), classifier=root / "net", out=out)
 
 
-def masks(root: Path, seed: int, out: Path) -> int:
-    settings = bench(seed) | {"masks": 4, "chains": 2, "ratios": (0.4, 0.8)}
-    paths = {"classifier": root / "net", "regime": root / "audit/regime/sit.json"}
-    return entpruner("audit_masks", settings, **starts(root, seed), **paths, out=out)
+def masks(root: Path, seed: int, out: Path, backbone: str = "sit") -> int:
+    chains = 2 if backbone == "sit" else 0
+    settings = bench(seed, backbone) | {"masks": 4, "chains": chains, "ratios": (0.4, 0.8)}
+    paths = {"classifier": root / "net", "regime": root / f"audit/regime/{backbone}.json"}
+    return entpruner("audit_masks", settings, **starts(root, seed, backbone), **paths, out=out)
 
 
 def schedules(root: Path, seed: int, out: Path) -> int:
-    settings = bench(seed) | {
+    settings = bench(seed, "sit") | {
         "pruning": {"stages": 2},
         "proxies": {"ntk": {"samples": 3}, "zico": {"batch_size": 2}},
         "paper": {"ratio": 0.4, "steps": 8},
         "weights": (0.5, 1.0),
     }
     paths = {"classifier": root / "net", "regime": root / "audit/regime/sit.json"}
-    return entpruner("audit_schedules", settings, **starts(root, seed), **paths, out=out)
+    return entpruner("audit_schedules", settings, **starts(root, seed, "sit"), **paths, out=out)
 
 
-def starts(root: Path, seed: int) -> dict[str, Path]:
-    return {"store": root / "store", "init": root / f"start-s{seed}"}
+def starts(root: Path, seed: int, backbone: str) -> dict[str, Path]:
+    return {"store": root / "store", "init": root / f"{backbone}-s{seed}"}
 
 
-def file_of(root: Path, part: str, seed: int) -> Path:
-    return root / f"audit/{part}/sit-s{seed}.json"
+def file_of(root: Path, part: str, seed: int, backbone: str = "sit") -> Path:
+    return root / f"audit/{part}/{backbone}-s{seed}.json"
 
 
 @pytest.fixture(scope="module")
@@ -80,34 +88,45 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit = {"steps": 3, "batch_size": 8, "width": 4, "features": 8}
     net = {"artefact": "classifier", "seed": 0, "training": fit, "compute": COMPUTE}
     assert entpruner("classifier", net, store=root / "store", out=root / "net") == 0
+    for backbone in BACKBONES:
+        for seed in SEEDS:
+            pretrain = {"artefact": "p", "seed": seed, "training": TRAINING, "compute": COMPUTE}
+            pretrain["backbone"] = BACKBONES[backbone]
+            assert entpruner("pretrain", pretrain, store=root / "store", out=root / f"{backbone}-s{seed}") == 0
+        assert trials(root, backbone, root / f"audit/regime/{backbone}.json") == 0
+        for seed in SEEDS:
+            audit_seed(root, seed, backbone)
     for seed in SEEDS:
-        pretrain = {"artefact": "p", "seed": seed, "backbone": BACKBONE, "training": TRAINING, "compute": COMPUTE}
-        assert entpruner("pretrain", pretrain, store=root / "store", out=root / f"start-s{seed}") == 0
-    regime = root / "audit/regime/sit.json"
-    assert trials(root, regime) == 0
-    for seed in SEEDS:
-        paths = starts(root, seed)
-        assert masks(root, seed, file_of(root, "masks", seed)) == 0
-        score = common(seed) | {"sampling": SAMPLING, "criteria": CRITERIA}
-        scores = file_of(root, "scores", seed)
-        assert entpruner("audit_scores", score, **paths, regime=regime, out=scores) == 0
-        out = file_of(root, "choices", seed)
-        chosen = paths | {"classifier": root / "net", "scores": scores}
-        assert entpruner("audit_choices", bench(seed), **chosen, out=out) == 0
         sweeps = {"samples": (2, 3), "batches": (8, 9), "repeats": 2}
-        proxies = common(seed) | {"proxies": {"zico": {"batch_size": 2}}, "sweeps": sweeps}
-        out = file_of(root, "proxies", seed)
-        assert entpruner("audit_proxies", proxies, **paths, masks=file_of(root, "masks", seed), out=out) == 0
+        proxies = common(seed, "sit") | {"proxies": {"zico": {"batch_size": 2}}, "sweeps": sweeps}
+        paths = starts(root, seed, "sit") | {"masks": file_of(root, "masks", seed)}
+        assert entpruner("audit_proxies", proxies, **paths, out=file_of(root, "proxies", seed)) == 0
         assert schedules(root, seed, file_of(root, "schedules", seed)) == 0
-        stability = bench(seed) | {"draws": (8,), "repeats": 2}
-        before = {"upstream": root / "store", "pretrained": root / f"start-s{seed}", "classifier": root / "net"}
-        assert entpruner("audit_stability", stability, **paths, **before, out=file_of(root, "stability", seed)) == 0
     return root
+
+
+def audit_seed(root: Path, seed: int, backbone: str) -> None:
+    """What is measured of transformers and U-Nets alike."""
+    paths, regime = starts(root, seed, backbone), root / f"audit/regime/{backbone}.json"
+    assert masks(root, seed, file_of(root, "masks", seed, backbone), backbone) == 0
+    criteria = Audit.model_construct(criteria=CRITERIA).criteria_for(Backbone(**BACKBONES[backbone]))
+    settings = common(seed, backbone) | {"sampling": SAMPLING}
+    settings["criteria"] = {name: audited.model_dump(mode="json") for name, audited in criteria.items()}
+    scores = file_of(root, "scores", seed, backbone)
+    assert entpruner("audit_scores", settings, **paths, regime=regime, out=scores) == 0
+    out = file_of(root, "choices", seed, backbone)
+    chosen = paths | {"classifier": root / "net", "scores": scores}
+    assert entpruner("audit_choices", bench(seed, backbone), **chosen, out=out) == 0
+    stability = bench(seed, backbone) | {"draws": (8,), "repeats": 2}
+    before = {"upstream": root / "store", "pretrained": paths["init"], "classifier": root / "net"}
+    out = file_of(root, "stability", seed, backbone)
+    assert entpruner("audit_stability", stability, **paths, **before, out=out) == 0
 
 
 SCOPE = {
     "study": "tiny",
-    "backbones": ("sit",),
+    "backbones": tuple(BACKBONES),
+    "unets": ("unet",),
     "data": "d",
     "seeds": SEEDS,
     "criteria": tuple(CRITERIA),
@@ -146,6 +165,24 @@ def test_each_seed_measures_its_own_masks_of_the_regimes_size(root: Path) -> Non
         assert [[len(record["dropped"]) for record in chain] for chain in content["chains"]] == [[2, 4], [2, 4]]
         drawn.append([record["dropped"] for record in content["masks"]])
     assert drawn[0] != drawn[1] != drawn[2]
+
+
+def test_a_u_net_is_audited_without_what_knows_transformers_alone(root: Path) -> None:
+    for seed in SEEDS:
+        measured = read_json(file_of(root, "masks", seed, "unet"))
+        assert [record["dropped"] for record in measured["blocks"]] == [[block] for block in range(5)]
+        assert len({record["distance"] for record in measured["blocks"]}) == 5
+        assert measured["chains"] == []
+        assert read_json(file_of(root, "choices", seed, "unet"))["choices"].keys() == CRITERIA.keys() - {"learned"}
+    text = write_report(root)
+    assert "unet: a U-Net. To leave out one of its residual blocks" in text
+    assert "sit: a U-Net" not in text
+    with (root / "audit/criteria_unet_sets.csv").open() as file:
+        assert [row["criterion"] for row in csv.DictReader(file)] == list(CRITERIA)[:-1]
+    assert {file.name for file in (root / "audit").glob("proxies_*.csv")} == {
+        "proxies_sit_one_size.csv",
+        "proxies_sit_depths.csv",
+    }
 
 
 def test_a_choice_is_the_lowest_of_what_the_criterion_ranks_by(root: Path) -> None:

@@ -56,7 +56,7 @@ def run_schedule(
     assert isinstance(context.model, Transformer), "the proxies know no other network"
     stages = 1 if schedule == "one_shot" else pruning.stages
     bounds = stage_boundaries(stages, pruning.fraction, training.steps)
-    state, decisions, spent = TrainState.start(deepcopy(context.model)), [], []
+    state, decisions, flops = TrainState.start(deepcopy(context.model)), list[Decision](), 0
     for stage in range(1, stages + 2):  # the last is the recovery
         if stage <= stages:
             keys = context.process, context.images, context.seed, f"{context.artefact}/stage{stage}", context.device
@@ -85,13 +85,14 @@ def run_schedule(
             artefact=f"{context.artefact}/schedules",
             compute=bench.compute,
         )
-        spent.append((len(state.model.blocks), bounds[stage] - bounds[stage - 1]))
+        steps, kept = bounds[stage] - bounds[stage - 1], state.model.kept_blocks
+        flops += training_flops(context.model.architecture, kept, training.batch_size, steps)
     return ScheduleRun(
         schedule=schedule,
         weights=pruning.weights,
         budget=budget,
         steps=training.steps,
-        flops=training_flops(context.model.architecture, training.batch_size, spent),
+        flops=flops,
         decisions=tuple(decisions),
         distance=distance(state.ema, bench, repeat=0),
         seconds=time.perf_counter() - began,

@@ -21,7 +21,7 @@ from entpruner.models.unet import UNet
 from entpruner.params import Architecture, Frozen, ProcessSettings, UNetArchitecture
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
-SIZES = {  # what the shapes of weights follow from
+SHAPED_BY = {  # the keys that the shapes of weights follow from
     Architecture: ("hidden_size", "patch_size", "input_size"),
     UNetArchitecture: ("channels", "multipliers"),
 }
@@ -136,7 +136,7 @@ def _fill(model: BlockNetwork, weights: Mapping[str, Tensor], path: Path) -> Non
     for key, place in places.items():
         if key not in weights:
             raise UserError(
-                f"{path}: {key} is missing; check the depth {a.depth} and that the file is of such a network"
+                f"{path}: {key} is missing; check the depth {a.depth} and that the file is of this architecture"
             )
         found, expected = tuple(weights[key].shape), tuple(place.shape)
         if found == expected:
@@ -144,7 +144,7 @@ def _fill(model: BlockNetwork, weights: Mapping[str, Tensor], path: Path) -> Non
         if key == "y_embedder.embedding_table.weight" and found[1:] == expected[1:]:
             advice = f"it was made for {found[0] - 1} classes, not {a.num_classes}: set num_classes"
         else:
-            advice = "check " + ", ".join(f"{name} {getattr(a, name)}" for name in SIZES[type(a)])
+            advice = "check " + ", ".join(f"{name} {getattr(a, name)}" for name in SHAPED_BY[type(a)])
         raise UserError(f"{path}: {key} has shape {found} where {expected} is expected; {advice}")
     unknown = [key for key in weights if key not in places]
     if unknown:
