@@ -44,8 +44,14 @@ ALLOWED = {  # pydantic's error types, in words
     "union_tag_not_found": "this key is required",
     "value_error": "{error}",
 }
-NUMBER = re.compile(r"int_|float_|finite_number|greater_than|less_than")  # error types that a number's schema explains
-BOUNDS = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
+NUMBER = re.compile(r"int_|float_|finite_number|greater_than|less_than|multiple_of")  # errors that its schema explains
+BOUNDS = {
+    "exclusiveMinimum": "above",
+    "minimum": "at least",
+    "exclusiveMaximum": "below",
+    "maximum": "at most",
+    "multipleOf": "a multiple of",
+}
 
 
 def read_study(files: Sequence[Path]) -> Study:
@@ -222,6 +228,7 @@ def _node(model: type[BaseModel], place: Loc) -> dict[str, Any]:
             node = node["properties"][part]
         elif "patternProperties" in node:
             node = next(iter(node["patternProperties"].values()))
+        node = next((option for option in node.get("anyOf", []) if "$ref" in option), node)  # a section that may be null
         if "$ref" in node:
             node = whole["$defs"][node["$ref"].rsplit("/", 1)[1]]
     return node

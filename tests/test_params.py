@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from entpruner.errors import UserError
 from entpruner.paramfiles import check, merge, read_study, schema, show
-from entpruner.params import Criterion, Pruning, Scoring, Study, blocks_to_remove
+from entpruner.params import Criterion, Pruning, Scoring, Study, UNetShape, blocks_to_remove
 
 SCHEMA_FILE = Path(__file__).parents[1] / "params" / "schema.json"
 
@@ -27,6 +27,7 @@ STUDY: dict[str, Any] = {
     "backbones": {
         "dit": {"process": {"kind": "diffusion"}, "depth": 6, "hidden_size": 32, "num_heads": 2, "patch_size": 2},
         "sit": {"process": {"kind": "flow"}, "preset": "SiT-S/2"},
+        "unet": {"process": {"kind": "flow"}, "unet": {"blocks_per_level": 1}},
     },
     "pretrain": {"steps": 20},
     "adapt": {"steps": 20},
@@ -95,7 +96,8 @@ def complaints(config: dict[str, Any]) -> list[str]:
         ("arms.ours.ratio", 0.05, "got 0.05; allowed: a ratio that removes 1 to 5 of the 6 blocks of dit, not 0"),
         ("arms.ours.ratio", 0.95, "got 0.95; allowed: a ratio that removes 1 to 5 of the 6 blocks of dit, not 6"),
         ("arms.ours.criterion", "cde", f'got "cde"; allowed: {", ".join(get_args(Criterion))}; did you mean \'ced\'?'),
-        ("arms.ours.backbone", "dot", 'got "dot"; allowed: a name from backbones (dit, sit); did you mean \'dit\'?'),
+        ("arms.ours.backbone", "dot", 'got "dot"; allowed: a name from backbones (dit, sit, unet); '
+         "did you mean 'dit'?"),
         ("arms.ours.data", "downstraem", 'got "downstraem"; allowed: a name from datasets (upstream, downstream); '
          "did you mean 'downstream'?"),
         ("arms.ours.override.scoring.draw", 5, "got an unknown key; allowed: the keys "
@@ -115,6 +117,10 @@ def complaints(config: dict[str, Any]) -> list[str]:
         ("datasets.upstream.source", "digit", 'got "digit"; allowed: digits, image_folder; did you mean \'digits\'?'),
         ("sampling.diffusion.steps", 2000, "got 2000; allowed: at most the 1000 timesteps of backbone dit"),
         ("seeds", [0, 0], "got [0, 0]; allowed: a list without repeats"),
+        ("backbones.unet.unet.channels", 12, "got 12; allowed: a whole number above 0 and a multiple of 8"),
+        ("backbones.unet.unet.levels", 3, f"got an unknown key; allowed: the keys {', '.join(UNetShape.model_fields)}"),
+        ("arms.full.backbone", ["dit", "unet"], 'got "unet"; allowed: a transformer: U-Nets are audited only, as '
+         "proxies, cost and methods know transformers alone"),
     ],
 )  # fmt: skip
 def test_one_line_says_where_what_was_given_and_what_is_allowed(path: str, value: Any, message: str) -> None:
@@ -141,6 +147,35 @@ def test_a_patch_must_divide_the_image() -> None:
     [line] = complaints(with_value("backbones.sit.preset", "SiT-S/3"))[:1]
     assert line.startswith("backbones.sit: got ")
     assert line.endswith("patch_size 3 does not divide the image size 8")
+
+
+def test_a_u_nets_levels_must_halve_the_image() -> None:
+    [line] = complaints(with_value("backbones.unet.unet.multipliers", [1, 1, 1, 1, 1]))
+    assert line.startswith("backbones.unet: got ")
+    assert line.endswith("5 levels need an image size that 2**4 divides")
+
+
+@pytest.mark.parametrize("more", [{"preset": "SiT-S/2"}, {"depth": 6}])
+def test_a_backbone_is_one_network(more: dict[str, Any]) -> None:
+    [line] = complaints(with_value("backbones.unet", more))
+    assert line.startswith("backbones.unet: got ")
+    assert line.endswith("give preset, unet or explicit sizes, only one of them")
+
+
+def test_a_u_net_is_audited_by_the_criteria_that_can_score_it() -> None:
+    def audit(ratio: float) -> dict[str, Any]:
+        criteria = {"ced": {"criterion": "ced"}, "masks": {"criterion": "learned"}}
+        regime = {"candidates": [{"ratio": ratio, "steps": 4}]}
+        return {"backbones": ["sit", "unet"], "data": "downstream", "regime": regime, "criteria": criteria}
+
+    study = check(with_value("audit", audit(0.5)))
+    assert study.audit is not None
+    found = {name: list(study.audit.criteria_for(study.backbones[name])) for name in study.audit.backbones}
+    assert found == {"sit": ["ced", "masks"], "unet": ["ced"]}
+    assert study.backbones["unet"].blocks == 6
+    assert complaints(with_value("audit", audit(0.95))) == [
+        "audit.regime.candidates.0.ratio: got 0.95; allowed: a ratio that removes 1 to 5 of the 6 blocks of unet, not 6"
+    ]
 
 
 def test_all_data_sets_have_upstreams_shape() -> None:
@@ -279,6 +314,9 @@ def test_schema_file_is_in_step() -> None:
         ("finetune.betas", [0.9]),
         ("backbones.sit.process.kind", "flwo"),
         ("backbones.sit.preset", "SiT-M/2"),
+        ("backbones.unet.unet.channels", 12),
+        ("backbones.unet.unet.channels", 24),
+        ("backbones.unet.unet.levels", 3),
         ("tables.bad-name", {"caption": "x", "arms": ["ours"]}),
         ("figures.figure8.arms", []),
         ("seeds", [0, 0]),
