@@ -228,7 +228,9 @@ def _node(model: type[BaseModel], place: Loc) -> dict[str, Any]:
             node = node["properties"][part]
         elif "patternProperties" in node:
             node = next(iter(node["patternProperties"].values()))
-        node = next((option for option in node.get("anyOf", []) if "$ref" in option), node)  # a section that may be null
+        node = next(
+            (option for option in node.get("anyOf", []) if "$ref" in option), node
+        )  # a section that may be null
         if "$ref" in node:
             node = whole["$defs"][node["$ref"].rsplit("/", 1)[1]]
     return node

@@ -14,11 +14,13 @@ from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard, load_model, load_official, save_model
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Flow
+from entpruner.models.unet import UNet
+from entpruner.params import Architecture, Flow, UNetArchitecture
 
 ARCHITECTURE = Architecture(
     depth=3, hidden_size=8, num_heads=2, patch_size=2, input_size=4, in_channels=1, num_classes=3
 )
+UNET = UNetArchitecture(channels=8, blocks_per_level=1, input_size=4, in_channels=1, num_classes=3)
 
 
 def network(seed=0):
@@ -57,6 +59,30 @@ def test_a_pruned_model_is_read_back(tmp_path):
     assert all(parameter.requires_grad == (name != "pos_embed") for name, parameter in read.named_parameters())
 
 
+def test_a_pruned_u_net_is_read_back_as_one(tmp_path):
+    model = drop_blocks(UNet(UNET).initialize(torch.Generator().manual_seed(0)), {1, 5})
+    written = card(architecture=UNET, kept_blocks=(0, 2, 3, 4))
+    save_model(tmp_path, model, written)
+    read, its_card = load_model(tmp_path)
+    assert its_card == written and isinstance(read, UNet)
+    assert read.kept_blocks == (0, 2, 3, 4)
+    assert same_weights(read, model)
+
+
+@pytest.mark.parametrize("wrong", ["channels", "hidden_size"])
+def test_a_card_is_of_a_transformer_or_of_a_u_net(tmp_path, wrong):
+    save_model(tmp_path, UNet(UNET), card(architecture=UNET, kept_blocks=tuple(range(6))))
+    content = json.loads((tmp_path / "model.json").read_text())
+    content["architecture"][wrong] = 16
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    if wrong == "channels":
+        assert "check channels 16, multipliers (1, 2)" in one_line(caught, tmp_path / "model.safetensors")
+    else:
+        assert "architecture" in one_line(caught, tmp_path / "model.json")
+
+
 def test_the_same_model_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -78,9 +104,17 @@ assert "torch._dynamo" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("wrong", [{"kept_blocks": (0, 3)}, {"kept_blocks": (1, 0)}, {"class_names": ("a",)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kept_blocks": (0, 3)},
+        {"kept_blocks": (1, 0)},
+        {"class_names": ("a",)},
+        {"architecture": UNET, "adapter_width": 2},
+    ],
+)
 def test_a_card_that_contradicts_itself(wrong):
-    with pytest.raises(ValueError, match=r"kept_blocks|class_names"):
+    with pytest.raises(ValueError, match=r"kept_blocks|class_names|adapter_width"):
         card(**wrong)
 
 

@@ -14,8 +14,9 @@ from entpruner.artefacts import read_json, write_json
 from entpruner.cli import main
 from entpruner.commands.stages import curve_of, stage_folders
 from entpruner.data.store import Store
-from entpruner.evaluation.cost import cost_key, macs
+from entpruner.evaluation.cost import cost_key, macs, unet_macs
 from entpruner.models.checkpoints import load_model, save_model
+from entpruner.params import UNetArchitecture
 from entpruner.scores import Scores
 from entpruner.training import loop
 from entpruner.training.state import TrainState
@@ -383,6 +384,36 @@ def test_a_method_that_was_killed_goes_on_and_ends_with_the_same_bits(
     assert len(done) == 3  # from the checkpoint at step 2
     for file in ("model.safetensors", "model.json", "train_state.safetensors"):
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_u_net_is_trained_and_adapted_and_goes_on_with_the_same_bits_after_a_kill(
+    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]]
+) -> None:
+    backbone = {"process": {"kind": "flow"}, "unet": {"channels": 8, "blocks_per_level": 1, "middle_blocks": 1}}
+    pretrain = ARM | {"artefact": "pretrain/unet", "backbone": backbone}
+    adapt = ARM | {"artefact": "adapt/unet"}
+
+    def both(folder: Path) -> None:
+        start = folder / "pretrain"
+        assert entpruner("pretrain", pretrain, store=root / "upstream", out=start) == 0
+        assert entpruner("adapt", adapt, store=root / "store", init=start, out=folder / "adapt") == 0
+
+    both(tmp_path / "whole")
+    for kill_at in (5, 10):  # in pretrain; after the rest of it, which is 5 steps from its checkpoint at 4, in adapt
+        steps(kill_at)
+        with pytest.raises(Kill):
+            both(tmp_path / "again")
+    done = steps(None)
+    both(tmp_path / "again")
+    assert len(done) == 9 + 5
+    for name in ("pretrain", "adapt"):
+        for file in ("model.safetensors", "model.json", "train_state.safetensors"):
+            assert (tmp_path / "again" / name / file).read_bytes() == (tmp_path / "whole" / name / file).read_bytes()
+    model, card = load_model(tmp_path / "whole/adapt")
+    assert (card.class_names, model.null_class, card.kept_blocks) == (("3", "4"), 2, (0, 1, 2, 3, 4))
+    assert isinstance(card.architecture, UNetArchitecture)
+    flops = read_json(tmp_path / "whole/adapt/timing.json")["flops"]
+    assert flops == 3 * 2 * unet_macs(card.architecture, card.kept_blocks) * 9 * 8
 
 
 def test_checkpoints_of_another_teacher_are_not_gone_on_from(

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from scoring_context import PROCESSES, context, images
 from torch import Tensor
 
+from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters
 from entpruner.evaluation.sampling import sample_images
-from entpruner.models.surgery import drop_blocks, renumbered_parameters
+from entpruner.models.surgery import drop_blocks, renumbered_parameters, replace_label_table
 from entpruner.models.unet import UNet, places
-from entpruner.params import Compute, Flow, ProcessSettings, Training, UNetArchitecture
+from entpruner.params import TRANSFORMERS_ONLY, Compute, Finetuning, Flow, ProcessSettings, Training, UNetArchitecture
 from entpruner.process import make_process
 from entpruner.process.flow import FlowMatching
 from entpruner.randomness import generator
@@ -25,6 +26,7 @@ from entpruner.scores import CRITERIA, score
 from entpruner.scores.context import draws
 from entpruner.scores.prefix import removal_outputs
 from entpruner.training.loop import train
+from entpruner.training.peft import prepare
 from entpruner.training.resume import CurvePoint
 from entpruner.training.state import TrainState
 
@@ -184,6 +186,18 @@ def test_two_drops_are_numbered_as_the_unpruned_network(model: UNet, batch: tupl
     assert torch.equal(in_two(*batch), at_once(*batch))
 
 
+def test_other_classes_take_a_new_label_table_and_nothing_else(model: UNet, batch: tuple[Tensor, ...]) -> None:
+    pruned = drop_blocks(model, {2})
+    moved = replace_label_table(pruned, 6, generator(0))
+    assert moved.null_class == 6 and moved.kept_blocks == pruned.kept_blocks
+    assert moved.conv_final.weight.dtype == torch.float64
+    before, after = pruned.state_dict(), moved.state_dict()
+    table = "y_embedder.embedding_table.weight"
+    assert before.keys() == after.keys() and after[table].shape == (7, 32)
+    assert all(torch.equal(before[name], after[name]) for name in before.keys() - {table})
+    assert moved(batch[0], batch[1], torch.tensor([6, 0])).shape == (2, 2, 8, 8)
+
+
 # ------------------------------------------------------------------------------------------------------------ scoring
 
 
@@ -210,7 +224,7 @@ def test_a_block_without_a_residual_counts_for_nothing(process: ProcessSettings,
     assert all(value != 0 for block, value in enumerate(scores.value) if block != 3)
 
 
-@pytest.mark.parametrize("criterion", sorted(CRITERIA.keys() - {"learned"}))  # its masks and LoRA are for tokens
+@pytest.mark.parametrize("criterion", sorted(CRITERIA.keys() - TRANSFORMERS_ONLY))
 def test_a_pruned_network_is_scored_in_the_original_numbering(criterion: str) -> None:
     scores = score(criterion, context(model=network((1, 4, 8)), ld_pruner="sampling"))
     assert sorted(scores.order) == [1, 4, 8]
@@ -283,6 +297,13 @@ def test_moments_move_along_with_the_blocks() -> None:
     assert pruned.adam.keys() == dict(pruned.model.named_parameters()).keys()
     before, after = state.adam["blocks.5.conv1.weight"], pruned.adam["blocks.3.conv1.weight"]
     assert torch.equal(after["exp_avg"], before["exp_avg"])
+
+
+@pytest.mark.parametrize("method", ["bitfit", "lora", "difffit", "adapters"])
+def test_a_method_that_trains_a_part_of_the_weights_is_refused(method: str) -> None:
+    with pytest.raises(UserError, match=f"finetune.method: got {method}; allowed for a U-Net: full"):
+        prepare(network(), Finetuning.model_validate({"steps": 1, "method": method}), generator(0))
+    prepare(network(), Finetuning(steps=1), generator(0))
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)

@@ -79,6 +79,16 @@ def test_the_default_study_can_be_planned(tmp_path: Path) -> None:
     assert {"data", "pretrain", "recover", "evaluate", "table", "figure"} <= planned(snakemake(tmp_path, "-n")).keys()
 
 
+def test_the_default_audit_has_a_u_net_without_what_knows_transformers_alone(tmp_path: Path) -> None:
+    output = snakemake(tmp_path, "audit", "--dry-run", "--printshellcmds")
+    jobs = planned(output)
+    assert (jobs["audit_masks"], jobs["audit_choices"], jobs["audit_proxies"]) == (9, 9, 6)
+    scored = [line for line in output.splitlines() if "entpruner audit_scores" in line]
+    assert sorted('"criterion": "learned"' in line for line in scored) == [False] * 3 + [True] * 6
+    masked = [line for line in output.splitlines() if "entpruner audit_masks" in line]
+    assert sorted('"chains": 0' in line for line in masked) == [False] * 6 + [True] * 3
+
+
 def test_only_a_table_that_shows_it_asks_for_the_distance_before_recovery(house: House) -> None:
     assert planned(house.snakemake("--dry-run", "--forceall"))["cut"] == 1  # of the table's two arms, one is pruned
     with changed(house.study, lambda text: text.replace("distance_before, ", "")):
