@@ -67,6 +67,11 @@ def run(arguments: Sequence[str]) -> int | None:
     if ADDRESS not in os.environ:
         return None
     with socket.socket(socket.AF_UNIX) as server:
+
+        def pass_on(number: int, _: Any) -> None:
+            with suppress(OSError):  # the child has just ended: how is waiting to be read
+                server.sendall(bytes([number]))
+
         try:
             request = {
                 "arguments": arguments,
@@ -85,8 +90,10 @@ def run(arguments: Sequence[str]) -> int | None:
             return None
         for number in PASSED_ON:
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda number, _: server.sendall(bytes([number])))
-        status = server.recv(STATUS.size)
+                signal.signal(number, pass_on)
+        status = b""
+        with suppress(ConnectionResetError):  # a killed server had a signal yet to read
+            status = server.recv(STATUS.size)
     if not status:
         raise UserError("the warm process was killed, and this command with it: run it again")
     (code,) = STATUS.unpack(status)
@@ -149,7 +156,7 @@ class Server:
             sources: list[Any] = [self.alive, ended, self.listener, *self.clients.values()]
             ready, _, _ = select.select(sources, [], [])
             if self.alive in ready:
-                shutil.rmtree(self.folder)
+                shutil.rmtree(self.folder, ignore_errors=True)  # a cleaner of temporary files may have come first
                 os._exit(0)  # and the children with it
             for pid, client in list(self.clients.items()):
                 if client in ready:

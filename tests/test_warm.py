@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 import yaml
 from snakemake_runs import ROOT, command, copy_sources, environment, snakemake
 
-from entpruner.warm import ADDRESS
+from entpruner.warm import ADDRESS, STATUS
 
 # A program like `entpruner`, but whose commands are Python code, and whose libraries are quick to load.
 PROGRAM = """
@@ -227,6 +228,49 @@ def test_with_a_killed_server_its_children_end_and_their_clients_say_so(tmp_path
         for left in warm.temporary.iterdir():  # nobody is there to do it
             (left / "socket").unlink()
             left.rmdir()
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
+    """A client that waits for its child's end, and the other end of its connection: the test is its server."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/socket")
+        listener.listen()
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        served = environment(ROOT, **{ADDRESS: f"{folder}/socket"})
+        with subprocess.Popen([sys.executable, "-P", "-c", PROGRAM, IS_WARM], env=served, **streams) as client:
+            connection = listener.accept()[0]
+            for stream in socket.recv_fds(connection, 1, 4)[1]:
+                os.close(stream)
+            connection.sendall(b"\0")
+            wait_for(lambda: passes_on_signals(client.pid))
+            yield client, connection
+            connection.close()
+
+
+def test_a_signal_that_comes_as_the_child_ends_changes_nothing(
+    scripted: tuple[subprocess.Popen[str], socket.socket],
+) -> None:
+    client, server = scripted
+    client.send_signal(signal.SIGSTOP)
+    wait_for(lambda: psutil.Process(client.pid).status() == psutil.STATUS_STOPPED)
+    server.sendall(STATUS.pack(3))
+    server.close()
+    client.send_signal(signal.SIGTERM)
+    client.send_signal(signal.SIGCONT)
+    assert client.communicate() == ("", "")
+    assert client.returncode == 3
+
+
+def test_a_server_that_is_killed_before_it_reads_a_signal_is_said_to_be_killed(
+    scripted: tuple[subprocess.Popen[str], socket.socket],
+) -> None:
+    client, server = scripted
+    client.terminate()
+    assert server.recv(1, socket.MSG_PEEK) == bytes([signal.SIGTERM])
+    server.close()
+    assert client.communicate()[1].splitlines()[-1].endswith("run it again")
+    assert client.returncode == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
