@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from entpruner.artefacts import write_json
 from entpruner.errors import UserError
+from entpruner.intervals import t_interval
 from entpruner.params import ColumnName, Table
 from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
-from entpruner.reporting.intervals import t_interval
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import ReportTable, build, latex_escape
@@ -282,6 +282,11 @@ def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
 def test_an_arm_without_results_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="table1: arm random has no results"):
         build("table1", "", DEFAULT, ["random"], [arm(tmp_path)], Reference.read(REFERENCE), distance="fid")
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="table1: none of its arms is left; see its key `only`"):
+        build("table1", "", DEFAULT, [], [], Reference.read(REFERENCE), distance="fid")
 
 
 def test_latex_has_no_bare_special_character(tmp_path: Path) -> None:

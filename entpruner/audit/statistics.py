@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from entpruner.intervals import t_interval
 from entpruner.randomness import generator
 
 Floats = NDArray[np.float64]
@@ -139,7 +140,7 @@ def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> Estimate |
     """Student's t-interval of the mean of one number a seed; None with fewer than two. Paired differences too."""
     if len(values) < 2:
         return None
-    mean, half = float(np.mean(values)), float(stats.sem(values) * stats.t.ppf((1 + level) / 2, len(values) - 1))
+    mean, half = float(np.mean(values)), t_interval(values, level)
     return Estimate(mean, mean - half, mean + half)
 
 

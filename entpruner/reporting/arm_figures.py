@@ -18,8 +18,8 @@ from matplotlib.ticker import FormatStrFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from entpruner.errors import UserError
+from entpruner.intervals import t_interval
 from entpruner.reporting.figures import COLOURS, STYLE, line, save
-from entpruner.reporting.intervals import t_interval
 
 KEPT = ListedColormap(["#ececec", COLOURS[0]])
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from entpruner.intervals import t_interval
 from entpruner.params import ColumnName
-from entpruner.reporting.intervals import t_interval
 from entpruner.reporting.results import ArmResult
 
 SINCE_PRE_TRAINING = (

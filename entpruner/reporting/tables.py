@@ -202,9 +202,11 @@ def build(
     """The table ``name`` of a study: rows in the order of ``arms``, the seeds of a row brought together.
 
     ``distance`` is the metric that is shown: ``fid``, or ``fd_<extractor>``. ``command`` is what a row's targets are
-    appended to. The paper's numbers stand beside ours in a table that has some. Raises UserError for an arm without
-    results.
+    appended to. The paper's numbers stand beside ours in a table that has some. Raises UserError where no arm is left
+    to show, and for an arm without results.
     """
+    if not arms:
+        raise UserError(f"table {name}: none of its arms is left; see its key `only`")
     groups: dict[tuple[Any, ...], list[ArmResult]] = {}
     for arm in arms:
         found = [result for result in results if result.arm == arm]
