@@ -12,11 +12,11 @@ import torch
 
 from entpruner.artefacts import read_json, write_json
 from entpruner.cli import main
-from entpruner.commands.stages import curve_of, stage_folders
 from entpruner.data.store import Store
 from entpruner.evaluation.cost import cost_key, macs, unet_macs
 from entpruner.models.checkpoints import load_model, save_model
 from entpruner.params import UNetArchitecture
+from entpruner.reporting.stages import curve_of, stage_folders
 from entpruner.scores import Scores
 from entpruner.training import loop
 from entpruner.training.state import TrainState

@@ -35,6 +35,7 @@ def run(tmp_path: Path) -> Path:
     for name in small:
         write_json(arm / name, record())
     for stage_name, step in (("stage1", 1), ("final", 2)):
+        write_json(arm / stage_name / "timing.json", record(settings={"stage": step}))  # the recovery is the second
         (arm / stage_name / "curve.jsonl").write_text(json.dumps({"step": step, "loss": 2.0 / step, "lr": 0.1}) + "\n")
     for name in ("final/model.safetensors", "samples/images.npy", "samples/grid.png"):
         (arm / name).write_bytes(b"x" * 1000)
@@ -62,6 +63,13 @@ def test_what_is_small_is_published_where_the_run_has_it(run: Path, tmp_path: Pa
         "arms/full-s0/stage2.partial/decision.json",
     }  # fmt: skip
     assert published["curves/full-s0.csv"] == b"step,loss\n1,2.0\n2,1.0\n"
+
+
+def test_a_stage_left_from_a_study_with_more_of_them_is_not_in_the_curve(run: Path, tmp_path: Path) -> None:
+    (run / "arms/full-s0/stage2").mkdir()
+    (run / "arms/full-s0/stage2/curve.jsonl").write_text(json.dumps({"step": 7, "loss": 9.0}) + "\n")
+    publish(run, tmp_path / "published")
+    assert (tmp_path / "published/curves/full-s0.csv").read_text() == "step,loss\n1,2.0\n2,1.0\n"
 
 
 def test_nothing_is_published_of_an_unfinished_run(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from typing import Literal
 
 from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json
-from entpruner.commands.stages import curve_of
 from entpruner.data.store import Store
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard
@@ -22,6 +21,7 @@ from entpruner.reporting.arm_figures import (
     samples,
 )
 from entpruner.reporting.score_figures import ced_by_block, ced_by_timestep, entropy_vs_loss
+from entpruner.reporting.stages import curve_of
 from entpruner.scores import Scores
 
 
@@ -89,8 +89,11 @@ def draw_curves(settings: Settings, results: Path, out: Path) -> None:
 
 
 def draw_samples(settings: Settings, results: Path, out: Path) -> None:
-    """Below real images of the arms' data, which is one set."""
-    data = Store.open(results / "data" / settings.arms[0].data)
+    """Below real images of the arms' data. Raises UserError for arms of several data sets, whose classes differ."""
+    first, *others = dict.fromkeys(arm.data for arm in settings.arms)
+    if others:
+        raise UserError(f"figure {out.name}: its arms are of {', '.join([first, *others])}; see its key `only`")
+    data = Store.open(results / "data" / first)
     real = data.split("train")
     rows = [SampleRow("real", real.images, real.labels)]
     for arm in settings.arms:

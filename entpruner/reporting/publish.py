@@ -4,7 +4,6 @@ python -m entpruner.reporting.publish results/digits results/published/digits
 """
 
 import csv
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from entpruner.artefacts import whole_folder, write_json
 from entpruner.errors import UserError
 from entpruner.reporting.machine import describe, files_of
+from entpruner.reporting.stages import curve_of
 
 PUBLISHED = (  # no weights, images, states or logs
     "*/**/*.json",
@@ -55,10 +55,9 @@ def publish(results: Path, target: Path) -> None:
 
 def write_curve(arm: Path, target: Path) -> None:
     """Step and loss of an arm's training, its stages in a row."""
-    lines = [line for file in arm.glob("*/curve.jsonl") for line in file.read_text().splitlines()]
-    losses = {point["step"]: point["loss"] for point in map(json.loads, lines)}
+    points = [(point["step"], point["loss"]) for point in curve_of(arm)]
     with target.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([("step", "loss"), *sorted(losses.items())])
+        csv.writer(file, lineterminator="\n").writerows([("step", "loss"), *points])
 
 
 if __name__ == "__main__":
