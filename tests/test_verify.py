@@ -117,6 +117,12 @@ def test_a_row_in_two_tables_counts_once(study: Path) -> None:
     assert expected_of(study).tables["table1"] == before
 
 
+def test_a_row_in_two_tables_counts_with_the_columns_of_both(study: Path) -> None:
+    write_table(study, "table4", {ROW: {"recall": (0.4, 0.5, 0.6)}}, SEEDS)
+    assert "Here distance: spread between seeds, pooled over 2 rows" in expect(study)
+    assert "Here recall: spread between seeds, pooled over 1 rows" in expect(study)
+
+
 def test_the_file_says_how_it_was_made_and_keeps_every_bit(study: Path) -> None:
     text = expect(study)
     made_by = " ".join(text.replace("\n#", " ").split())

@@ -7,8 +7,8 @@ with another seed. A tolerance therefore comes from the spread between seeds, as
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -187,7 +187,7 @@ def expect(study: Path) -> str:
         raise UserError(f"{study}/tables: no table's provenance; run: make publish STUDY={study.name}")
     for table in tables.values():
         check(table, study)
-    rows = list({row.arms: row for table in tables.values() for row in table.rows}.values())  # some are in two tables
+    rows = distinct_rows(tables)
     spreads = spreads_of(rows, study)
     cells = sum(row.cells[column].value is not None for row in rows for column in spreads if column in row.cells)
 
@@ -212,6 +212,15 @@ def expect(study: Path) -> str:
         expected.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True, width=10_000
     )
     return "".join(f"# {line}\n" for lines in wrapped for line in lines) + body
+
+
+def distinct_rows(tables: Mapping[str, RecordedTable]) -> list[RecordedRow]:
+    """Each row once: where two tables show the same arms, one row with the columns of both."""
+    rows: dict[tuple[str, ...], RecordedRow] = {}
+    for row in (row for table in tables.values() for row in table.rows):
+        earlier = rows[row.arms].cells if row.arms in rows else {}
+        rows[row.arms] = replace(row, cells={**earlier, **row.cells})
+    return list(rows.values())
 
 
 def check(table: RecordedTable, study: Path) -> None:
