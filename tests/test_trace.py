@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from small_study import ROW, write_table
 
+from entpruner.artefacts import write_json
 from entpruner.cli import main
 
 OTHER = ("full", "dit", "downstream", "–")
@@ -51,6 +52,12 @@ def test_blocks_are_traced_to_the_networks_card(here: Path, capsys: Any) -> None
     said = traced(capsys, "table1", "2", "blocks")
     assert "final/model.json" in said and "kept_blocks" in said
     assert "value     not here: " in said  # the card was not shipped
+
+
+def test_a_file_that_has_been_made_anew_without_the_number_says_so(here: Path, capsys: Any) -> None:
+    write_json(here / "results/published/digits/arms/full-dit-downstream-–-s1/metrics.json", {"kid": 0.1})
+    said = traced(capsys, "table1", "1", "distance")
+    assert "value     4.5" in said and "metrics.json has no such key any more" in said
 
 
 def test_a_cell_without_a_number_says_so(here: Path, capsys: Any) -> None:

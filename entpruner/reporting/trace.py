@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from entpruner.artefacts import read_json
 from entpruner.errors import UserError
 from entpruner.reporting.columns import COLUMNS
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, located, read_tables
+from entpruner.reporting.results import Document
 
 HEADINGS: dict[str, str] = {name: column.heading for name, column in COLUMNS.items()}
 
@@ -96,7 +96,5 @@ def value_at(source: Mapping[str, str], study: Path) -> str:
     file = located(source["file"], study)
     if not file.exists():
         return f"not here: {file} is missing"
-    value = read_json(file)
-    for part in source["key"].split("."):
-        value = value[part]
-    return repr(value)
+    value = Document.read(file).value(source["key"])
+    return f"not here: {file} has no such key any more" if value is None else repr(value)
