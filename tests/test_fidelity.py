@@ -16,7 +16,7 @@ from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation import fidelity
 from entpruner.evaluation.classifier import Classifier
-from entpruner.evaluation.extractors import FeatureNet, classifier_net, inception_net, read_weights, torchvision_net
+from entpruner.evaluation.extractors import FeatureNet, checked_weights, classifier_net, inception_net, torchvision_net
 from entpruner.evaluation.fidelity import evaluate, frechet_distance, inception_score, stratified_order
 from entpruner.params import Evaluation, InceptionExtractor, TorchvisionExtractor
 
@@ -288,7 +288,7 @@ def test_weights_of_another_model_or_checksum_are_refused(squeezenet: Path) -> N
         torchvision_net("net", extractor(squeezenet, model="squeezenet1_9"), CPU, 2)
     with pytest.raises(UserError, match=f"has sha256 {sha256_of(squeezenet)}, the params say 00"):
         torchvision_net("net", extractor(squeezenet, sha256="0" * 64), CPU, 2)
-    assert read_weights("net", squeezenet, sha256_of(squeezenet))
+    assert checked_weights("net", squeezenet, sha256_of(squeezenet))
 
 
 class Trap:
@@ -308,12 +308,12 @@ def test_unsafe_truncated_and_missing_weights_are_refused(squeezenet: Path, tmp_
     cut.write_bytes(squeezenet.read_bytes()[:1000])
     wrapped = tmp_path / "wrapped.pth"
     torch.save({"state_dict": {}}, wrapped)
-    with pytest.raises(UserError, match=r"wrapped\.pth is not a bare state dict"):
+    with pytest.raises(UserError, match=r"^extractor net: .*wrapped\.pth: not a state dict"):
         torchvision_net("net", extractor(wrapped), CPU, 2)
-    for file in (trap, cut):
-        with pytest.raises(UserError, match=f"{file.name} is truncated or not a plain file of weights; refused"):
+    for file, problem in ((trap, "damaged, or a pickle with code, which is not run"), (cut, "truncated")):
+        with pytest.raises(UserError, match=f"{file.name}: {problem}"):
             torchvision_net("net", extractor(file), CPU, 2)
-    with pytest.raises(UserError, match=f"{trap.name} is truncated or not"):
+    with pytest.raises(UserError, match=f"{trap.name}: damaged"):
         inception_net("net", InceptionExtractor(kind="inception", weights=str(trap)), CPU, 2)
     assert not mark.exists()
     with pytest.raises(UserError, match=r"there is no weights file .*nowhere\.pth"):

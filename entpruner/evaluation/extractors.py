@@ -9,7 +9,6 @@ says, as every published FID does; features leave here in float64, so means and 
 """
 
 import io
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +20,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from entpruner.artefacts import sha256_of
 from entpruner.errors import UserError
 from entpruner.evaluation.classifier import Classifier, load_classifier
+from entpruner.models.checkpoints import read_weights
 from entpruner.params import ClassifierExtractor, Evaluation, InceptionExtractor, TorchvisionExtractor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the input normalisation of torchvision's classifiers
@@ -118,7 +116,7 @@ def torchvision_net(name: str, settings: TorchvisionExtractor, device: torch.dev
         nearest = get_close_matches(settings.model, known, n=3, cutoff=0)
         raise UserError(f"extractor {name}: torchvision has no classifier {settings.model!r}; did you mean {nearest}?")
     model = models.get_model(settings.model, weights=None)
-    weights = read_weights(name, Path(settings.weights), settings.sha256)
+    weights = checked_weights(name, Path(settings.weights), settings.sha256)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -151,7 +149,7 @@ def inception_net(name: str, settings: InceptionExtractor, device: torch.device,
     file = Path(settings.weights) if settings.weights else downloaded(name, URL_INCEPTION_V3)
     # torch-fidelity unpickles its weights file without weights_only: give it one that we have written ourselves.
     checked = io.BytesIO()
-    torch.save(read_weights(name, file, settings.sha256), checked)
+    torch.save(checked_weights(name, file, settings.sha256), checked)
     checked.seek(0)
     try:
         model = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=checked)
@@ -184,24 +182,16 @@ def downloaded(name: str, url: str) -> Path:
     return file
 
 
-def read_weights(name: str, file: Path, sha256: str | None) -> dict[str, Tensor]:
-    """A state dict from .safetensors, or from a torch file that holds tensors only: code in it is refused, not run.
-
-    Raises UserError if the file is missing, unreadable or unsafe, or has another checksum than ``sha256``.
-    """
+def checked_weights(name: str, file: Path, sha256: str | None) -> dict[str, Tensor]:
+    """The state dict in ``file``. Raises UserError as ``read_weights`` does, and for another ``sha256``."""
     if not file.is_file():
         raise UserError(f"extractor {name}: there is no weights file {file}; put it there or change `weights`")
     if sha256 is not None and (found := sha256_of(file)) != sha256:
         raise UserError(f"extractor {name}: {file} has sha256 {found}, the params say {sha256}; fetch the right file")
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"extractor {name}: {file} is truncated or not a plain file of weights; refused") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"extractor {name}: {file} is not a bare state dict; give one")
-    return weights
+        return read_weights(file)
+    except UserError as error:
+        raise UserError(f"extractor {name}: {error}") from None
 
 
 def rgb(images: Tensor) -> Tensor:

@@ -97,10 +97,19 @@ def load_official(path: Path, architecture: Architecture) -> Transformer:
     Raises UserError for a missing or truncated file, for one that would run code (it is not run), and for weights of
     another architecture.
     """
-    weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    weights = read_weights(path)
     model = Transformer(architecture)
     _fill(model, weights, path)
     return model
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights by name, on the CPU, from a .safetensors or a torch file of anybody's: code in it is refused, not run.
+
+    Of a training checkpoint its ``ema`` is taken, else its ``model``. Raises UserError for a file that is missing,
+    truncated or unsafe, or holds no state dict.
+    """
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -119,14 +128,12 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except UNREADABLE:
         raise UserError(f"{path}: no such file, or not readable; check the path") from None
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError):
-        raise UserError(
-            f"{path}: damaged, or a pickle with code, which is not run; get the official file again"
-        ) from None
+        raise UserError(f"{path}: damaged, or a pickle with code, which is not run; get the file again") from None
     for key in ("ema", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path}: not a state dict; give the official file, or one with an ema or model state dict")
+        raise UserError(f"{path}: not a state dict; give a file that is one, or has one as ema or model")
     return content
 
 
