@@ -7,7 +7,7 @@ from entpruner.artefacts import write_json
 from entpruner.audit.subnetworks import Bench, short_recovery
 from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
-from entpruner.compute import configure
+from entpruner.compute import device_of
 from entpruner.data.store import MANIFEST, Store
 from entpruner.evaluation.extractors import feature_nets
 from entpruner.journal import Journal
@@ -36,7 +36,7 @@ class BenchSettings(AuditSettings):
 
 def start_context(settings: AuditSettings, store: Path, init: Path) -> ScoreContext:
     """The start network with its images and draws, on the device."""
-    device = configure(settings.compute)
+    device = device_of(settings.compute)
     data = Store.open(store)
     model, card = model_for(data, init)
     return ScoreContext(

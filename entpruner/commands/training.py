@@ -9,7 +9,7 @@ from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
 from entpruner.compute import device_of
-from entpruner.data.store import Store
+from entpruner.data.store import MANIFEST, Store
 from entpruner.evaluation.cost import training_flops
 from entpruner.models.checkpoints import CARD, WEIGHTS, ModelCard, save_model
 from entpruner.params import Compute, Finetuning, Frozen, Training
@@ -129,6 +129,6 @@ def objective_of(settings: TrainingSettings, process: Process, data: Store, teac
 
 def inputs_of(store: Path, init: Path, *, fresh: bool, teacher: Path | None = None) -> list[Path]:
     """The files whose content a training depends on; the store's manifest holds the checksums of its arrays."""
-    files = [store / "manifest.json"]
+    files = [store / MANIFEST]
     files += [folder / name for folder in (init, teacher) if folder for name in (CARD, WEIGHTS)]
     return files if fresh else [*files, init / STATE_FILE]
