@@ -6,7 +6,7 @@ PORT   ?= 5000
 BIN       = .venv/bin
 SNAKEMAKE = $(BIN)/entpruner warm -- $(BIN)/snakemake --configfile params/$(STUDY).yaml --quiet host reason $(CACHE) --cores all
 CACHE     = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache)
-SAVED     = $(wildcard $(addprefix results/$(STUDY)/,data classifier pretrain adapt scores arms cost tables figures))
+SAVED     = $(wildcard $(addprefix results/$(STUDY)/,data classifier pretrain adapt scores arms cost tables figures audit))
 POINTERS  = $(wildcard results/$(STUDY)/*.dvc)
 REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 
@@ -60,7 +60,7 @@ save: .venv/ready  ## version a finished run's artefacts, and push them where a 
 restore: .venv/ready  ## bring a saved run back without rerunning anything
 	@test -n '$(POINTERS)' || { echo 'results/$(STUDY): this commit has no saved run; see results/README.md'; exit 1; }
 	if $(REMOTE); then $(BIN)/dvc pull $(POINTERS); else $(BIN)/dvc checkout $(POINTERS); fi
-	$(SNAKEMAKE) --touch --forceall
+	$(SNAKEMAKE) --touch --forceall all $(if $(filter %/audit.dvc,$(POINTERS)),audit)
 
 publish: .venv/ready  ## copy what is small to results/published/, where git keeps it, and write what to expect of it
 	$(BIN)/python -m entpruner.reporting.publish results/$(STUDY) results/published/$(STUDY)

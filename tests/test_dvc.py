@@ -38,16 +38,17 @@ def git(clone: Path, *arguments: str) -> str:
 
 
 def finish_run(results: Path, distance: float) -> None:
-    """What the workflow leaves of two arms, in small."""
-    for arm in ("full-dit-s0", "entpruner-dit-r50-s0"):
+    """What the workflow leaves of three arms, in small; the last is in a table."""
+    for arm in ("full-dit-s0", "entpruner-dit-r50-s0", f"{'-'.join(ROW)}-s0"):
         write_json(results / f"arms/{arm}/metrics.json", {"fd_classifier": distance, "macs": 1000})
         for stage, step in (("stage1", 1), ("final", 2)):
             curve = results / f"arms/{arm}/{stage}/curve.jsonl"
             curve.parent.mkdir(exist_ok=True)
             curve.write_text(json.dumps({"step": step, "loss": distance / step, "lr": 0.1}) + "\n")
         (results / f"arms/{arm}/final/model.safetensors").write_bytes(arm.encode() * 1000)
-        write_json(results / f"arms/{arm}/final/timing.json", record())
+        write_json(results / f"arms/{arm}/final/timing.json", record(settings={"stage": 2}))
     write_table(results, "table1", {ROW: {"distance": distance}})
+    write_json(results / "audit/masks/dit-s0.json", {"masks": []})
     for table in ("table1.csv", "table1.md"):
         (results / "tables" / table).write_text(f"{distance}\n")
 
@@ -78,7 +79,8 @@ def test_a_saved_run_comes_back_in_another_clone(clone: Path, tmp_path: Path) ->
     git(clone, "add", ".")
     git(clone, "commit", "--quiet", "--message", "Run")
     tracked = git(clone, "ls-files", "results").split()
-    assert "results/digits/arms.dvc" in tracked and not any("digits/arms/" in file for file in tracked)
+    assert {"results/digits/arms.dvc", "results/digits/audit.dvc"} <= set(tracked)
+    assert not any("digits/arms/" in file for file in tracked)
 
     other = tmp_path / "other"
     git(tmp_path, "clone", "--quiet", str(clone), str(other))
