@@ -14,10 +14,10 @@ from typing import Literal
 
 import yaml
 from pydantic import ValidationError
-from scipy.stats import t as student
 
 from entpruner.artefacts import read_json
 from entpruner.errors import UserError
+from entpruner.intervals import t_quantile
 from entpruner.params import Frozen
 from entpruner.reporting.recorded import RecordedCell, RecordedRow, RecordedTable, located, read_tables
 
@@ -123,7 +123,7 @@ class Spread:
 
     def tolerance(self, value: float, seeds: int, cells: int) -> float:
         """Of the difference between two means of ``seeds`` seeds, for ``cells`` such differences at once."""
-        quantile = float(student.ppf(1 - (1 - CONFIDENCE) / (2 * cells), self.freedom))
+        quantile = t_quantile(1 - (1 - CONFIDENCE) / (2 * cells), self.freedom)
         scale = abs(value) if self.relative else 1.0
         return quantile * self.size * scale * math.sqrt(2 / seeds)
 
