@@ -140,6 +140,14 @@ def test_too_few_images_of_a_class_are_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_samples_of_several_data_sets_are_refused(tmp_path: Path) -> None:
+    arm = {"name": "full", "label": "", "backbone": "sit", "process": "flow", "schedule": "none", "criterion": None,
+           "ratio": None, "seed": 0, "depth": 4, "start": "adapted"}  # fmt: skip
+    settings = figure_command.Settings(kind="samples", arms=[arm | {"data": data} for data in ("birds", "flowers")])
+    with pytest.raises(UserError, match="figure grid: its arms are of birds, flowers; see its key `only`"):
+        figure_command.run(settings, results=tmp_path, out=tmp_path / "grid")
+
+
 def test_scores_of_different_blocks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="figure2: SiT"):
         entropy_vs_loss({"SiT": (scores("ced", [1.0, 2.0]), scores("sensitivity", [1.0]))}, tmp_path / "figure2")
