@@ -16,8 +16,8 @@ from entpruner.errors import UserError
 from entpruner.params import ArmsFigure, ScoresFigure, Scoring
 from entpruner.reporting.arm_figures import (
     Curve,
+    DistanceRow,
     KeptBlocks,
-    Measured,
     SampleRow,
     curves,
     distance_vs_ratio,
@@ -69,10 +69,10 @@ def draw(folder: Path) -> None:
 
 
 ROWS = [
-    Measured("SiT", "full", None, [1.0, 1.2]),
-    Measured("SiT", "ours", 0.5, [3.0, 3.5]),
-    Measured("SiT", "ours", 0.25, [2.0]),
-    Measured("SiT", "theirs", 0.5, [4.0]),
+    DistanceRow("SiT", "full", None, [1.0, 1.2]),
+    DistanceRow("SiT", "ours", 0.5, [3.0, 3.5]),
+    DistanceRow("SiT", "ours", 0.25, [2.0]),
+    DistanceRow("SiT", "theirs", 0.5, [4.0]),
 ]
 FIGURES = (
     "ced_by_block",
@@ -193,7 +193,7 @@ def test_forty_arms_keep_their_order_and_their_own_height(tmp_path: Path) -> Non
 
 
 def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:
-    single = [Measured(row.panel, row.label, row.ratio, row.distances[:1]) for row in ROWS]
+    single = [DistanceRow(row.panel, row.label, row.ratio, row.distances[:1]) for row in ROWS]
     distance_vs_ratio(single, "fd", tmp_path / "single")
     distance_vs_ratio(ROWS, "fd", tmp_path / "several")
     bars = [(tmp_path / f"{name}.svg").read_text().count("LineCollection") for name in ("single", "several")]

@@ -12,8 +12,8 @@ from entpruner.models.checkpoints import ModelCard
 from entpruner.params import Frozen
 from entpruner.reporting.arm_figures import (
     Curve,
+    DistanceRow,
     KeptBlocks,
-    Measured,
     SampleRow,
     curves,
     distance_vs_ratio,
@@ -115,7 +115,7 @@ def draw_distance_vs_ratio(settings: Settings, results: Path, out: Path) -> None
     for arm in settings.arms:
         distance = read_json(results / "arms" / arm.key / "metrics.json")[settings.distance]
         seeds.setdefault((panel(arm), arm.label, arm.ratio), []).append(distance)
-    distance_vs_ratio([Measured(*row, distances) for row, distances in seeds.items()], settings.distance, out)
+    distance_vs_ratio([DistanceRow(*row, distances) for row, distances in seeds.items()], settings.distance, out)
 
 
 def panel(arm: ArmIdentity) -> str:

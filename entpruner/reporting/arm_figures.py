@@ -135,7 +135,7 @@ def kept_blocks(arms: Sequence[KeptBlocks], target: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DistanceRow:
     """The distances of one row, a number a seed."""
 
     panel: str
@@ -146,7 +146,7 @@ class Measured:
     distances: Sequence[float]
 
 
-def distance_vs_ratio(rows: Sequence[Measured], distance: str, target: Path) -> None:
+def distance_vs_ratio(rows: Sequence[DistanceRow], distance: str, target: Path) -> None:
     """Distance against ratio, a line a label; the unpruned are horizontal lines.
 
     Error bars, and bands, are 95 % t-intervals of the mean over seeds, where there are two or more. ``distance`` is
@@ -179,7 +179,7 @@ def distance_vs_ratio(rows: Sequence[Measured], distance: str, target: Path) -> 
         save(figure, target)
 
 
-def draw_unpruned(axes: Axes, rows: Sequence[Measured], style: dict[str, Any]) -> None:
+def draw_unpruned(axes: Axes, rows: Sequence[DistanceRow], style: dict[str, Any]) -> None:
     for row in rows:
         axes.axhline(mean(row.distances), **style)
         if half := half_width(row):
@@ -187,14 +187,14 @@ def draw_unpruned(axes: Axes, rows: Sequence[Measured], style: dict[str, Any]) -
             axes.axhspan(low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
-def draw_pruned(axes: Axes, rows: Sequence[Measured], shift: float, style: dict[str, Any]) -> None:
+def draw_pruned(axes: Axes, rows: Sequence[DistanceRow], shift: float, style: dict[str, Any]) -> None:
     rows = sorted(rows, key=lambda row: row.ratio or 0)
     x = [(row.ratio or 0) + shift for row in rows]
     y, half = [mean(row.distances) for row in rows], [half_width(row) for row in rows]
     axes.errorbar(x, y, yerr=half if any(half) else None, marker="o", markersize=4, capsize=2, elinewidth=1, **style)
 
 
-def half_width(row: Measured) -> float:
+def half_width(row: DistanceRow) -> float:
     """Of the interval of the mean; 0 for a single seed, whose spread is unknown."""
     return t_interval(row.distances) if len(row.distances) > 1 else 0.0
 
