@@ -63,7 +63,7 @@ def write_table(
 
 
 def finish_smoke(results: Path) -> None:
-    """All files of results/smoke that its tables are built from."""
+    """All files of results/smoke that its tables are built from, and the arms' curves."""
     study = read_study([PARAMS / "smoke.yaml"])
     blocks = {"parameters": 1000, "macs": 2000, "speedup": 1.5, "speedup_quartiles": [1.4, 1.6]}
     for arm in expand(study).values():
@@ -77,7 +77,8 @@ def finish_smoke(results: Path) -> None:
         )
         write_json(folder / "final/model.json", card.model_dump(mode="json"))
         totals = {"total_steps": 16, "total_flops": 1e9 + len(arm.key), "total_seconds": 2.5, "trained_parameters": 900}
-        write_json(folder / "final/timing.json", record(**totals))
+        write_json(folder / "final/timing.json", record(settings={"stage": 1}, **totals))  # of the recovery
+        (folder / "final/curve.jsonl").write_text('{"step": 16, "loss": 0.5}\n')
         write_json(results / f"adapt/{arm.backbone}-{arm.data}-s{arm.seed}/timing.json", record(**totals))
         for cut in ("", "cut-"):
             write_json(folder / f"{cut}samples/timing.json", record())
