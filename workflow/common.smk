@@ -450,7 +450,8 @@ def audit_evidence(wildcards):
     transformers = [backbone for backbone in everywhere if backbone not in unets]
     parts = dict.fromkeys(("masks", "scores", "choices", "stability"), everywhere)
     parts |= dict.fromkeys(("proxies", "schedules"), transformers)
-    return [
+    regimes = [f"{RESULTS}/audit/regime/{backbone}.json" for backbone in everywhere]
+    return regimes + [
         f"{RESULTS}/audit/{part}/{backbone}-s{seed}.json"
         for part, backbones in parts.items()
         for backbone in backbones

@@ -56,5 +56,8 @@ class Evidence:
         return read_json(self.results / f"audit/regime/{backbone}.json")
 
     def timings(self) -> list[dict[str, Any]]:
-        """Of every command of the audit."""
-        return [read_json(file)["timing"] for file in sorted(self.results.glob("audit/*/*.json"))]
+        """Of every command of the audit, not of those left from one of other seeds or backbones."""
+        scope = self.scope
+        names = {*scope.backbones, *(f"{backbone}-s{seed}" for backbone in scope.backbones for seed in scope.seeds)}
+        files = (file for file in sorted(self.results.glob("audit/*/*.json")) if file.stem in names)
+        return [read_json(file)["timing"] for file in files]
