@@ -50,13 +50,14 @@ class Warm:
         self.environment = environment(house, TMPDIR=str(temporary))
         self.program = subprocess.Popen(  # it ends when its stdin does
             [*self.commands, "warm", "--", "sh", "-c", f"echo ${ADDRESS}; exec cat"],
-            env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c,
         )  # fmt: skip
         assert self.program.stdout
         self.environment[ADDRESS] = self.program.stdout.readline().strip()
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
         given = {"env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | more
+        given.setdefault("preexec_fn", heed_ctrl_c)
         return subprocess.Popen([*self.commands, *arguments], **given)
 
     def run(self, *arguments: str, stdin: str = "", **more: Any) -> tuple[int, str, str]:
@@ -80,8 +81,13 @@ class Warm:
         return server
 
 
+def heed_ctrl_c() -> None:
+    """In a child: a shell starts its background jobs, and so these tests, deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
