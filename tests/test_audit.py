@@ -136,9 +136,10 @@ SCOPE = {
 }
 
 
-def write_report(root: Path) -> str:
-    assert entpruner("audit_report", SCOPE, results=root, reference=REFERENCE, out=root / "audit/README.md") == 0
-    return (root / "audit/README.md").read_text()
+def write_report(root: Path, **changed: Any) -> str:
+    out = root / "audit/README.md"
+    assert entpruner("audit_report", SCOPE | changed, results=root, reference=REFERENCE, out=out) == 0
+    return out.read_text()
 
 
 # ------------------------------------------------------------------------------------------------ what they leave
@@ -303,6 +304,12 @@ def test_the_report_shows_every_table_and_figure_that_lies_beside_it(root: Path)
     assert [row["criterion"] for row in rows] == list(CRITERIA)
     distances = [read_json(file_of(root, "choices", seed))["choices"]["ced"]["distance"] for seed in SEEDS]
     assert float(rows[0]["distance after recovery"]) == pytest.approx(sum(distances) / 3)
+
+
+def test_criteria_that_only_choose_sets_have_no_correlation_to_draw(root: Path) -> None:
+    text = write_report(root, criteria=("random_median",))
+    assert "![" not in text.split("## 2.")[0].split("## 1.")[1]
+    assert [line for line in text.splitlines() if line.startswith("| random_median")]
 
 
 def test_the_same_evidence_gives_the_same_report_to_the_byte(root: Path) -> None:

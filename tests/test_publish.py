@@ -39,9 +39,10 @@ def run(tmp_path: Path) -> Path:
         (arm / stage_name / "curve.jsonl").write_text(json.dumps({"step": step, "loss": 2.0 / step, "lr": 0.1}) + "\n")
     for name in ("final/model.safetensors", "samples/images.npy", "samples/grid.png"):
         (arm / name).write_bytes(b"x" * 1000)
-    for name in ("adapt/dit-s0/timing.json", "scores/dit-s0/ced/scores.json", "audit/random/masks.json"):
+    for name in ("adapt/dit-s0/timing.json", "scores/dit-s0/ced/scores.json"):
         write_json(folder / name, record())
     write_json(folder / "cost/dit.json", {"timing": record()})
+    write_json(folder / "audit/masks/dit-s0.json", {"timing": record(threads=3)})
     for name in ("tables/table1.csv", "tables/table1.md", "tables/table1.html", "figures/a.png", "figures/a.svg",
                  "audit/README.md", "logs/audit.json", "arms/full-s0/stage2.partial/decision.json"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,7 @@ def test_nothing_is_published_of_an_unfinished_run(tmp_path: Path) -> None:
 def test_a_machine_is_described_only_where_it_is_the_one_that_measured(run: Path) -> None:
     said = describe(run)
     assert (said["device"], said["torch"], said["commit"]) == (["a processor"], ["2.1"], ["abc123"])
+    assert said["threads"] == [1, 3]  # the audit's commands too
     assert not {"cores", "memory_gib", "system", "libraries"} & said.keys()
 
 

@@ -20,8 +20,8 @@ TRAINED = ("data", "classifier", "pretrain", "adapt", "scores", "arms/*/stage*",
 def timings(study: Path) -> dict[Path, Mapping[str, Any]]:
     """Every record of time in a study, by the path of its file within the study."""
     files = {file.relative_to(study): read_json(file) for file in sorted(study.rglob("*timing.json"))}
-    costs = {file.relative_to(study): read_json(file)["timing"] for file in sorted(study.glob("cost/*.json"))}
-    return files | costs
+    within = sorted([*study.glob("cost/*.json"), *study.glob("audit/*/*.json")])
+    return files | {file.relative_to(study): read_json(file)["timing"] for file in within}
 
 
 def is_trained(path: Path) -> bool:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
+from entpruner.params import TRANSFORMERS_ONLY
 from entpruner.scores.block_influence import block_influence
 from entpruner.scores.ced import ced
 from entpruner.scores.context import ScoreContext, Scores
@@ -43,9 +45,11 @@ def score(criterion: str, context: ScoreContext) -> Scores:
     """Score every block of the context's network, which is put into evaluation mode and otherwise left as it is.
 
     Raises UserError for a criterion that does not exist, for one of ``params.SIZED`` without a number of blocks to
-    remove, and for a network whose outputs are not finite.
+    remove, for one of ``params.TRANSFORMERS_ONLY`` on another network, and for a network whose outputs are not finite.
     """
     if criterion not in CRITERIA:
         raise UserError(f"criterion: there is no {criterion!r}; choose one of {', '.join(CRITERIA)}")
+    if criterion in TRANSFORMERS_ONLY and not isinstance(context.model, Transformer):
+        raise UserError(f"criterion: {criterion} knows transformers alone, not a {type(context.model).__name__}")
     context.model.eval()
     return CRITERIA[criterion](context)

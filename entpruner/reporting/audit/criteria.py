@@ -116,7 +116,8 @@ def part(evidence: Evidence) -> Part:
         findings.append(f"**{backbone}, the sets that the criteria remove.** {against_chance(study)}")
     draw = partial(forest, panels, f"Spearman's ρ with the {AFTER}")
     caption = f"Rank correlation of each criterion with the {AFTER}, with its interval"
-    return Part("Does the score predict what matters?", METHOD, findings, tables, {"criteria": (caption, draw)})
+    figures = {"criteria": (caption, draw)} if panels else {}  # criteria that only choose sets have no correlation
+    return Part("Does the score predict what matters?", METHOD, findings, tables, figures)
 
 
 def picked(found: Sequence[Agreement], key: Literal["criterion", "target"], **of: str) -> dict[str, Bootstrapped]:
