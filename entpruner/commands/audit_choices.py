@@ -23,7 +23,7 @@ def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None,
     context = start_context(settings, store, init)
     scored = read_json(scores)
     within = RegimeChoice.from_json(scored["regime"])
-    bench = bench_of(settings, context, classifier, within.regime.steps)
+    bench = bench_of(settings, context, store, classifier, within.regime.steps)
     journal = journal_of(out, recorder, store, init, classifier, scores)
 
     def record(mask: Blocks) -> Any:

@@ -26,7 +26,7 @@ def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None,
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = start_context(settings, store, init)
     chosen = RegimeChoice.from_json(read_json(regime))
-    bench = bench_of(settings, context, classifier, chosen.regime.steps)
+    bench = bench_of(settings, context, store, classifier, chosen.regime.steps)
     journal = journal_of(out, recorder, store, init, classifier, regime)
     blocks = context.model.kept_blocks
 

@@ -19,7 +19,9 @@ class Settings(BenchSettings):
 def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = start_context(settings, store, init)
-    benches = {regime: bench_of(settings, context, classifier, regime.steps) for regime in settings.trials.candidates}
+    benches = {
+        regime: bench_of(settings, context, store, classifier, regime.steps) for regime in settings.trials.candidates
+    }
     journal = journal_of(out, recorder, store, init, classifier)
     blocks = context.model.kept_blocks
 

@@ -34,7 +34,7 @@ def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None,
     order = score("ced", context).order
     content = {}
     for name, chosen in {"paper": settings.paper, "hard": RegimeChoice.from_json(read_json(regime)).regime}.items():
-        bench = bench_of(settings, context, classifier, chosen.steps)
+        bench = bench_of(settings, context, store, classifier, chosen.steps)
         size = blocks_to_remove(len(order), chosen.ratio)
         runs = compared(name, bench, order, size, settings, journal)
         found = {kind: [run.model_dump(mode="json") for run in found] for kind, found in runs.items()}

@@ -42,7 +42,7 @@ def run(
 
     usual = settings.scoring.draws
     before = start_context(settings, upstream, pretrained)
-    bench = bench_of(settings, adapted, classifier, settings.finetune.steps)
+    bench = bench_of(settings, adapted, store, classifier, settings.finetune.steps)
     content = {
         "draws": {str(draws): rankings("adapted", adapted, draws) for draws in sorted({*settings.draws, usual})},
         "pretrained": rankings("pretrained", before, usual),

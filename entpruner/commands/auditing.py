@@ -51,10 +51,10 @@ def start_context(settings: AuditSettings, store: Path, init: Path) -> ScoreCont
     )
 
 
-def bench_of(settings: BenchSettings, context: ScoreContext, classifier: Path | None, steps: int) -> Bench:
+def bench_of(settings: BenchSettings, context: ScoreContext, store: Path, classifier: Path | None, steps: int) -> Bench:
     """What sub-networks are measured on in a regime of so many recovery steps."""
     net = feature_nets(settings.evaluation, classifier, context.device)[0]
-    real = net.features(context.images.images)
+    real = net.features(Store.open(store).split("train").images)
     return Bench(context, net, real, short_recovery(settings.finetune, steps), settings.compute)
 
 

@@ -7,7 +7,7 @@ from entpruner.artefacts import read_json
 from entpruner.commands.recording import Recorder
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
 from entpruner.compute import configure
-from entpruner.data.store import ImageSet, Store
+from entpruner.data.store import Images, Store
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Criterion, Frozen, Proxies, Pruning, Sampling, Schedule, Scoring
 from entpruner.process import Process, make_process
@@ -86,7 +86,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
 
 
 def rescored(
-    how: Rescoring, model: BlockNetwork, process: Process, images: ImageSet, settings: Settings, remove: int
+    how: Rescoring, model: BlockNetwork, process: Process, images: Images, settings: Settings, remove: int
 ) -> Scores:
     """Scores of the blocks that are left, from the averaged weights, as the first ranking's were."""
     context = ScoreContext(

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,28 @@ class Manifest(Frozen):
         return self
 
 
+class Images(Protocol):
+    """What training, scoring and proxies draw their batches from: the pixels of a split, or its latents."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, as a network sees it: (C, H, W)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor, random: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) float32 and labels (B,) int64 of the given rows, on the CPU.
+
+        ``mirrored`` (B,) says which of them left and right change places in. ``random`` (CPU) is drawn from where an
+        image is known by a distribution only: B * C * H * W normal numbers, image after image.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images and labels of one split."""
@@ -56,10 +78,25 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, indices: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) float32 in [-1, 1] and labels (B,) int64 of the given rows, on the CPU."""
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def batch(
+        self,
+        indices: Tensor | np.ndarray,
+        random: torch.Generator | None = None,
+        mirrored: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) float32 in [-1, 1] and labels (B,) int64 of the given rows, on the CPU.
+
+        Those of ``mirrored`` (B,) are flipped. Nothing is drawn from ``random``.
+        """
         rows = np.asarray(indices)
         x = torch.from_numpy(np.asarray(self.images[rows])).float() / 127.5 - 1
+        if mirrored is not None:
+            x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
         return x, torch.from_numpy(np.asarray(self.labels[rows]))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 from torch import Tensor
 
-from entpruner.data.store import ImageSet
+from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
 from entpruner.params import Proxies, Zico
@@ -21,7 +21,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 class ProxySamples:
     """Batches that follow from (seed, artefact) alone: every sub-network sees the same ones, t stratified in each."""
 
-    def __init__(self, process: Process, images: ImageSet, seed: int, artefact: str, device: torch.device) -> None:
+    def __init__(self, process: Process, images: Images, seed: int, artefact: str, device: torch.device) -> None:
         self.process, self.images, self.device = process, images, device
         self.keys = (seed, artefact)
 
@@ -37,7 +37,7 @@ class ProxySamples:
 
     def batch(self, name: str, count: int, index: int) -> Batch:
         random = generator(*self.keys, name, index)
-        x, y = self.images.batch(torch.randperm(len(self.images), generator=random)[:count])
+        x, y = self.images.batch(torch.randperm(len(self.images), generator=random)[:count], random)
         noise = torch.randn(x.shape, generator=random)
         t = self.process.draw_times(len(x), random, stratified=True)
         return x.to(self.device), noise.to(self.device), t.to(self.device), y.to(self.device)

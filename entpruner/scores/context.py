@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from entpruner.data.store import ImageSet
+from entpruner.data.store import Images
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Frozen, Sampling, Scoring
@@ -22,7 +22,7 @@ class ScoreContext:
 
     model: BlockNetwork
     process: Process
-    images: ImageSet
+    images: Images
     settings: Scoring
     sampling: Sampling
     """How the ``sampling`` form of LD-Pruner generates its latents."""
@@ -94,11 +94,12 @@ def draws(context: ScoreContext) -> Iterator[Draws]:
     """
     n, images = context.settings.draws, context.images
     random = generator(context.seed, context.artefact, 0)
+    drawn = generator(context.seed, context.artefact, "images")  # apart, lest the batch size count
     passes = math.ceil(n / len(images))
     image = torch.cat([torch.randperm(len(images), generator=random) for _ in range(passes)])
     t = context.process.draw_times(n, random, stratified=True)
     for index in torch.split(torch.arange(n), context.settings.batch_size):
-        x, y = images.batch(image[index])
+        x, y = images.batch(image[index], drawn)
         noise = torch.randn(x.shape, generator=random)
         index, x, noise, times, y = (part.to(context.device) for part in (index, x, noise, t[index], y))
         yield Draws(index, x, noise, times, y, context.process.add_noise(x, noise, times))

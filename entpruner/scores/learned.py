@@ -80,7 +80,7 @@ def trained_logits(context: ScoreContext, groups: list[Tensor]) -> list[Tensor]:
     temperatures = torch.linspace(*settings.temperature, settings.steps).tolist()
     for step, temperature in enumerate(temperatures):
         random = generator(context.seed, context.artefact, "learned", step)
-        x, y = images.batch(torch.randint(len(images), (settings.batch_size,), generator=random))
+        x, y = images.batch(torch.randint(len(images), (settings.batch_size,), generator=random), random)
         t = process.draw_times(len(x), random, stratified=True)
         noise = torch.randn(x.shape, generator=random)
         x, noise, t, y = (part.to(device) for part in (x, noise, t, y))

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim.adamw import adamw
 
 from entpruner.compute import device_of
-from entpruner.data.store import ImageSet
+from entpruner.data.store import Images
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Compute, Training
@@ -37,7 +37,7 @@ def data_loss(process: Process) -> Objective:
 def train(
     state: TrainState,
     process: Process,
-    images: ImageSet,
+    images: Images,
     settings: Training,
     *,
     start: int,
@@ -134,20 +134,19 @@ def learning_rate(settings: Training, step: int) -> float:
 
 
 def draw_batch(
-    images: ImageSet, indices: Tensor, process: Process, settings: Training, random: torch.Generator
+    images: Images, indices: Tensor, process: Process, settings: Training, random: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A step's images (B, C, H, W), noise, times (B,) and labels (B,), on the CPU.
 
-    A share of the labels is the null class, and a mirrored image is mirrored here: the network draws nothing.
+    A share of the labels is the null class, and half of the images may be mirrored: the network draws nothing.
     """
-    x, y = images.batch(indices)
-    t = process.draw_times(len(x), random)
-    noise = torch.randn(x.shape, generator=random)
-    dropped = torch.rand(len(x), generator=random) < settings.label_dropout
+    n = len(indices)
+    t = process.draw_times(n, random)
+    noise = torch.randn((n, *images.shape), generator=random)
+    dropped = torch.rand(n, generator=random) < settings.label_dropout
+    mirrored = torch.rand(n, generator=random) < 0.5 if settings.horizontal_flip else None
+    x, y = images.batch(indices, random, mirrored)
     y = y.masked_fill(dropped, images.num_classes)  # the null class is the one after the last
-    if settings.horizontal_flip:
-        mirrored = torch.rand(len(x), generator=random) < 0.5
-        x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
     return x, noise, t, y
 
 
