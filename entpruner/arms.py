@@ -1,6 +1,6 @@
 """The arms of a study: each list in an arm's spec expanded, each override merged, and the steps of its stages."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Any, Literal, TypeVar
 
@@ -109,6 +109,24 @@ def select(arms: Iterable[Arm], shown: Table | ArmsFigure) -> list[Arm]:
 
     arms = list(arms)
     return [arm for name in shown.arms for arm in arms if arm.name == name and wanted(arm)]
+
+
+CLAIMED: dict[str, Callable[[Arm], bool]] = {
+    "unpruned": lambda arm: arm.schedule == "none",
+    "ld_pruner": lambda arm: arm.criterion == "ld_pruner",
+    "entpruner": lambda arm: arm.criterion == "ced" and arm.schedule == "vote",
+}
+
+
+def claimed(study: Study, arms: Iterable[Arm]) -> list[tuple[str, Arm]]:
+    """The arms that the paper's public numbers are about, by kind: in Tables 1 and 3, the first arm of each kind."""
+    found: list[tuple[str, Arm]] = []
+    for table in filter(None, map(study.tables.get, ("table1", "table3"))):
+        shown = select(arms, table)
+        for kind, is_of in CLAIMED.items():
+            first = next((arm.name for arm in shown if is_of(arm)), None)
+            found += [(kind, arm) for arm in shown if arm.name == first]
+    return found
 
 
 def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ratio: float | None, seed: int) -> Arm:

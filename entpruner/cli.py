@@ -1,4 +1,4 @@
-"""``entpruner``: one sub-command per rule of the workflow; ``params`` to look at a study before running it; and
+"""``entpruner``: one sub-command per rule of the workflow; ``params`` and ``plan`` to look at a study beforehand; and
 ``verify``, ``trace`` and ``expect`` to look at its tables afterwards."""
 
 import argparse
@@ -95,12 +95,25 @@ def other_command(arguments: Sequence[str]) -> int:
         on_files.add_argument("files", type=Path, nargs="+", metavar="FILE", help="later files lie over earlier")
         on_files.set_defaults(action=action)
     params.add_parser("schema", help="print the JSON schema").set_defaults(action=schema)
+    plan_command(commands)
     tables_commands(commands)
     ahead = commands.add_parser("warm", help="run a program, its entpruner commands in a process that is warm already")
     ahead.add_argument("program", nargs="+", help="after --, with its arguments: -- snakemake --cores all")
     ahead.set_defaults(action=warm_up)
     given = parser.parse_args(arguments)
     return given.action(given) or 0
+
+
+def plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    ahead = commands.add_parser("plan", help="what a study will cost, before anything runs")
+    ahead.add_argument("files", type=Path, nargs="+", metavar="FILE", help="later files lie over earlier")
+    ahead.add_argument("--gpu", default="H100 SXM", metavar="NAME", help="default: H100 SXM")
+    ahead.add_argument(
+        "--mfu", type=float, default=0.4, metavar="SHARE", help="of its peak that is reached; default: 0.4"
+    )
+    ahead.add_argument("--here", action="store_true", help="on this machine instead, whose speed is tried for a while")
+    ahead.add_argument("--json", action="store_true", help="FLOPs, seconds and bytes, as JSON")
+    ahead.set_defaults(action=plan)
 
 
 def tables_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -144,6 +157,21 @@ def schema(_: argparse.Namespace) -> None:
     from entpruner.paramfiles import schema
 
     print(json.dumps(schema(), indent=2, ensure_ascii=False))
+
+
+def plan(given: argparse.Namespace) -> None:
+    import json
+
+    from entpruner.paramfiles import read_study
+    from entpruner.planning.gpus import gpu_named
+    from entpruner.planning.report import as_json, as_text, plan
+    from entpruner.planning.speed import on_gpu, on_this_machine
+
+    if not 0 < given.mfu <= 1:
+        raise UserError(f"--mfu: got {given.mfu:g}; allowed: above 0, at most 1: a share of the GPU's peak")
+    gpu = gpu_named(given.gpu)
+    found = plan(read_study(given.files), on_this_machine if given.here else lambda _: on_gpu(gpu, given.mfu))
+    print(json.dumps(as_json(found), indent=1) if given.json else as_text(found))
 
 
 def verify(given: argparse.Namespace) -> int:

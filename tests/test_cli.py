@@ -138,7 +138,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert not stopped.value.code
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
-    assert {*cli.COMMANDS, "params", "verify", "trace", "expect"} <= set(listed)
+    assert {*cli.COMMANDS, "params", "plan", "verify", "trace", "expect"} <= set(listed)
 
 
 def test_params_check_is_silent_on_a_sound_study_and_tells_all_that_is_wrong(

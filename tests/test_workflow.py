@@ -75,10 +75,6 @@ def test_the_smoke_study_plans_every_rule_and_every_kind_of_figure(tmp_path: Pat
                      *get_args(params.ArmsFigure.model_fields["kind"].annotation)}  # fmt: skip
 
 
-def test_the_default_study_can_be_planned(tmp_path: Path) -> None:
-    assert {"data", "pretrain", "recover", "evaluate", "table", "figure"} <= planned(snakemake(tmp_path, "-n")).keys()
-
-
 def test_the_default_audit_has_a_u_net_without_what_knows_transformers_alone(tmp_path: Path) -> None:
     output = snakemake(tmp_path, "audit", "--dry-run", "--printshellcmds")
     jobs = planned(output)

@@ -10,7 +10,7 @@ from snakemake.utils import validate
 sys.path.insert(0, workflow.basedir)
 shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
-from entpruner.arms import expand, select
+from entpruner.arms import claimed, expand, select
 from entpruner.errors import UserError
 from entpruner.paramfiles import DEFAULT_STUDY, check, over_default
 from entpruner.params import SIZED, ClassifierExtractor, ScoresFigure
@@ -464,24 +464,8 @@ def audited_unets():
     return [backbone for backbone in STUDY.audit.backbones if STUDY.backbones[backbone].unet]
 
 
-def audit_claimed():
-    """The arms that the paper's public numbers are about: in its Tables 1 and 3, the first arm of each kind."""
-    kinds = {
-        "unpruned": lambda arm: arm.schedule == "none",
-        "ld_pruner": lambda arm: arm.criterion == "ld_pruner",
-        "entpruner": lambda arm: arm.criterion == "ced" and arm.schedule == "vote",
-    }
-    claimed = []
-    for table in filter(STUDY.tables.get, ("table1", "table3")):
-        shown = select(ARMS.values(), STUDY.tables[table])
-        for kind, is_of in kinds.items():
-            first = next((arm.name for arm in shown if is_of(arm)), None)
-            claimed += [(kind, arm) for arm in shown if arm.name == first]
-    return claimed
-
-
 def audit_claim_files(wildcards):
-    arms = [arm for _, arm in audit_claimed()]
+    arms = [arm for _, arm in claimed(STUDY, ARMS.values())]
     return arm_files(arms, "metrics.json", "final/model.json") + cost_files(arms)
 
 
@@ -576,5 +560,5 @@ def audit_report_settings(wildcards):
         criteria=list(audit.criteria),
         samples=audit.samples,
         distance=distance(),
-        claimed=[{"kind": kind, "arm": arm.identity} for kind, arm in audit_claimed()],
+        claimed=[{"kind": kind, "arm": arm.identity} for kind, arm in claimed(STUDY, ARMS.values())],
     )

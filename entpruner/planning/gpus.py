@@ -1,0 +1,40 @@
+"""GPUs by name: what a study's FLOPs are divided by. Add a line for yours."""
+
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from entpruner.errors import UserError
+
+
+class Gpu(NamedTuple):
+    name: str
+    bf16: float
+    """Peak of the tensor cores, dense, in TFLOP/s: half of what data sheets give with sparsity."""
+    float32: float
+    """Peak without tensor cores, in TFLOP/s: features are computed in full float32."""
+    memory: int
+    """In GB."""
+    source: str
+
+
+GPUS = (
+    Gpu("H200", 989.4, 67, 141, "NVIDIA H200 data sheet"),
+    Gpu("H100 SXM", 989.4, 67, 80, "NVIDIA H100 data sheet"),
+    Gpu("H100 PCIe", 756, 51, 80, "NVIDIA H100 data sheet"),
+    Gpu("A100 80GB", 312, 19.5, 80, "NVIDIA A100 data sheet"),
+    Gpu("A100 40GB", 312, 19.5, 40, "NVIDIA A100 data sheet"),
+    Gpu("L40S", 362, 91.6, 48, "NVIDIA L40S data sheet"),
+    Gpu("A10", 125, 31.2, 24, "NVIDIA A10 data sheet"),
+    Gpu("L4", 121, 30.3, 24, "NVIDIA L4 data sheet"),
+)
+
+
+def gpu_named(name: str) -> Gpu:
+    """The GPU of this name, in any case. Raises UserError with the names to choose from."""
+    known = {gpu.name.lower(): gpu for gpu in GPUS}
+    if name.lower() not in known:
+        near = get_close_matches(name.lower(), known, n=1)
+        hint = f"; did you mean {known[near[0]].name}?" if near else ""
+        names = ", ".join(gpu.name for gpu in GPUS)
+        raise UserError(f"--gpu: got {name}; allowed: {names}{hint} (entpruner/planning/gpus.py takes others)")
+    return known[name.lower()]

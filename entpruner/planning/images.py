@@ -1,0 +1,42 @@
+"""How many images and classes a data set has, before it is prepared."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from entpruner.data.image_folder import opened, select
+from entpruner.params import Dataset, Digits, ImageFolder
+
+DIGITS_A_CLASS = 180  # scikit-learn's 1,797 digits are 174 to 183 a class
+
+
+class Images(NamedTuple):
+    train: int
+    test: int
+    classes: int
+    missing: str | None = None
+    """The file or folder that isn't there, so that the numbers above are not known."""
+
+    @property
+    def total(self) -> int:
+        return self.train + self.test
+
+
+def images_of(dataset: Dataset) -> Images:
+    """Counted from the names in a folder or archive, no image being read; a published data set's are known.
+
+    Raises UserError as preparing it would, if the source is damaged or lacks a split.
+    """
+    if isinstance(dataset, Digits):
+        whole = DIGITS_A_CLASS * len(dataset.classes)
+        test = round(whole * dataset.test_fraction)
+        return Images(whole - test, test, len(dataset.classes))
+    return in_folder(dataset)
+
+
+def in_folder(dataset: ImageFolder) -> Images:
+    if not Path(dataset.path).exists():
+        return Images(0, 0, 0, dataset.path)
+    with opened(Path(dataset.path)) as entries:
+        names, classes = select(entries, dataset)
+    train = sum(name.parts[0] == dataset.train for name in names)
+    return Images(train, len(names) - train, len(classes))

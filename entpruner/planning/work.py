@@ -1,0 +1,181 @@
+"""What each job of a study computes and leaves behind, whatever it runs on: steps, FLOPs and bytes.
+
+FLOPs are those of matrix products, twice the multiply-accumulates of ``evaluation/cost.py``. Not counted: reading and
+resizing images, the fits of entropies, Gram matrices and Fréchet distances, tables, figures, starting a process.
+
+What only the run itself knows is assumed: a vote goes one step on at every stage; the audit tries every candidate
+regime and takes the dearest, and its criteria all choose different blocks; ``networks.py`` says how often dopri5 asks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from entpruner.arms import Arm
+from entpruner.params import (
+    ClassifierExtractor,
+    Extractor,
+    Finetuning,
+    InceptionExtractor,
+    Proxies,
+    Study,
+    Training,
+)
+from entpruner.planning.images import Images
+from entpruner.planning.jobs import Job
+from entpruner.planning.networks import Network, Work
+from entpruner.schedule import candidate_counts, removal_grid
+
+WORD = 4  # bytes of a float32
+INCEPTION_MACS = 5.7e9  # of InceptionV3 at its 299 pixels
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A study, its arms by key, and what is known of its images by data set."""
+
+    study: Study
+    arms: Mapping[str, Arm]
+    images: Mapping[str, Images]
+
+    def work(self, job: Job) -> Work:
+        """Raises KeyError for a rule that it doesn't know."""
+        works: dict[str, Callable[[Job], Work]] = {
+            "data": self.stored,
+            "classifier": self.classifier,
+            "pretrain": self.pretrained,
+            "adapt": self.adapted,
+            "score": self.scored,
+            "prune": self.staged,
+            "recover": self.recovered,
+            "cut": self.cut,
+            "sample": self.sampled,
+            "evaluate": self.evaluated,
+            "cost": self.timed,
+            "table": self.written,
+            "figure": self.written,
+            "track": self.written,
+        }
+        return works[job.rule](job)
+
+    # ------------------------------------------------------------------------------------------------ data, networks
+
+    def network(self, backbone: str, data: str) -> Network:
+        images, shape = self.study.datasets[data], self.study.backbones[backbone]
+        classes = max(self.images[data].classes, 1)  # not known before the data is there
+        architecture = shape.architecture(images.image_size, images.channels, classes)
+        return Network(architecture, shape.process, shape.blocks)
+
+    def of(self, arm: Arm) -> Network:
+        return self.network(arm.backbone, arm.data)
+
+    def image_bytes(self, data: str) -> int:
+        """With its label."""
+        images = self.study.datasets[data]
+        return images.channels * images.image_size**2 + 8
+
+    def stored(self, job: Job) -> Work:
+        return Work(disk=self.images[job.data].total * self.image_bytes(job.data))
+
+    def classifier(self, job: Job) -> Work:
+        training = self.study.evaluation.classifier
+        one = self.net(ClassifierExtractor(kind="classifier"), job.data)
+        seen = training.steps * training.batch_size
+        return Work(steps=training.steps, training=3 * seen * one, features=self.images[job.data].total * one)
+
+    # ------------------------------------------------------------------------------------------------------- training
+
+    def trained(self, network: Network, blocks: int, training: Training, steps: int) -> Work:
+        """Steps with so many blocks, and the folder they leave: weights, their average, and AdamW's two moments."""
+        tuning = training if isinstance(training, Finetuning) else None
+        flops = steps * training.batch_size * network.step(blocks, tuning)
+        copies = 4 if tuning is None or tuning.method == "full" else 2  # else the moments are those of little
+        return Work(steps=steps, training=flops, disk=copies * WORD * network.parameters(blocks))
+
+    def pretrained(self, job: Job) -> Work:
+        network = self.network(job.backbone, "upstream")
+        return self.trained(network, network.depth, self.study.pretrain, self.study.pretrain.steps)
+
+    def adapted(self, job: Job) -> Work:
+        network = self.network(job.backbone, job.data)
+        return self.trained(network, network.depth, self.study.adapt, self.study.adapt.steps)
+
+    def staged(self, job: Job) -> Work:
+        arm = self.arms[job.arm]
+        network, grid = self.of(arm), removal_grid(arm.blocks_removed, arm.stages)
+        before, after = arm.depth - grid[job.stage - 1], arm.depth - grid[job.stage]
+        steps = arm.boundaries[job.stage] - arm.boundaries[job.stage - 1]
+        work = self.trained(network, after, arm.finetune, steps)
+        if arm.schedule == "vote":
+            work += voted(network, grid, job.stage, arm.pruning.lookahead, arm.proxies)
+        if arm.pruning.rerank and job.stage > 1 and arm.criterion is not None:
+            left = arm.blocks_removed - grid[job.stage - 1]
+            work += network.scores(arm.criterion, arm.scoring, self.study.sampling, before, left)
+        return work
+
+    def recovered(self, job: Job) -> Work:
+        arm = self.arms[job.arm]
+        steps = arm.boundaries[-1] - arm.boundaries[-2]
+        return self.trained(self.of(arm), arm.depth - arm.blocks_removed, arm.finetune, steps)
+
+    def cut(self, job: Job) -> Work:
+        arm = self.arms[job.arm]
+        return Work(disk=WORD * self.of(arm).parameters(arm.depth - arm.blocks_removed))
+
+    def scored(self, job: Job) -> Work:
+        network = self.network(job.backbone, job.data)
+        for arm in self.arms.values():
+            if (arm.backbone, arm.data, arm.seed, arm.scores) == (job.backbone, job.data, job.seed, job.name):
+                assert arm.criterion is not None, "only pruned arms are named by scores"
+                sampling = self.study.sampling
+                return network.scores(arm.criterion, arm.scoring, sampling, network.depth, arm.blocks_removed)
+        criterion: Any = job.name  # a figure's
+        return network.scores(criterion, self.study.scoring, self.study.sampling, network.depth, 0)
+
+    # ----------------------------------------------------------------------------------------------------- evaluation
+
+    def sampled(self, job: Job) -> Work:
+        arm = self.arms[job.arm]
+        width = arm.finetune.adapter_width if arm.finetune.method == "adapters" else None
+        one = self.of(arm).sampled(arm.depth - arm.blocks_removed, arm.sampling, width)
+        n = arm.sampling.samples
+        return Work(forward=n * one, disk=n * self.image_bytes(arm.data))
+
+    def evaluated(self, job: Job) -> Work:
+        """Features of all real images and of the generated ones, by every feature net."""
+        arm = self.arms[job.arm]
+        seen = self.images[arm.data].train + arm.sampling.samples
+        return Work(features=seen * sum(self.net(net, arm.data) for net in self.study.evaluation.extractors.values()))
+
+    def net(self, extractor: Extractor, data: str) -> float:
+        """FLOPs of one image through a feature net."""
+        if isinstance(extractor, InceptionExtractor):
+            return 2 * INCEPTION_MACS
+        images = self.study.datasets[data]
+        if isinstance(extractor, ClassifierExtractor):
+            width, features = self.study.evaluation.classifier.width, self.study.evaluation.classifier.features
+            convolutions = 9 * width * images.channels + (18 * width**2 + 36 * width**2) / 4
+            return 2 * (images.image_size**2 * convolutions + 2 * width * 16 * features)
+        from torchvision import models  # slow to import, and known to few studies
+
+        return 2e9 * models.get_model_weights(extractor.model).DEFAULT.meta["_ops"]  # "GFLOPS" that are GMACs
+
+    def written(self, _: Job) -> Work:
+        """Tables and the like, of numbers that are there."""
+        return Work()
+
+    def timed(self, job: Job) -> Work:
+        """Latency, with a warm-up, at each number of blocks that arms keep."""
+        network, evaluation = self.network(job.backbone, job.data), self.study.evaluation
+        arms = [arm for arm in self.arms.values() if (arm.backbone, arm.data) == (job.backbone, job.data)]
+        kept = {network.depth, *(arm.depth - arm.blocks_removed for arm in arms)}
+        widths = {arm.finetune.adapter_width for arm in arms if arm.finetune.method == "adapters"}
+        passes = [network.forward(blocks) for blocks in kept] + [network.forward(network.depth, w) for w in widths]
+        return Work(forward=(evaluation.latency_repeats + 1) * evaluation.latency_batch_size * sum(passes))
+
+
+def voted(network: Network, grid: Sequence[int], stage: int, lookahead: int, proxies: Proxies) -> Work:
+    """Both proxies of every candidate of a stage, where there is a choice."""
+    counts = candidate_counts(grid, grid[stage - 1], stage, lookahead)
+    candidates = [network.proxied(network.depth - count, proxies) for count in counts]
+    return sum(candidates, Work()) if len(counts) > 1 else Work()

@@ -1,0 +1,227 @@
+"""The plan of a study: its jobs are Snakemake's, its FLOPs those that PyTorch counts, its hours those that were
+measured."""
+
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from scoring_context import ARCHITECTURE, PROCESSES, context, images, network
+from snakemake_runs import ROOT, planned, snakemake
+from torch.utils.flop_counter import FlopCounterMode
+
+from entpruner import cli
+from entpruner.artefacts import read_json
+from entpruner.errors import UserError
+from entpruner.paramfiles import read_study
+from entpruner.params import (
+    Criterion,
+    Diffusion,
+    DiffusionSampler,
+    Flow,
+    FlowSampler,
+    ImageFolder,
+    ProcessSettings,
+    Proxies,
+    Sampling,
+    Study,
+)
+from entpruner.planning.gpus import gpu_named
+from entpruner.planning.images import images_of
+from entpruner.planning.jobs import audit_jobs, jobs_of
+from entpruner.planning.networks import Network, evaluations
+from entpruner.planning.report import Plan, as_json, as_text, plan
+from entpruner.planning.speed import Speed, on_gpu, on_this_machine
+from entpruner.proxies.measure import ProxySamples, measure_on
+from entpruner.scores import score
+
+PARAMS = sorted((ROOT / "params").glob("*.yaml"))
+STUDIES = [file for file in PARAMS if file.name != "reference.yaml"]
+UNIT = Speed(1.0, 1.0, 1.0, "a machine of one FLOP/s")
+
+
+def study(name: str) -> Study:
+    return read_study([ROOT / f"params/{name}.yaml"])
+
+
+# -------------------------------------------------------------------------------------------------- what Snakemake says
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_the_jobs_are_those_that_snakemake_plans(file: Path, tmp_path: Path) -> None:
+    described = read_study([file])
+    targets = ["all", *(["audit"] if described.audit else [])]
+    jobs = planned(snakemake(tmp_path, *targets, "--dry-run", "--configfile", str(file)))
+    jobs.pop("audit", None)  # as `all`, it makes nothing
+    assert Counter(job.rule for job in [*jobs_of(described), *audit_jobs(described)]) == jobs
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_every_study_can_be_planned(file: Path) -> None:
+    found = plan(read_study([file]), lambda _: UNIT)
+    text = as_text(found)
+    assert max(map(len, text.splitlines())) <= 120
+    everything = as_json(found)["total"]
+    assert (
+        everything["flops"]
+        == pytest.approx(everything["seconds"])
+        == pytest.approx(sum(row.work.flops for row in found.rules))
+    )
+
+
+# -------------------------------------------------------------------------------------------------- what PyTorch counts
+
+
+def small(process: ProcessSettings) -> Network:
+    return Network(ARCHITECTURE, process, ARCHITECTURE.depth)
+
+
+def counted(compute: object) -> int:
+    with FlopCounterMode(display=False) as counter:
+        compute()  # type: ignore[operator]
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("criterion", get_args(Criterion))
+@pytest.mark.parametrize(
+    "settings", [{}, {"ld_pruner": "one_step", "block_influence": "clean"}], ids=["usual", "other"]
+)
+def test_a_score_costs_what_pytorch_counts(criterion: Criterion, settings: dict[str, str]) -> None:
+    asked = context(Flow(), remove=2, **settings)
+    work = small(Flow()).scores(criterion, asked.settings, asked.sampling, blocks=4, remove=2)
+    assert work.flops == pytest.approx(counted(lambda: score(criterion, asked)), rel=0.15)
+
+
+def test_the_proxies_cost_what_pytorch_counts() -> None:
+    proxies = Proxies()
+    samples = ProxySamples(context(Flow()).process, images(), 0, "test", torch.device("cpu"))
+    measure = measure_on(network(), samples.process, samples, proxies)
+    # and the Gram matrices of every layer's gradients, which grow with the weights and not with the tokens
+    assert small(Flow()).proxied(3, proxies).flops == pytest.approx(counted(lambda: measure((1,))), rel=0.2)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=["diffusion", "flow"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "sde"])
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_sampling_costs_what_pytorch_counts(process: ProcessSettings, sampler: str, guidance: float) -> None:
+    sampling = Sampling(guidance=guidance, diffusion={"steps": 5}, flow={"name": sampler, "steps": 3})
+    noise, labels = torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64)
+    run = context(process).process.sample
+    found = counted(lambda: run(network(), noise, labels, sampling, torch.Generator()))
+    assert 2 * small(process).sampled(4, sampling) == pytest.approx(found)
+
+
+def test_an_adaptive_sampler_is_assumed_to_ask_a_hundred_times() -> None:
+    assert evaluations(Flow(), Sampling(flow=FlowSampler(name="dopri5", steps=7))) == 100
+    assert evaluations(Diffusion(), Sampling(diffusion=DiffusionSampler(steps=25))) == 25
+
+
+# ---------------------------------------------------------------------------------------------------- what was measured
+
+PUBLISHED = ROOT / "results/published/digits"
+RECORDS = {
+    "pretrain": "pretrain/*/timing.json",
+    "adapt": "adapt/*/timing.json",
+    "score": "scores/*/*/timing.json",
+    "prune": "arms/*/stage*/timing.json",
+    "recover": "arms/*/final/timing.json",
+    "sample": "arms/*/*samples/timing.json",
+}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Plan:
+    """On the machine of the published run, whose speed is that of its pre-training and of its measured latency."""
+    timings = [read_json(file) for file in PUBLISHED.glob(RECORDS["pretrain"])]
+    training = sum(timing["flops"] for timing in timings) / sum(timing["seconds"] for timing in timings)
+    whole = [read_json(file)["blocks"]["12"] for file in PUBLISHED.glob("cost/*.json")]
+    forward = sum(2 * net["macs"] for net in whole) / sum(net["seconds_per_image"] for net in whole)
+    return plan(study("digits"), lambda _: Speed(training, forward, forward, "the published run's"))
+
+
+@pytest.mark.parametrize("rule", RECORDS)
+def test_the_published_run_took_what_is_planned_within_a_factor_of_two(digits: Plan, rule: str) -> None:
+    [row] = [row for row in digits.rules if row.rule == rule]
+    seconds = [read_json(file)["seconds"] for file in PUBLISHED.glob(RECORDS[rule])]
+    assert len(seconds) == row.jobs
+    assert 0.5 < row.seconds / sum(seconds) < 2
+
+
+def test_the_published_run_did_the_steps_and_flops_that_are_planned(digits: Plan) -> None:
+    for rule in ("pretrain", "adapt", "recover", "prune"):
+        [row] = [row for row in digits.rules if row.rule == rule]
+        done = [read_json(file) for file in PUBLISHED.glob(RECORDS[rule])]
+        assert row.work.steps == sum(timing["steps"] for timing in done)
+        assert row.work.training == pytest.approx(
+            sum(timing["flops"] for timing in done), rel=0.1
+        )  # votes go elsewhere
+
+
+def test_the_published_run_left_about_the_bytes_that_are_planned(digits: Plan) -> None:
+    left = read_json(PUBLISHED / "machine.json")["bytes"]["all"]
+    assert sum(row.work.disk for row in digits.rules) == pytest.approx(left, rel=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    smoke = str(ROOT / "params/smoke.yaml")
+    assert cli.main(["plan", smoke, "--gpu", "a100 80gb", "--mfu", "0.2"]) == 0
+    table = capsys.readouterr().out
+    assert "A100 80GB at 20% of 312 TFLOP/s" in table and "recover" in table
+    assert cli.main(["plan", smoke, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["total"]["jobs"] == sum(row["jobs"] for row in found["rules"])
+    assert "H100 SXM" in found["speed"]["machine"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["--gpu", "H1000 SXM"], "did you mean H100 SXM"), (["--mfu", "40"], "a share of the GPU's peak")],
+)
+def test_a_wrong_option_is_one_line(given: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", str(ROOT / "params/smoke.yaml"), *given]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_hours_are_flops_over_the_share_of_the_peak() -> None:
+    gpu = gpu_named("H100 SXM")
+    whole, half = (plan(study("smoke"), lambda _, mfu=mfu: on_gpu(gpu, mfu)) for mfu in (1.0, 0.5))
+    for one, other in zip(whole.rules, half.rules, strict=True):
+        assert other.seconds == pytest.approx(2 * one.seconds)
+    [training] = [row for row in whole.rules if row.rule == "recover"]
+    assert training.seconds == pytest.approx(training.work.flops / 989.4e12)
+
+
+def test_this_machine_is_tried_at_training_and_at_forward_passes() -> None:
+    found = plan(study("smoke"), on_this_machine)
+    assert found.speed.forward > found.speed.training > 1e6
+    assert "measured now" in as_text(found)
+
+
+# ----------------------------------------------------------------------------------------------------------- the images
+
+
+def test_images_are_counted_from_their_names(tmp_path: Path) -> None:
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("train/a/0.jpg", "train/a/1.jpg", "train/b/0.jpg", "val/a/0.jpg", "val/b/0.jpg"):
+            file.writestr(name, b"no image at all")
+    dataset = ImageFolder(source="image_folder", path=str(archive), image_size=32)
+    assert images_of(dataset) == (3, 2, 2, None)
+    archive.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="damaged archive"):
+        images_of(dataset)
+
+
+def test_a_source_that_is_not_here_is_named_and_not_counted() -> None:
+    missing = {"upstream": ImageFolder(source="image_folder", path="nowhere.zip", image_size=8)}
+    smoke = study("smoke")
+    found = plan(smoke.model_copy(update={"datasets": smoke.datasets | missing}), lambda _: UNIT)
+    assert "nowhere.zip is not here: its images are not counted." in as_text(found)
+    assert found.missing == ("nowhere.zip",)
