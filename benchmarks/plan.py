@@ -33,17 +33,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found = plan(read_study([options.params]), on_this_machine)
-    rules = {}
+    rules, machine = {}, {}
     for row in found.rules:
         if row.rule in RECORDS:
             timings = [read_json(file) for file in sorted(options.results.glob(RECORDS[row.rule]))]
-            rules[row.rule] = {
-                "jobs": row.jobs,
-                "planned_seconds": row.seconds,
-                "measured_seconds": sum(timing["seconds"] for timing in timings),
-            }
             assert len(timings) == row.jobs, f"{row.rule}: {len(timings)} of {row.jobs} jobs have run"
-    machine = {key: timing[key] for key in ("device", "threads", "python", "torch")}
+            measured = sum(timing["seconds"] for timing in timings)
+            rules[row.rule] = {"jobs": row.jobs, "planned_seconds": row.seconds, "measured_seconds": measured}
+            machine = {key: timings[0][key] for key in ("device", "threads", "python", "torch")}
     total = {key: sum(rule[key] for rule in rules.values()) for key in ("planned_seconds", "measured_seconds")}
     ratio = total["planned_seconds"] / total["measured_seconds"]
     content = {"study": found.study, "speed": found.speed.machine, "machine": machine, "rules": rules, "total": total}
