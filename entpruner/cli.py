@@ -17,6 +17,7 @@ COMMANDS = {
     "data": "prepare a data set",
     "classifier": "train a data set's own classifier",
     "pretrain": "train a backbone from nothing",
+    "import_checkpoint": "take a backbone's weights from an official file",
     "adapt": "move a backbone to other data",
     "score": "score every block",
     "prune": "one pruning stage: decide, drop, train",

@@ -179,6 +179,19 @@ SIZES = {  # Table 1 of the DiT paper: depth, hidden size, heads
     "XL": (28, 1152, 16),
 }
 
+TrainedWeights = Literal["ema", "model"]
+
+
+class Checkpoint(Frozen):
+    """Trained weights in the form that DiT and SiT publish, which a backbone has instead of being pre-trained here."""
+
+    path: str
+    """Where the file lies, relative to where the workflow runs."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum that the file must have; model.json records it anyway."""
+    weights: TrainedWeights | None = None
+    """Which weights of a training checkpoint are taken; without it the average, if the file has one."""
+
 
 class Backbone(Frozen):
     """A network and its process: a transformer by the paper's name (``preset: DiT-XL/2``) or by explicit sizes, or a
@@ -192,6 +205,8 @@ class Backbone(Frozen):
     num_heads: Positive | None = None
     patch_size: Positive | None = None
     unet: UNetShape | None = None
+    checkpoint: Checkpoint | None = None
+    """Published weights of a transformer, of any classes: the backbone is not pre-trained."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -201,6 +216,8 @@ class Backbone(Frozen):
             raise ValueError("give preset, or unet, or all of depth, hidden_size, num_heads and patch_size")
         if len(named) + (sizes != (None,) * 4) > 1:
             raise ValueError("give preset, unet or explicit sizes, only one of them")
+        if self.unet is not None and self.checkpoint is not None:
+            raise ValueError("a U-Net has no published checkpoint; remove checkpoint, or give a preset")
         return self
 
     def architecture(self, input_size: int, in_channels: int, num_classes: int) -> Architecture | UNetArchitecture:
@@ -719,6 +736,9 @@ class Audit(Frozen):
         return {name: audited for name, audited in self.criteria.items() if audited.criterion not in barred}
 
 
+LabelTable = Literal["new", "first_rows"]
+
+
 class Study(Frozen):
     """One params file."""
 
@@ -731,7 +751,10 @@ class Study(Frozen):
     backbones: dict[Name, Backbone]
     pretrain: Training
     adapt: Training
-    """From upstream to another data set, before scoring: a new label table and these steps, shared by all arms."""
+    """From upstream to another data set, before scoring: new labels and these steps, shared by all arms."""
+    label_table: LabelTable = "new"
+    """What a network that moves to other classes begins with: a new label table; or the first rows of its old one and
+    the old row of "no class", as the authors' earlier code did, which kept ImageNet's table."""
     finetune: Finetuning
     """Budget of every arm, pruned or not."""
     scoring: Scoring = Scoring()

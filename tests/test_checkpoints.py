@@ -1,17 +1,27 @@
 """Networks on disk: what is written is read back, and what is wrong is said in one line."""
 
 import argparse
+import functools
 import json
+import os
 import pickle
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from entpruner.errors import UserError
-from entpruner.models.checkpoints import ModelCard, load_model, load_official, save_model
+from entpruner.models.checkpoints import (
+    ModelCard,
+    load_model,
+    load_official,
+    official_architecture,
+    read_weights,
+    save_model,
+)
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
 from entpruner.models.unet import UNet
@@ -190,24 +200,98 @@ def test_an_official_file_in_each_of_its_forms(tmp_path, wrap):
     assert same_weights(load_official(path, ARCHITECTURE), network())
 
 
-class Malicious:
-    def __init__(self, path):
-        self.path = path
+def test_the_file_of_an_old_torch(tmp_path):
+    """Not a zip archive, and so not mapped."""
+    path = tmp_path / "official.pt"
+    content = {"args": argparse.Namespace(lr=1e-4), "ema": network().state_dict()}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    assert same_weights(load_official(path, ARCHITECTURE), network())
+
+
+def test_either_weights_of_a_training_checkpoint_can_be_taken(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"model": network(seed=1).state_dict(), "ema": network().state_dict(), "opt": {}}, path)
+    assert torch.equal(
+        read_weights(path, "model")["blocks.0.attn.qkv.weight"], network(seed=1).blocks[0].attn.qkv.weight
+    )
+    assert torch.equal(read_weights(path, "ema")["blocks.0.attn.qkv.weight"], network().blocks[0].attn.qkv.weight)
+    torch.save({"model": network().state_dict()}, path)
+    with pytest.raises(UserError) as caught:
+        read_weights(path, "ema")
+    assert "a training checkpoint without ema; set weights to model" in one_line(caught, path)
+
+
+class Runs:
+    """Pickled, it is a call of ``function``."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return self.call
+
+
+class OtherNamespace(argparse.Namespace):
+    pass
+
+
+def in_itself(code):
+    return code
+
+
+def beside(code):
+    return {"ema": network().state_dict(), "args": code}
+
+
+def in_args(code):
+    return {"ema": network().state_dict(), "args": argparse.Namespace(model="DiT-XL/2", results_dir=code)}
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-@pytest.mark.parametrize("wrap", [lambda code: code, lambda code: {"ema": network().state_dict(), "args": code}])
+@pytest.mark.parametrize(
+    "wrap", [lambda code: code, lambda code: {"ema": network().state_dict(), "args": code}, in_args]
+)
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, write, wrap):
     trace, path = tmp_path / "trace", tmp_path / "official.pt"
-    write(wrap(Malicious(trace)), path)
+    write(wrap(Runs(open, str(trace), "w")), path)
     with pytest.raises(UserError) as caught:
         load_official(path, ARCHITECTURE)
     assert "code" in one_line(caught, path)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        OtherNamespace(lr=1e-4),
+        types.SimpleNamespace(lr=1e-4),
+        argparse.ArgumentParser,
+        Runs(getattr, argparse.Namespace, "__init__"),
+        Runs(eval, "1"),
+        Runs(os.system, "true"),
+        Runs(functools.partial, print),
+    ],
+    ids=lambda code: getattr(code, "__name__", type(code).__name__),
+)
+def test_of_all_classes_only_the_namespace_of_arguments_is_let_in(tmp_path, code):
+    before, path = torch.serialization.get_safe_globals(), tmp_path / "official.pt"
+    torch.save(in_args(code), path)
+    with pytest.raises(UserError, match="code"):
+        load_official(path, ARCHITECTURE)
+    torch.save(in_args("results"), path)
+    assert same_weights(load_official(path, ARCHITECTURE), network())
+    assert torch.serialization.get_safe_globals() == before
+
+
+@pytest.mark.parametrize("name", ["Namespace.__class__", "Namespace.__init__", "_sys.exit"])
+def test_nothing_is_reached_through_the_namespaces_module(tmp_path, name):
+    path = tmp_path / "official.pt"
+    path.write_bytes(
+        b"\x80\x02cargparse\n" + name.encode() + b"\n(tR."
+    )  # protocol 2: a global, called without arguments
+    with pytest.raises(UserError, match="code"):
+        load_official(path, ARCHITECTURE)
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 5, 2000, -1])
@@ -237,7 +321,7 @@ def test_a_file_without_a_state_dict(tmp_path):
     [
         ({"hidden_size": 16}, "pos_embed", "check hidden_size 16"),
         ({"num_classes": 1000}, "y_embedder.embedding_table.weight", "made for 3 classes, not 1000"),
-        ({"patch_size": 1}, "pos_embed", "patch_size 1"),
+        ({"patch_size": 1}, "pos_embed", "for images of another size: check input_size 4, or patch_size"),
         ({"depth": 2}, "blocks.2.", "network of 2 blocks; check the depth"),
         ({"depth": 5}, "blocks.3.", "check the depth 5"),
     ],
@@ -249,6 +333,53 @@ def test_an_official_file_of_another_architecture(tmp_path, changes, key, says):
         load_official(path, other(**changes))
     message = one_line(caught, path)
     assert key in message and says in message
+
+
+def test_a_head_without_the_second_half(tmp_path):
+    """SiT's sampling script builds such a network for its users' own checkpoints."""
+    path, weights = tmp_path / "official.safetensors", network().state_dict()
+    for key in ("final_layer.linear.weight", "final_layer.linear.bias"):
+        weights[key] = weights[key][:4].clone()
+    save_file(weights, path)
+    with pytest.raises(UserError) as caught:
+        load_official(path, ARCHITECTURE)
+    assert "learn_sigma" in one_line(caught, path)
+
+
+@pytest.mark.parametrize("by", [0.1, float("nan")])
+def test_another_position_table(tmp_path, by):
+    path, weights = tmp_path / "official.safetensors", network().state_dict()
+    weights["pos_embed"][0, 0, 0] += 1e-3  # what averaging may do
+    save_file(weights, path)
+    load_official(path, ARCHITECTURE)
+    weights["pos_embed"][0, 0, 0] += by
+    save_file(weights, path)
+    with pytest.raises(UserError) as caught:
+        load_official(path, ARCHITECTURE)
+    assert "pos_embed is up to" in one_line(caught, path)
+
+
+def test_the_shapes_say_all_but_the_heads(tmp_path):
+    path = tmp_path / "official.pt"
+    odd = other(depth=2, input_size=6, in_channels=2, num_classes=5, mlp_ratio=2.5)
+    assert official_architecture(path, Transformer(odd).state_dict(), num_heads=2) == odd
+    small = other(hidden_size=384, num_heads=6)
+    assert official_architecture(path, Transformer(small).state_dict()) == small
+
+
+@pytest.mark.parametrize(
+    ("weights", "heads", "says"),
+    [
+        ({}, None, "pos_embed is missing"),
+        ({"pos_embed": torch.zeros(1)}, None, "pos_embed is missing or no 3-D tensor"),
+        (network().state_dict(), None, "hidden size 8 is none of DiT's sizes; say how many heads"),
+        (network().state_dict(), 3, "hidden_size 8 must be a multiple of num_heads"),
+    ],
+)
+def test_weights_whose_architecture_cannot_be_told(tmp_path, weights, heads, says):
+    with pytest.raises(UserError) as caught:
+        official_architecture(tmp_path / "official.pt", weights, heads)
+    assert says in one_line(caught, tmp_path / "official.pt")
 
 
 def test_our_file_is_an_official_one(tmp_path):

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entpruner.errors import UserError
-from entpruner.models.surgery import drop_blocks, kept_positions, renumbered_parameters, replace_label_table
+from entpruner.models.surgery import (
+    drop_blocks,
+    first_label_rows,
+    kept_positions,
+    renumbered_parameters,
+    replace_label_table,
+)
 from entpruner.models.transformer import Transformer
 from entpruner.params import Architecture
 
@@ -125,3 +131,15 @@ def test_other_classes_of_the_same_number_get_a_new_table_too(model):
     assert torch.equal(tables[0], tables[1])
     assert not torch.equal(tables[0], tables[2])
     assert not torch.equal(tables[0], model.y_embedder.embedding_table.weight)
+
+
+def test_new_classes_that_take_the_first_rows_compute_what_those_classes_did(model, batch):
+    pruned = drop_blocks(model, {1})
+    moved = first_label_rows(pruned, 2)
+    assert moved.architecture.num_classes == moved.null_class == 2 and moved.kept_blocks == pruned.kept_blocks
+    x, t, _ = batch
+    for old, new in ((0, 0), (1, 1), (3, 2)):  # the last of each is "no class"
+        labels = [torch.full((2,), label) for label in (old, new)]
+        assert torch.equal(pruned(x, t, labels[0]), moved(x, t, labels[1]))
+    with pytest.raises(UserError, match="3 classes, too few for 4; set label_table to new"):
+        first_label_rows(pruned, 4)

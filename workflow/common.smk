@@ -88,6 +88,15 @@ def trained(folder):
     return {Path(name).stem: f"{folder}/{name}" for name in TRAINED}
 
 
+def backbones(imported):
+    """As a wildcard's pattern, those whose weights come from a checkpoint, or the others."""
+    return "|".join(name for name, net in STUDY.backbones.items() if bool(net.checkpoint) == imported) or "none"
+
+
+def checkpoint_file(wildcards):
+    return STUDY.backbones[wildcards.backbone].checkpoint.path
+
+
 def start_of(backbone, data, seed):
     """Folder of the model that all arms on this data begin with."""
     if data == "upstream":
@@ -95,8 +104,13 @@ def start_of(backbone, data, seed):
     return f"{RESULTS}/adapt/{backbone}-{data}-s{seed}"
 
 
+def start_files(folder):
+    """Files of a model that training begins with, by name: its training state, if it has one, is not read."""
+    return {"model": f"{folder}/model.safetensors", "card": f"{folder}/model.json"}
+
+
 def score_start(wildcards):
-    return trained(start_of(wildcards.backbone, wildcards.data, wildcards.seed))
+    return start_files(start_of(wildcards.backbone, wildcards.data, wildcards.seed))
 
 
 def scores_of(arm):
@@ -121,8 +135,13 @@ def arm_store(wildcards):
     return store_of(arm_of(wildcards).data)
 
 
+def before_stage(arm, stage):
+    """Files of the model that a stage begins with, the recovery counted as one."""
+    return (start_files if stage == 1 else trained)(stage_folder(arm, stage - 1))
+
+
 def prune_start(wildcards):
-    return trained(stage_folder(arm_of(wildcards), int(wildcards.stage) - 1))
+    return before_stage(arm_of(wildcards), int(wildcards.stage))
 
 
 def prune_scores(wildcards):
@@ -131,7 +150,7 @@ def prune_scores(wildcards):
 
 def recover_start(wildcards):
     arm = arm_of(wildcards)
-    return trained(stage_folder(arm, arm.stages))
+    return before_stage(arm, arm.stages + 1)
 
 
 def arm_teacher(wildcards):
@@ -225,11 +244,21 @@ def pretrain_settings(wildcards):
     )
 
 
+def import_settings(wildcards):
+    upstream = STUDY.datasets["upstream"]
+    return settings(
+        backbone=STUDY.backbones[wildcards.backbone],
+        input_size=upstream.image_size,
+        in_channels=upstream.channels,
+    )
+
+
 def adapt_settings(wildcards):
     artefact = f"adapt/{wildcards.backbone}-{wildcards.data}"
     return settings(
         artefact=artefact,
         seed=int(wildcards.seed),
+        label_table=STUDY.label_table,
         training=STUDY.adapt,
         compute=STUDY.compute,
     )
@@ -292,6 +321,7 @@ def recover_settings(wildcards):
         start=arm.boundaries[-2],
         stop=arm.boundaries[-1],
         new_labels=arm.start == "pretrained" and arm.data != "upstream",
+        label_table=STUDY.label_table,
         compute=STUDY.compute,
     )
 
@@ -475,7 +505,7 @@ def audit_seed(wildcards):
 
 
 def audit_start(wildcards):
-    return trained(start_of(wildcards.backbone, STUDY.audit.data, audit_seed(wildcards)))
+    return start_files(start_of(wildcards.backbone, STUDY.audit.data, audit_seed(wildcards)))
 
 
 def audit_store(wildcards):

@@ -1,4 +1,4 @@
-"""Move a backbone to other data: a new label table, then some training. All arms on that data begin here."""
+"""Move a backbone to other data: new labels, then some training. All arms on that data begin here."""
 
 from pathlib import Path
 
@@ -7,17 +7,19 @@ from entpruner.commands.recording import Recorder
 from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, train_into
 from entpruner.compute import configure
 from entpruner.data.store import Store
+from entpruner.params import LabelTable
 from entpruner.randomness import generator
 from entpruner.training.state import TrainState
 
 
 class Settings(TrainingSettings):
-    pass
+    label_table: LabelTable = "new"
 
 
 def run(settings: Settings, *, store: Path, init: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
-    model, card = moved_model(Store.open(store), init, generator(settings.seed, settings.artefact, "labels"))
+    random = generator(settings.seed, settings.artefact, "labels")
+    model, card = moved_model(Store.open(store), init, random, settings.label_table)
     stretch = Stretch(stage=0, start=0, stop=settings.training.steps)
     fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=True))
     train_into(out, TrainState.start(model), card, store, settings, stretch, recorder, fingerprint)

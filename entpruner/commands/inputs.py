@@ -8,18 +8,24 @@ import torch
 
 from entpruner.data.store import Store
 from entpruner.errors import UserError
-from entpruner.models.checkpoints import ModelCard, load_model
+from entpruner.models.checkpoints import ModelCard, load_model, unnamed_classes
 from entpruner.models.network import BlockNetwork
-from entpruner.models.surgery import replace_label_table
+from entpruner.models.surgery import first_label_rows, replace_label_table
+from entpruner.params import LabelTable
 
 
 def model_for(data: Store, init: Path) -> tuple[BlockNetwork, ModelCard]:
-    """The model in ``init`` and its card. Raises UserError if its classes are not those of the data."""
+    """The model in ``init`` and its card. Raises UserError if its classes are not those of the data.
+
+    An imported model's classes have no names: with the same number of them they are those of the data.
+    """
 
     def listed(names: Sequence[str]) -> str:
         return textwrap.shorten(", ".join(names), 60, placeholder=" ...")
 
     model, card = load_model(init)
+    if card.class_names == unnamed_classes(data.num_classes):
+        card = card.model_copy(update={"class_names": data.class_names})
     if card.class_names != data.class_names:
         raise UserError(
             f"{init}: a model of the classes {listed(card.class_names)}, but {data.path} has "
@@ -28,9 +34,17 @@ def model_for(data: Store, init: Path) -> tuple[BlockNetwork, ModelCard]:
     return model, card
 
 
-def moved_model(data: Store, init: Path, random: torch.Generator) -> tuple[BlockNetwork, ModelCard]:
-    """The model in ``init`` with a new label table for the classes of the data, and its card."""
+def moved_model(
+    data: Store, init: Path, random: torch.Generator, label_table: LabelTable
+) -> tuple[BlockNetwork, ModelCard]:
+    """The model in ``init`` with a label table for the classes of the data, and its card.
+
+    Raises UserError if the table's first rows are asked for and are too few.
+    """
     model, card = load_model(init)
     classes = tuple(data.class_names)
-    model = replace_label_table(model, len(classes), random)
+    if label_table == "new":
+        model = replace_label_table(model, len(classes), random)
+    else:
+        model = first_label_rows(model, len(classes))
     return model, card.model_copy(update={"architecture": model.architecture, "class_names": classes})

@@ -8,6 +8,7 @@ from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of,
 from entpruner.compute import configure
 from entpruner.data.store import Store
 from entpruner.models.checkpoints import ModelCard
+from entpruner.params import LabelTable
 from entpruner.randomness import generator
 from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState
@@ -20,6 +21,7 @@ class Settings(ArmTrainingSettings):
     stop: int
     new_labels: bool = False
     """That model is the pre-trained one, of other classes: it gets a label table for those of the data first."""
+    label_table: LabelTable = "new"
 
 
 def run(settings: Settings, *, store: Path, init: Path, teacher: Path | None, out: Path) -> None:
@@ -38,7 +40,8 @@ def fresh_state(data: Store, init: Path, settings: Settings) -> tuple[TrainState
     """The state that an unpruned arm's training begins with, and the card of the network that it ends as."""
     tuning = settings.training
     if settings.new_labels:
-        model, card = moved_model(data, init, generator(settings.seed, settings.artefact, "labels"))
+        random = generator(settings.seed, settings.artefact, "labels")
+        model, card = moved_model(data, init, random, settings.label_table)
     else:
         model, card = model_for(data, init)
     prepare(model, tuning, generator(settings.seed, settings.artefact, "method"))

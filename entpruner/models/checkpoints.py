@@ -1,7 +1,9 @@
 """Networks on disk: our folders of model.safetensors and model.json, and the official files. Nothing is unpickled."""
 
 import argparse
+import math
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -16,15 +18,18 @@ from entpruner.artefacts import read_json, write_json
 from entpruner.errors import UserError
 from entpruner.models.adapters import add_adapters
 from entpruner.models.network import BlockNetwork
+from entpruner.models.surgery import LABEL_TABLE
 from entpruner.models.transformer import Transformer
 from entpruner.models.unet import UNet
-from entpruner.params import Architecture, Frozen, ProcessSettings, UNetArchitecture
+from entpruner.params import SIZES, Architecture, Frozen, ProcessSettings, TrainedWeights, UNetArchitecture
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 SHAPED_BY = {  # the keys that the shapes of weights follow from
     Architecture: ("hidden_size", "patch_size", "input_size"),
     UNetArchitecture: ("channels", "multipliers"),
 }
+PARTS = ("ema", "model")  # the weights in a training checkpoint, the average first
+POSITION_TOLERANCE = 0.01  # averaging a constant over millions of steps moves it by roundings
 UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
@@ -97,19 +102,65 @@ def load_official(path: Path, architecture: Architecture) -> Transformer:
     Raises UserError for a missing or truncated file, for one that would run code (it is not run), and for weights of
     another architecture.
     """
-    weights = read_weights(path)
+    return official_network(path, read_weights(path), architecture)
+
+
+def official_network(path: Path, weights: Mapping[str, Tensor], architecture: Architecture) -> Transformer:
+    """The network of weights that were read from ``path``; every key and shape must be DiT's, as SiT's are too."""
     model = Transformer(architecture)
+    expected = model.pos_embed.detach().clone()
     _fill(model, weights, path)
+    apart = float((model.pos_embed - expected).abs().max())
+    if not apart <= POSITION_TOLERANCE:
+        raise UserError(
+            f"{path}: pos_embed is up to {apart:.2g} away from DiT's fixed position table; "
+            "the file is damaged or of another architecture"
+        )
     return model
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def official_architecture(path: Path, weights: Mapping[str, Tensor], num_heads: int | None = None) -> Architecture:
+    """What the shapes of weights that were read from ``path`` say; they don't say the number of heads.
+
+    Without ``num_heads`` it is that of the published size with this width. Raises UserError if there is no such size,
+    and for weights that are not a DiT's or SiT's.
+    """
+    ranks = {"pos_embed": 3, "x_embedder.proj.weight": 4, LABEL_TABLE: 2, "blocks.0.mlp.fc1.weight": 2}
+    for key, rank in ranks.items():
+        if key not in weights or weights[key].dim() != rank:
+            raise UserError(f"{path}: {key} is missing or no {rank}-D tensor; give a file of DiT's or SiT's key names")
+    (_, tokens, _), (hidden, channels, patch, _), (rows, _), (width, _) = (weights[key].shape for key in ranks)
+    heads = num_heads or next((heads for _, size, heads in SIZES.values() if size == hidden), None)
+    if heads is None:
+        raise UserError(f"{path}: hidden size {hidden} is none of DiT's sizes; say how many heads its attention has")
+    try:
+        return Architecture(
+            depth=len({key.split(".")[1] for key in weights if key.startswith("blocks.")}),
+            hidden_size=hidden,
+            num_heads=heads,
+            patch_size=patch,
+            input_size=math.isqrt(tokens) * patch,
+            in_channels=channels,
+            num_classes=rows - 1,
+            mlp_ratio=width / hidden,
+        )
+    except ValidationError as error:
+        raise UserError(f"{path}: {error.errors()[0]['msg']}; check the file and the number of heads") from None
+
+
+def unnamed_classes(count: int) -> tuple[str, ...]:
+    """Stand-ins for the class names that an official file does not hold."""
+    return tuple(f"class {label}" for label in range(count))
+
+
+def read_weights(path: Path, which: TrainedWeights | None = None) -> dict[str, Tensor]:
     """Weights by name, on the CPU, from a .safetensors or a torch file of anybody's: code in it is refused, not run.
 
-    Of a training checkpoint its ``ema`` is taken, else its ``model``. Raises UserError for a file that is missing,
-    truncated or unsafe, or holds no state dict.
+    Of a training checkpoint the part ``which`` is taken, by default its ``ema``, else its ``model``. Raises UserError
+    for a file that is missing, truncated or unsafe, for a training checkpoint without that part, and for one that
+    holds no state dict.
     """
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, which)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -121,17 +172,21 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: truncated or not safetensors ({error}); get the file again") from None
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path, which: TrainedWeights | None) -> dict[str, Tensor]:
     try:
+        mapped = zipfile.is_zipfile(path)  # then an optimizer's moments, which nobody asks for, are never read
         with torch.serialization.safe_globals([argparse.Namespace]):  # training checkpoints hold their arguments
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UNREADABLE:
         raise UserError(f"{path}: no such file, or not readable; check the path") from None
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError):
         raise UserError(f"{path}: damaged, or a pickle with code, which is not run; get the file again") from None
-    for key in ("ema", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    parts = [key for key in PARTS if isinstance(content, dict) and isinstance(content.get(key), dict)]
+    if parts:
+        part = which or parts[0]
+        if part not in parts:
+            raise UserError(f"{path}: a training checkpoint without {part}; set weights to {parts[0]}")
+        content = content[part]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: not a state dict; give a file that is one, or has one as ema or model")
     return content
@@ -148,8 +203,12 @@ def _fill(model: BlockNetwork, weights: Mapping[str, Tensor], path: Path) -> Non
         found, expected = tuple(weights[key].shape), tuple(place.shape)
         if found == expected:
             continue
-        if key == "y_embedder.embedding_table.weight" and found[1:] == expected[1:]:
+        if key == LABEL_TABLE and found[1:] == expected[1:]:
             advice = f"it was made for {found[0] - 1} classes, not {a.num_classes}: set num_classes"
+        elif key == "pos_embed" and found[2:] == expected[2:]:
+            advice = f"it is for images of another size: check input_size {a.input_size}, or patch_size"
+        elif key.startswith("final_layer.linear") and found[1:] == expected[1:] and 2 * found[0] == expected[0]:
+            advice = "it was trained with learn_sigma off: only heads with DiT's second half, used or not, can be read"
         else:
             advice = "check " + ", ".join(f"{name} {getattr(a, name)}" for name in SHAPED_BY[type(a)])
         raise UserError(f"{path}: {key} has shape {found} where {expected} is expected; {advice}")

@@ -10,6 +10,8 @@ from entpruner.models.network import BlockNetwork
 
 AnyNetwork = TypeVar("AnyNetwork", bound=BlockNetwork)
 
+LABEL_TABLE = "y_embedder.embedding_table.weight"
+
 
 def kept_positions(kept: Sequence[int], drop: Collection[int]) -> tuple[int, ...]:
     """Where in ``kept``, a network's blocks, those stand that stay once ``drop`` are gone.
@@ -50,14 +52,30 @@ def drop_blocks(model: AnyNetwork, drop: Collection[int]) -> AnyNetwork:
     return pruned
 
 
+def first_label_rows(model: AnyNetwork, num_classes: int) -> AnyNetwork:
+    """A new network for other classes that take the first rows of the label table; "no class" keeps its row.
+
+    It computes what the old network does for the old classes 0, 1, ...: to keep the whole table would only add rows
+    that nothing reads. Raises UserError if there are fewer rows than classes.
+    """
+    if num_classes > model.null_class:
+        raise UserError(
+            f"the label table has {model.null_class} classes, too few for {num_classes}; set label_table to new"
+        )
+    architecture = model.architecture.model_copy(update={"num_classes": num_classes})
+    rows = model.state_dict()[LABEL_TABLE]
+    moved = type(model)(architecture, model.kept_blocks).to(rows)
+    moved.load_state_dict({**model.state_dict(), LABEL_TABLE: torch.cat([rows[:num_classes], rows[-1:]])})
+    return moved
+
+
 def replace_label_table(model: AnyNetwork, num_classes: int, generator: torch.Generator) -> AnyNetwork:
     """A new network for other classes: a fresh N(0, 0.02) label table, drawn on the CPU; the rest is copied."""
     architecture = model.architecture.model_copy(update={"num_classes": num_classes})
     like = next(model.parameters())
     moved = type(model)(architecture, model.kept_blocks).to(like.dtype)
-    table = "y_embedder.embedding_table.weight"
     moved.initialize_labels(generator)
-    moved.load_state_dict({**model.state_dict(), table: moved.y_embedder.embedding_table.weight.detach()})
+    moved.load_state_dict({**model.state_dict(), LABEL_TABLE: moved.y_embedder.embedding_table.weight.detach()})
     return moved.to(like.device)
 
 

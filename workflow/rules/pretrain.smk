@@ -1,4 +1,4 @@
-# Backbones: trained from nothing on the upstream data, then moved to other data.
+# Backbones: trained from nothing on the upstream data, or taken from a checkpoint, then moved to other data.
 
 
 rule pretrain:
@@ -12,6 +12,8 @@ rule pretrain:
         timing=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/timing.json",
     log:
         f"{LOGS}/pretrain/{{backbone}}-s{{seed}}.log",
+    wildcard_constraints:
+        backbone=backbones(imported=False),
     cache: CACHED
     retries: 2
     resources:
@@ -27,6 +29,30 @@ rule pretrain:
         "Pre-training {wildcards.backbone} (seed {wildcards.seed})"
     shell:
         "entpruner pretrain --settings {params.settings:q} --store {params.store} --out {params.out} &> {log}"
+
+
+rule import_checkpoint:
+    output:
+        model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
+        card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
+        timing=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/timing.json",
+    log:
+        f"{LOGS}/pretrain/{{backbone}}-s{{seed}}.log",
+    wildcard_constraints:
+        backbone=backbones(imported=True),
+    cache: CACHED
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=import_settings,
+        code=code("import_checkpoint"),
+        checkpoint=checkpoint_file,
+        out=subpath(output.model, parent=True),
+    message:
+        "Importing {wildcards.backbone} from {params.checkpoint}"
+    shell:
+        "entpruner import_checkpoint --settings {params.settings:q} --checkpoint {params.checkpoint:q} --out {params.out} &> {log}"
 
 
 rule adapt:
