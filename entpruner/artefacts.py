@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from entpruner.errors import UserError
+
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
@@ -59,6 +61,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_space(folder: Path, size: int, what: str) -> None:
+    """Raises UserError if the disk of a folder has less than ``size`` bytes free, which ``what`` needs."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        needs = f"needs {size / 1e9:.2f} GB, {folder} has {free / 1e9:.2f} GB free"
+        raise UserError(f"{what}: {needs}; make room, or run in a folder on another disk")
 
 
 def write_json(path: Path, content: Any) -> None:

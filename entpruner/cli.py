@@ -14,6 +14,7 @@ from entpruner import warm
 from entpruner.errors import UserError
 
 COMMANDS = {
+    "download": "download a file",
     "data": "prepare a data set",
     "classifier": "train a data set's own classifier",
     "pretrain": "train a backbone from nothing",

@@ -6,7 +6,9 @@ and what a rule hands to its command in ``arms.py``. ``params/schema.json`` is e
 
 from collections.abc import Iterator
 from itertools import product
+from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -57,6 +59,47 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+# ------------------------------------------------------------------------------------------------- what others made
+
+
+class Origin(Frozen):
+    """A file that others made, or in some places a folder: on this machine, or to be downloaded."""
+
+    path: str | None = None
+    """Where it lies, relative to where the workflow runs."""
+    url: str | None = Field(None, pattern=r"^https?://[^/?#\s]+/([^?#\s]*/)?[\w.%+~-]*\w([?]\S*)?$")
+    """Where to download it from instead, once: it is kept in data/downloads/. Needs sha256."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum that the file must have."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("give path or url, only one of them")
+        if self.url is not None and self.sha256 is None:
+            raise ValueError("a url needs the sha256 of its file")
+        return self
+
+    @property
+    def file(self) -> str:
+        """Where it lies, or will once it is downloaded: another checksum is another file."""
+        if self.path is not None:
+            return self.path
+        assert self.url is not None and self.sha256 is not None
+        name = PurePosixPath(urlsplit(self.url).path).name
+        return f"data/downloads/{self.sha256[:12]}/{name}"
+
+
+def origins(section: Any) -> Iterator[Origin]:
+    """All that others made in a part of a study."""
+    if isinstance(section, Origin):
+        yield section
+    if isinstance(section, BaseModel):
+        section = {key: getattr(section, key) for key in type(section).model_fields}
+    for value in section.values() if isinstance(section, dict) else ():
+        yield from origins(value)
+
+
 # ---------------------------------------------------------------------------------------------------------- datasets
 
 
@@ -73,16 +116,12 @@ class Digits(Frozen):
     """Share of each class that is held out for testing."""
 
 
-class ImageFolder(Frozen):
+class ImageFolder(Origin):
     """A folder, .zip or .tar of <split>/<class>/*.jpg|png; resized and centre-cropped as ADM does."""
 
     channels: ClassVar[int] = 3
 
     source: Literal["image_folder"]
-    path: str
-    """Folder or archive, relative to where the workflow runs."""
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    """Checksum that an archive must have."""
     image_size: Positive
     """Side of the stored square images, in pixels."""
     train: str = "train"

@@ -27,7 +27,7 @@ RULES = {
     for line in file.read_text().splitlines()
     if line.startswith("rule ")
 }
-OF_OTHER_STUDIES = {"import_checkpoint"}  # the smoke study trains its own backbones
+OF_OTHER_STUDIES = {"download", "import_checkpoint"}  # the smoke study takes nothing from elsewhere
 
 
 class House:

@@ -1,6 +1,7 @@
 # The only Python of the workflow: the study, its arms, and what each rule's wildcards stand for.
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 from entpruner.arms import claimed, expand, select
 from entpruner.errors import UserError
 from entpruner.paramfiles import DEFAULT_STUDY, check, over_default
-from entpruner.params import SIZED, ClassifierExtractor, ScoresFigure
+from entpruner.params import SIZED, ClassifierExtractor, ScoresFigure, origins
 from entpruner.provenance import code_digest
 
 # Users' errors leave through sys.exit: a WorkflowError would put lines of this file around them.
@@ -28,6 +29,7 @@ validate(config, f"{workflow.basedir}/params/schema.json", set_default=False)
 RESULTS = f"results/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 ARMS = expand(STUDY)
+DOWNLOADS = {origin.file: origin for origin in origins(STUDY) if origin.url}
 GPUS = 0 if STUDY.compute.device == "cpu" else 1
 # Without a place for the cache, Snakemake would remark on every such rule at each start.
 CACHED = "SNAKEMAKE_OUTPUT_CACHE" in os.environ
@@ -45,6 +47,7 @@ for folder in filter(os.path.exists, (RESULTS, "results", ".")):
 
 
 wildcard_constraints:
+    download="|".join(map(re.escape, DOWNLOADS)) or "none",
     data="|".join(STUDY.datasets),
     backbone="|".join(STUDY.backbones),
     arm="|".join(ARMS) or "none",
@@ -125,6 +128,15 @@ def arm_start(arm):
 def stage_folder(arm, stage):
     """Folder that a stage (from 1) leaves; stage 0 is what the arm begins with."""
     return f"{RESULTS}/arms/{arm.key}/stage{stage}" if stage else arm_start(arm)
+
+
+def downloaded(section):
+    """What a part of the study names by url. A local file is none of Snakemake's: the command says if it is missing."""
+    return [origin.file for origin in origins(section) if origin.url]
+
+
+def data_downloads(wildcards):
+    return downloaded(STUDY.datasets[wildcards.data])
 
 
 def store_of(data):
@@ -218,6 +230,12 @@ def adaptation_files(arms):
 
 
 # ---------------------------------------------------------------------------------------------- settings of the rules
+
+
+def download_settings(wildcards, output):
+    """The checksum is in the file's name: as this takes ``output``, Snakemake fetches nothing anew for another url."""
+    origin = DOWNLOADS[wildcards.download]
+    return settings(url=origin.url, sha256=origin.sha256)
 
 
 def data_settings(wildcards):

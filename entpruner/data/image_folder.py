@@ -42,7 +42,7 @@ def prepare_image_folder(dataset: ImageFolder, out: Path) -> None:
     damaged or of another checksum, if a member would climb out of its archive, if an image can't be read, or if a
     split is missing or lacks a class.
     """
-    path = Path(dataset.path)
+    path = Path(dataset.file)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; put the data there or correct path")
     source = {**dataset.model_dump(mode="json"), "sha256": checked_sha256(path, dataset.sha256)}
@@ -96,12 +96,12 @@ def select(entries: list[Entry], dataset: ImageFolder) -> tuple[list[PurePosixPa
     for split in splits:
         if split not in found:
             holds = ", ".join(map(repr, found[:8])) or "no folders"
-            raise UserError(f"{dataset.path}: no split {split!r}, it holds {holds}; set train and test to its folders")
+            raise UserError(f"{dataset.file}: no split {split!r}, it holds {holds}; set train and test to its folders")
         empty = [name for name in class_names if not counts[split, name]]
         if empty or not class_names:
             what = f"class {empty[0]!r} has no" if empty else "there are no class folders with"
             raise UserError(
-                f"{dataset.path}: {what} .jpg or .png images in {split!r}; every class needs some in both splits"
+                f"{dataset.file}: {what} .jpg or .png images in {split!r}; every class needs some in both splits"
             )
     return images, class_names
 

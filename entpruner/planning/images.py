@@ -34,9 +34,9 @@ def images_of(dataset: Dataset) -> Images:
 
 
 def in_folder(dataset: ImageFolder) -> Images:
-    if not Path(dataset.path).exists():
-        return Images(0, 0, 0, dataset.path)
-    with opened(Path(dataset.path)) as entries:
+    if not Path(dataset.file).exists():
+        return Images(0, 0, 0, dataset.file)
+    with opened(Path(dataset.file)) as entries:
         names, classes = select(entries, dataset)
     train = sum(name.parts[0] == dataset.train for name in names)
     return Images(train, len(names) - train, len(classes))

@@ -1,7 +1,23 @@
-# Data sets as stores, and each one's own classifier.
+# What is downloaded, data sets as stores, and each one's own classifier.
+
+
+rule download:
+    output:
+        "{download}",
+    log:
+        f"{LOGS}/{{download}}.log",
+    localrule: True
+    params:
+        settings=download_settings,
+    message:
+        "Downloading {output}; how far it is stands in {log}"
+    shell:
+        "entpruner download --settings {params.settings:q} --out {output:q} &> {log:q}"
 
 
 rule data:
+    input:
+        data_downloads,
     output:
         manifest=f"{RESULTS}/data/{{data}}/manifest.json",
         images=f"{RESULTS}/data/{{data}}/images.npy",

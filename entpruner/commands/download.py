@@ -1,0 +1,15 @@
+"""Download a file, and hold it against its checksum."""
+
+from pathlib import Path
+
+from entpruner.data.download import download
+from entpruner.params import Frozen
+
+
+class Settings(Frozen):
+    url: str
+    sha256: str
+
+
+def run(settings: Settings, *, out: Path) -> None:
+    download(settings.url, settings.sha256, out)
