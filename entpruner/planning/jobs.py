@@ -124,8 +124,11 @@ def begun(study: Study, backbone: str, data: str, seed: int) -> Iterator[Job]:
     if data != "upstream":
         yield Job("adapt", backbone=backbone, data=data, seed=seed)
         yield from stored(data)
-    yield Job("pretrain", backbone=backbone, seed=seed)
-    yield from stored("upstream")
+    if study.backbones[backbone].checkpoint is None:
+        yield Job("pretrain", backbone=backbone, seed=seed)
+        yield from stored("upstream")
+    else:
+        yield Job("import_checkpoint", backbone=backbone, seed=seed)
 
 
 def classified(study: Study, data: str) -> Iterator[Job]:

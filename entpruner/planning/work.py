@@ -44,6 +44,7 @@ class Planned:
             "data": self.stored,
             "classifier": self.classifier,
             "pretrain": self.pretrained,
+            "import_checkpoint": self.imported,
             "adapt": self.adapted,
             "score": self.scored,
             "prune": self.staged,
@@ -95,6 +96,10 @@ class Planned:
     def pretrained(self, job: Job) -> Work:
         network = self.network(job.backbone, "upstream")
         return self.trained(network, network.depth, self.study.pretrain, self.study.pretrain.steps)
+
+    def imported(self, job: Job) -> Work:
+        network = self.network(job.backbone, "upstream")
+        return Work(disk=WORD * network.parameters(network.depth))
 
     def adapted(self, job: Job) -> Work:
         network = self.network(job.backbone, job.data)
