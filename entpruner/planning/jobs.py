@@ -6,9 +6,10 @@ how many stages it has and what its scores are called both take from ``arms.py``
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from entpruner.arms import Arm, claimed, expand, select
-from entpruner.params import ClassifierExtractor, ScoresFigure, Study, Table
+from entpruner.params import ClassifierExtractor, ScoresFigure, Study, Table, origins
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Job:
 
     rule: str
     name: str = ""
-    """Of a table or figure; of the scores."""
+    """Of a table or figure; of the scores; of a file."""
     backbone: str = ""
     data: str = ""
     seed: int = 0
@@ -51,7 +52,7 @@ def audit_jobs(study: Study) -> list[Job]:
         for seed in audit.seeds:
             needed += [Job(f"audit_{part}", backbone=backbone, seed=seed) for part in parts]
             needed += begun(study, backbone, audit.data, seed)
-    needed += [*stored("upstream"), *stored(audit.data), *classified(study, audit.data)]
+    needed += [*stored(study, "upstream"), *stored(study, audit.data), *classified(study, audit.data)]
     for _, arm in claimed(study, list(expand(study).values())):
         needed += [*evaluated(study, arm), costed(arm)]
     known = set(jobs_of(study))
@@ -111,7 +112,7 @@ def staged(study: Study, arm: Arm) -> Iterator[Job]:
     if arm.stages:
         yield from scored(study, arm.backbone, arm.data, arm.seed, arm.scores)
     yield from begun(study, arm.backbone, "upstream" if arm.start == "pretrained" else arm.data, arm.seed)
-    yield from stored(arm.data)
+    yield from stored(study, arm.data)
 
 
 def scored(study: Study, backbone: str, data: str, seed: int, scores: str) -> Iterator[Job]:
@@ -123,23 +124,32 @@ def begun(study: Study, backbone: str, data: str, seed: int) -> Iterator[Job]:
     """The model that all arms on this data begin with."""
     if data != "upstream":
         yield Job("adapt", backbone=backbone, data=data, seed=seed)
-        yield from stored(data)
+        yield from stored(study, data)
     if study.backbones[backbone].checkpoint is None:
         yield Job("pretrain", backbone=backbone, seed=seed)
-        yield from stored("upstream")
+        yield from stored(study, "upstream")
     else:
         yield Job("import_checkpoint", backbone=backbone, seed=seed)
+        yield from downloaded(study.backbones[backbone])
 
 
 def classified(study: Study, data: str) -> Iterator[Job]:
     """The data set's own classifier, where the study measures with it."""
     if any(isinstance(net, ClassifierExtractor) for net in study.evaluation.extractors.values()):
         yield Job("classifier", data=data)
-    yield from stored(data)
+    yield from stored(study, data)
 
 
-def stored(data: str) -> Iterator[Job]:
+def stored(study: Study, data: str) -> Iterator[Job]:
     yield Job("data", data=data)
+    yield from downloaded(study.datasets[data])
+
+
+def downloaded(section: Any) -> Iterator[Job]:
+    """What a part of the study names by url."""
+    for origin in origins(section):
+        if origin.url:
+            yield Job("download", origin.file)
 
 
 def costed(arm: Arm) -> Job:

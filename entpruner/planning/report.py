@@ -14,14 +14,14 @@ from entpruner.planning.speed import Speed
 from entpruner.planning.work import Planned
 
 ORDER = (  # what others need comes first
-    "data", "classifier", "pretrain", "import_checkpoint", "adapt",
+    "download", "data", "classifier", "pretrain", "import_checkpoint", "adapt",
     "score", "prune", "recover", "cut", "sample", "evaluate", "cost", "table", "figure", "track",
     "audit_regime", "audit_masks", "audit_scores", "audit_choices", "audit_proxies", "audit_schedules",
     "audit_stability", "audit_report",
 )  # fmt: skip
 HEADINGS = ("rule", "jobs", "steps", "PFLOPs", "hours", "longest job", "disk")
 NOT_COUNTED = (
-    "Hours are of one device. Not counted: reading images, fits and distances, tables, starting of processes.\n"
+    "Hours are of one device. Not counted: downloads, reading images, fits, distances, tables, starts of processes.\n"
     "Assumed: votes go one step on at every stage; the audit takes its dearest regime."
 )
 

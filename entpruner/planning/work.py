@@ -41,6 +41,7 @@ class Planned:
     def work(self, job: Job) -> Work:
         """Raises KeyError for a rule that it doesn't know."""
         works: dict[str, Callable[[Job], Work]] = {
+            "download": self.nothing,
             "data": self.stored,
             "classifier": self.classifier,
             "pretrain": self.pretrained,
@@ -53,9 +54,9 @@ class Planned:
             "sample": self.sampled,
             "evaluate": self.evaluated,
             "cost": self.timed,
-            "table": self.written,
-            "figure": self.written,
-            "track": self.written,
+            "table": self.nothing,
+            "figure": self.nothing,
+            "track": self.nothing,
         }
         return works[job.rule](job)
 
@@ -165,8 +166,8 @@ class Planned:
 
         return 2e9 * models.get_model_weights(extractor.model).DEFAULT.meta["_ops"]  # "GFLOPS" that are GMACs
 
-    def written(self, _: Job) -> Work:
-        """Tables and the like, of numbers that are there."""
+    def nothing(self, _: Job) -> Work:
+        """Of files whose size is not known, and of tables and the like, whose numbers are there."""
         return Work()
 
     def timed(self, job: Job) -> Work:
