@@ -4,6 +4,7 @@
 import argparse
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from entpruner import warm
-from entpruner.errors import UserError
+from entpruner.errors import Stopped, UserError
 
 COMMANDS = {
     "download": "download a file",
@@ -43,7 +44,7 @@ ALONE = {"data", "track"}  # once a study; their libraries are large, start thre
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-command; a UserError is one line on stderr and exit code 1."""
+    """Run one sub-command; a UserError is one line on stderr and exit code 1, work to go on with another time 75."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"entpruner: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"entpruner: {stopped}", file=sys.stderr)
+        return os.EX_TEMPFAIL
     except OSError as error:
         print(f"entpruner: {error}; check the path, its rights and the disk", file=sys.stderr)
         return 1

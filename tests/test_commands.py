@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,26 @@ def test_a_stage_that_was_killed_goes_on_and_ends_with_the_same_bits(
     assert len(done) < length
     assert lasting(out) == lasting(root / f"stage{stage}")
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
+
+
+def test_a_stage_that_was_asked_to_stop_says_where_it_saved_itself_and_goes_on_with_the_same_bits(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, done, out = loop.adamw_step, [], tmp_path / "again"
+
+    def asked_in_the_first(*arguments: Any) -> None:
+        if not done:
+            signal.raise_signal(signal.SIGTERM)
+        done.append(1)
+        step(*arguments)
+
+    monkeypatch.setattr(loop, "adamw_step", asked_in_the_first)
+    assert prune(root, 1, out) == 75
+    said = f"entpruner: asked to stop, saved {out}.resume/step-00000001: run the same command again to go on"
+    assert capsys.readouterr().err.splitlines() == [said]
+    assert prune(root, 1, out) == 0
+    assert len(done) == STARTS[1]  # no step twice
+    assert lasting(out) == lasting(root / "stage1")
 
 
 @pytest.mark.parametrize("method", ["bitfit", "lora", "difffit", "adapters"])

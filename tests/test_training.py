@@ -17,7 +17,7 @@ from torch import Tensor
 
 from entpruner.compute import configure, device_of
 from entpruner.data.store import ImageSet
-from entpruner.errors import UserError
+from entpruner.errors import Stopped, UserError
 from entpruner.models.transformer import Transformer
 from entpruner.params import Architecture, Compute, Diffusion, Flow, Training
 from entpruner.process import make_process
@@ -67,7 +67,7 @@ def run(state: TrainState, folder: Path, process: Any = FLOW, **changes: Any) ->
         "compute": CPU,
         "fingerprint": "f",
     } | changes
-    return train(state, process, resume_folder=folder, **arguments)
+    return train(state, process, **{"resume_folder": folder} | arguments)
 
 
 class Hooked:
@@ -262,6 +262,32 @@ def test_killed_at_any_step_and_started_again_it_ends_with_the_same_bits(tmp_pat
     curve = run(state, tmp_path, again)
     assert (bits(state), untimed(curve)) == uninterrupted
     assert again.calls == 9 - step // 3 * 3  # it went on from the last checkpoint
+
+
+@pytest.mark.parametrize("step", range(9))
+def test_asked_to_stop_at_any_step_it_saves_that_step_and_ends_with_the_same_bits(
+    tmp_path: Path, uninterrupted, step: int
+):
+    before = signal.getsignal(signal.SIGTERM)
+    asking = Hooked(lambda _, calls, __: signal.raise_signal(signal.SIGTERM) if calls == step else None)
+    state = new_state()
+    if step < 8:
+        with pytest.raises(Stopped, match=f"step-{step + 1:08d}: run the same command again"):
+            run(state, tmp_path, asking)
+        assert signal.getsignal(signal.SIGTERM) == before
+        state, asking = new_state(), Hooked(lambda *_: None)
+    curve = run(state, tmp_path, asking)  # asked in its last step, it just ends
+    assert (bits(state), untimed(curve)) == uninterrupted
+    assert asking.calls == (9 if step == 8 else 8 - step)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_without_a_folder_it_keeps_no_signal_for_itself(tmp_path: Path):
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+    process = Hooked(lambda *_: seen.append(signal.getsignal(signal.SIGTERM)))
+    run(new_state(), tmp_path, process, stop=1, resume_folder=None)
+    assert seen == [before]
 
 
 @settings(max_examples=5, deadline=None, derandomize=True)

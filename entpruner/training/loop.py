@@ -13,14 +13,14 @@ from torch.optim.adamw import adamw
 
 from entpruner.compute import device_of
 from entpruner.data.store import Images
-from entpruner.errors import UserError
+from entpruner.errors import Stopped, UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Compute, Training
 from entpruner.process import Process
 from entpruner.randomness import generator
 from entpruner.training.batches import batch_indices
 from entpruner.training.progress import Progress
-from entpruner.training.resume import CurvePoint, Run, resume, write_checkpoint
+from entpruner.training.resume import CurvePoint, Run, StopRequest, resume, write_checkpoint
 from entpruner.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,8 @@ def train(
     that the result depends on) is another, and on the CPU ends with the same bits. Without a folder nothing is written.
     ``state`` is left on the device.
 
-    Raises UserError when the images' classes aren't the model's, and when a loss or the weights aren't finite.
+    Raises UserError when the images' classes aren't the model's, and when a loss or the weights aren't finite; Stopped
+    on SIGTERM, after the step and a checkpoint (without a folder it ends the process, as ever).
     """
     if images.num_classes != state.model.null_class:
         raise UserError(
@@ -82,7 +83,8 @@ def train(
 
     unread: list[Tensor] = []  # losses still on the device: reading each would make the GPU wait every step
     clock, clock_step = time.perf_counter(), state.step
-    with Progress(state.step, stop, settings.batch_size) as progress:
+    heeded = resume_folder is not None
+    with Progress(state.step, stop, settings.batch_size) as progress, StopRequest(heeded) as stop_request:
         while state.step < stop:
             lr = learning_rate(settings, state.step)
             indices = batch_indices(state.step, settings.batch_size, len(images), seed, artefact)
@@ -99,8 +101,9 @@ def train(
             unread.append(loss.detach())
             state.step += 1
 
+            stopping = stop_request.made and state.step < stop
             at_point = state.step % settings.log_every == 0 or state.step == stop
-            at_checkpoint = state.step % settings.checkpoint_every == 0 and state.step < stop
+            at_checkpoint = stopping or (state.step % settings.checkpoint_every == 0 and state.step < stop)
             if at_point or at_checkpoint:
                 losses = torch.stack(unread).tolist()
                 unread.clear()
@@ -120,6 +123,8 @@ def train(
                 last_good = write_checkpoint(run, resume_folder, fingerprint)
                 log.info("step %d of %d, loss %.4f: %s", state.step, stop, losses[-1], last_good)
             progress.update(state.step, run.curve[-1]["loss"] if run.curve else None)
+            if stopping:
+                raise Stopped(f"asked to stop, saved {last_good}: run the same command again to go on")
     return run.curve
 
 
