@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from entpruner.data.image_folder import centre_crop
+from entpruner.data.images import centre_crop
 from entpruner.data.sources import prepare
 from entpruner.data.store import Store
 from entpruner.errors import UserError
@@ -67,7 +67,7 @@ def write_zip(path: Path, files: Files) -> Path:
 
 
 def write_tar(path: Path, files: Files, *more: tarfile.TarInfo) -> Path:
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -77,9 +77,9 @@ def write_tar(path: Path, files: Files, *more: tarfile.TarInfo) -> Path:
     return path
 
 
-WRITERS = {"data": write_folder, "data.zip": write_zip, "data.tar": write_tar}
+WRITERS = {"data": write_folder, "data.zip": write_zip, "data.tar": write_tar, "data.tar.gz": write_tar}
 every_form = pytest.mark.parametrize("form", WRITERS)
-both_archives = pytest.mark.parametrize("form", ["data.zip", "data.tar"])
+every_archive = pytest.mark.parametrize("form", ["data.zip", "data.tar", "data.tar.gz"])
 
 
 def prepared(path: Path, **settings: object) -> Store:
@@ -237,7 +237,7 @@ def test_all_forms_and_orders_give_the_same_files(tmp_path: Path) -> None:
     assert len(contents) == 1
 
 
-@both_archives
+@every_archive
 def test_the_manifest_knows_the_archive(tmp_path: Path, form: str) -> None:
     path = WRITERS[form](tmp_path / form, tiny())
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -262,6 +262,10 @@ def test_litter_is_left_aside(tmp_path: Path, form: str) -> None:
     assert prepared(WRITERS[form](tmp_path / form, {**litter, **tiny()})).class_names == ("a", "b c, d")
 
 
+def test_a_plain_tar_may_be_called_gzipped(tmp_path: Path) -> None:
+    assert prepared(write_tar(tmp_path / "data.tar", tiny()).rename(tmp_path / "data.tar.gz")).manifest.count == 6
+
+
 def test_a_tar_of_the_current_folder(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "data.tar", {f"./{name}": content for name, content in tiny().items()})
     assert prepared(path).manifest.count == 6
@@ -279,17 +283,23 @@ def test_another_kind_of_file(tmp_path: Path) -> None:
     refused(tmp_path / "data.rar", ".zip or .tar")
 
 
-@both_archives
+@every_archive
 def test_not_an_archive(tmp_path: Path, form: str) -> None:
     for content in (b"", b"<html>not found</html>" * 50):
         (tmp_path / form).write_bytes(content)
         refused(tmp_path / form, "truncated or damaged archive")
 
 
-@both_archives
+@every_archive
 def test_wrong_checksum(tmp_path: Path, form: str) -> None:
     path = WRITERS[form](tmp_path / form, tiny())
     refused(path, hashlib.sha256(path.read_bytes()).hexdigest(), "0" * 64, sha256="0" * 64)
+
+
+@pytest.mark.parametrize("form", ["data.tar", "data.tar.gz"])
+def test_an_image_that_is_in_a_tar_twice(tmp_path: Path, form: str) -> None:
+    member = tarfile.TarInfo("train/a/1.jpg")
+    refused(write_tar(tmp_path / form, tiny(), member), "'train/a/1.jpg' is there twice")
 
 
 def test_a_checksum_for_a_folder(tmp_path: Path) -> None:
@@ -352,7 +362,7 @@ def test_a_decompression_bomb(tmp_path: Path) -> None:
     refused(path, "val/a/bomb.png", "too large")
 
 
-@both_archives
+@every_archive
 @pytest.mark.parametrize(
     "name", ["../x.png", "train/a/../../../x.png", "/etc/x.png", "..\\x.png", "C:\\x.png", "C:x.png"]
 )
@@ -386,7 +396,7 @@ def test_a_member_whose_bytes_are_wrong(tmp_path: Path) -> None:
     refused(path, "train/a/1.jpg")
 
 
-@both_archives
+@every_archive
 def test_a_line_break_in_a_name_does_not_break_the_message(tmp_path: Path, form: str) -> None:
     refused(WRITERS[form](tmp_path / form, {**tiny(), "train/a\nb/1.png": picture(0)}), r"'a\nb'")
     refused(WRITERS[form](tmp_path / form, {**tiny(), "train/a/1\n.png": b""}), r"'train/a/1\n.png'")
@@ -400,7 +410,7 @@ def test_an_encrypted_member(tmp_path: Path) -> None:
     refused(path, "val/b c, d/3.png", "can't be read")
 
 
-@both_archives
+@every_archive
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_no_truncated_archive_gives_a_store(form: str, data: st.DataObject) -> None:
@@ -416,7 +426,7 @@ def test_no_truncated_archive_gives_a_store(form: str, data: st.DataObject) -> N
         refused(path)
 
 
-@both_archives
+@every_archive
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_damaged_archive_gives_a_store_or_one_line(form: str, data: st.DataObject) -> None:

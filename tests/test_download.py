@@ -246,16 +246,17 @@ def test_what_is_neither_here_nor_to_be_had(given: dict[str, str], words: str) -
 
 def test_the_workflow_downloads_once_and_goes_on_after_a_cut(server: Server, tmp_path: Path) -> None:
     study = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
-    images = {"source": "image_folder", "image_size": 8}
+    files = {"images": "102flowers.tgz", "labels": "imagelabels.mat", "splits": "setid.mat"}
     study["datasets"] = {
-        "upstream": images | {"url": server.url, "sha256": SHA256},
-        "downstream": images | {"path": "x.zip"},
+        "upstream": {"source": "image_folder", "image_size": 8, "url": server.url, "sha256": SHA256},
+        "downstream": {"source": "flowers", "image_size": 8}
+        | {part: {"url": f"https://example.org/{name}", "sha256": SHA256} for part, name in files.items()},
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     target = f"data/downloads/{SHA256[:12]}/data.tar"
     given = [target, "--configfile", str(tmp_path / "study.yaml")]
-    store = ["results/smoke/data/upstream/manifest.json", *given[1:]]
-    assert planned(snakemake(tmp_path, "--dry-run", *store)) == {"download": 1, "data": 1}
+    stores = [f"results/smoke/data/{name}/manifest.json" for name in ("upstream", "downstream")]
+    assert planned(snakemake(tmp_path, "--dry-run", *stores, *given[1:])) == {"download": 4, "data": 2}
     server.content = b"other bytes"
     snakemake(tmp_path, *given, succeeds=False)
     [line] = (tmp_path / f"results/smoke/logs/{target}.log").read_text().splitlines()

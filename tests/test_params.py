@@ -114,7 +114,8 @@ def complaints(config: dict[str, Any]) -> list[str]:
          "arm ours removes 3 of 6 (dit)"),
         ("datasets.upstream.classes", [], "got []; allowed: at least 1 entry"),
         ("datasets.upstream.classes", [1, 1], "got [1, 1]; allowed: a list without repeats"),
-        ("datasets.upstream.source", "digit", 'got "digit"; allowed: digits, image_folder; did you mean \'digits\'?'),
+        ("datasets.upstream.source", "digit", 'got "digit"; allowed: digits, image_folder, imagenet, '
+         "cub, flowers, artbench; did you mean 'digits'?"),
         ("sampling.diffusion.steps", 2000, "got 2000; allowed: at most the 1000 timesteps of backbone dit"),
         ("seeds", [0, 0], "got [0, 0]; allowed: a list without repeats"),
         ("backbones.unet.unet.channels", 12, "got 12; allowed: a whole number above 0 and a multiple of 8"),

@@ -1,5 +1,6 @@
 """The data store: images and labels in memory-mapped files, with a manifest that vouches for their bytes."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from pydantic import ValidationError, model_validator
 from torch import Tensor
 
-from entpruner.artefacts import read_json, sha256_of, whole_folder, write_json
+from entpruner.artefacts import read_json, require_space, sha256_of, whole_folder, write_json
 from entpruner.errors import UserError
 from entpruner.params import Frozen
 
@@ -190,6 +191,7 @@ def new_store(
     edges = [0, *accumulate(counts.values())]
     count = edges[-1]
     with whole_folder(path) as folder:
+        require_space(folder, count * math.prod(shape), what=str(path))  # a full disk would kill who writes to its map
         images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(count, *shape))
         labels = np.zeros(count, dtype=np.int64)
         yield images, labels

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from entpruner.data.image_folder import opened, select
-from entpruner.params import Dataset, Digits, ImageFolder
+from entpruner.data.archives import opened
+from entpruner.data.image_folder import select
+from entpruner.params import Dataset, Digits, Flowers, ImageFolder
 
 DIGITS_A_CLASS = 180  # scikit-learn's 1,797 digits are 174 to 183 a class
 
@@ -30,6 +31,11 @@ def images_of(dataset: Dataset) -> Images:
         whole = DIGITS_A_CLASS * len(dataset.classes)
         test = round(whole * dataset.test_fraction)
         return Images(whole - test, test, len(dataset.classes))
+    if isinstance(dataset, Flowers):
+        train, test = (sum(dataset.published[name] for name in names) for names in (dataset.train, dataset.test))
+        return Images(train, test, dataset.classes)
+    if not isinstance(dataset, ImageFolder):
+        return Images(*dataset.published)
     return in_folder(dataset)
 
 

@@ -1,0 +1,112 @@
+"""Files of a folder, .zip or .tar, plain or gzipped, read where they lie: nothing is ever extracted to the disk."""
+
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, NamedTuple
+
+from entpruner.errors import UserError
+
+# what zipfile, tarfile and the decompressors raise on damaged bytes; RuntimeError is an encrypted or unsupported member
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+GZIP = b"\x1f\x8b"  # how such a file begins
+
+
+class Entry(NamedTuple):
+    """A file of the source, or a folder: then ``read`` is None."""
+
+    path: PurePosixPath
+    read: Callable[[], bytes] | None
+
+
+@contextmanager
+def opened(path: Path, top: str | None = None) -> Iterator[list[Entry]]:
+    """All files and folders of a folder, .zip or .tar, in its own order; files can be read while the block runs.
+
+    ``top`` is a folder that all may lie in, as archives are often packed: what lies in it is given, without it, unless
+    there is no such folder. Raises UserError if an archive is damaged, of another kind, or has a member that would
+    climb out of it.
+    """
+    if path.is_dir():
+        yield folder_entries(path / top if top and (path / top).is_dir() else path)
+        return
+    with path.open("rb") as file:
+        yield inside(archive_entries(path, file), top)
+
+
+def archive_entries(path: Path, file: IO[bytes], where: str | None = None) -> list[Entry]:
+    """What an open archive holds; ``path`` has its suffix, ``where`` is what messages call it (else ``path``)."""
+    where = where or str(path)
+    listers = {".zip": zip_entries, ".tar": tar_entries, ".tgz": tar_entries, ".gz": tar_entries}
+    if path.suffix.lower() not in listers:
+        raise UserError(f"{where}: neither a folder nor a .zip or .tar (or .tar.gz, .tgz); pack the images so")
+    try:
+        return listers[path.suffix.lower()](where, file)
+    except DAMAGE as error:
+        raise UserError(f"{where}: truncated or damaged archive ({error}); get the file again") from error
+
+
+def inside(entries: list[Entry], top: str | None) -> list[Entry]:
+    """What lies in the folder ``top``, with paths from there; everything, if nothing does."""
+    below = [
+        Entry(PurePosixPath(*entry.path.parts[1:]), entry.read) for entry in entries if entry.path.parts[:1] == (top,)
+    ]
+    return below or entries
+
+
+def folder_entries(path: Path) -> list[Entry]:
+    """Down to three levels, and through links: data often lie on another disk."""
+    files = sorted([*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*")])
+    return [Entry(PurePosixPath(file.relative_to(path)), None if file.is_dir() else file.read_bytes) for file in files]
+
+
+def zip_entries(where: str, file: IO[bytes]) -> list[Entry]:
+    archive = zipfile.ZipFile(file)
+    entries = []
+    for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
+        is_link = stat.S_ISLNK(member.external_attr >> 16)
+        path = safe_path(where, member.filename, is_link)
+        entries.append(Entry(path, None if member.is_dir() else partial(archive.read, member)))
+    return entries
+
+
+def tar_entries(where: str, file: IO[bytes]) -> list[Entry]:
+    """Of a plain or gzipped .tar, by its content: some plain ones are called .tar.gz. Gzipped ones are best read in
+    their own order: a step back begins anew."""
+    gzipped = file.read(len(GZIP)) == GZIP
+    file.seek(0)
+    archive = tarfile.open(fileobj=file, mode="r:gz" if gzipped else "r:")  # noqa: SIM115  (the file is the caller's)
+
+    def read(member: tarfile.TarInfo) -> bytes:
+        content = archive.extractfile(member)
+        assert content is not None  # safe_path has refused all that is neither file nor folder
+        return content.read()
+
+    entries = []
+    for member in archive:
+        path = safe_path(where, member.name, is_link=not (member.isfile() or member.isdir()))
+        entries.append(Entry(path, None if member.isdir() else partial(read, member)))
+    # tarfile takes a cut between two members, or a damaged header, for the end; a whole archive ends in a zero block
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it stops before its end-of-archive block")
+    while gzipped and archive.fileobj.read(1 << 20):
+        pass  # gzip holds its checksum against the content when it comes to the end
+    return entries
+
+
+def safe_path(where: str, member: str, is_link: bool) -> PurePosixPath:
+    """A member's path. Raises UserError if it leads out of the archive, by its name or by being a link or device."""
+    as_any_system = PureWindowsPath(member)  # knows \\ and drives besides /
+    if as_any_system.anchor or ".." in as_any_system.parts:
+        raise UserError(f"{where}: {member!r}: this path climbs out of the archive; don't trust it, get another one")
+    if is_link:
+        raise UserError(f"{where}: {member!r}: a link or device, not a file; pack the images themselves")
+    return PurePosixPath(member)

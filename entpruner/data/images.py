@@ -1,0 +1,51 @@
+"""From the bytes of a picture to pixels of one size."""
+
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from entpruner.data.archives import DAMAGE
+from entpruner.errors import UserError
+
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+def square(read: Callable[[], bytes], size: int, where: str) -> np.ndarray:
+    """An image's central square as RGB pixels, (3, size, size) uint8. Raises UserError if it can't be read."""
+    return np.asarray(centre_crop(decode(read, where), size)).transpose(2, 0, 1)
+
+
+def decode(read: Callable[[], bytes], where: str) -> Image.Image:
+    """An RGB image from the bytes of a JPEG or PNG. Raises UserError if they can't be read or aren't a whole one."""
+    try:
+        content = io.BytesIO(read())
+    except DAMAGE as error:
+        raise UserError(f"{where}: can't be read ({error}); get the file again") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image: Image.Image = Image.open(content, formats=("JPEG", "PNG"))
+            if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip at 255 instead of scaling
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return image.convert("RGB")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{where}: too large to be opened safely ({error}); shrink or remove it") from error
+    except Exception as error:  # PIL's plugins raise whatever they stumble over in broken bytes
+        raise UserError(f"{where}: not a whole JPEG or PNG image; replace or remove it") from error
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """The central square of an image at (size, size), as in ADM (Dhariwal & Nichol 2021) and hence DiT.
+
+    Halved with a box filter while the short side stays at least ``size``, so that the bicubic filter, which then
+    brings the short side to ``size``, never skips pixels; then the middle is cut out.
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))

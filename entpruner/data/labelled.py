@@ -1,0 +1,98 @@
+"""Images and their labels, wherever a data set keeps these, as a data store."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import numpy as np
+
+from entpruner.artefacts import sha256_of
+from entpruner.data.archives import Entry
+from entpruner.data.images import square
+from entpruner.data.store import new_store
+from entpruner.errors import UserError
+from entpruner.params import Frozen, Origin
+
+Section = TypeVar("Section", bound=Frozen)
+Labelled = Sequence[tuple[PurePosixPath, int]]  # images, with the label of each
+
+
+def vouched(section: Section) -> Section:
+    """A data set's settings with the checksum of each of its files, None for a folder.
+
+    Raises UserError if a file is missing or its checksum is not the expected one.
+    """
+    if not isinstance(section, Origin):
+        files = {key: vouched(value) for key, value in section if isinstance(value, Origin)}
+        return section.model_copy(update=files)
+    path = Path(section.file)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; put the data there or correct path")
+    return section.model_copy(update={"sha256": checked_sha256(path, section.sha256)})
+
+
+def checked_sha256(path: Path, expected: str | None) -> str | None:
+    """Checksum of a file, None for a folder. Raises UserError if it isn't the expected one."""
+    if path.is_dir():
+        if expected is not None:
+            raise UserError(f"{path}: a folder has no checksum; remove sha256, or give an archive")
+        return None
+    found = sha256_of(path)
+    if expected not in (None, found):
+        raise UserError(f"{path}: its sha256 is {found}, expected {expected}; get the file again or correct sha256")
+    return found
+
+
+def write_images(
+    out: Path,
+    path: Path,
+    entries: Sequence[Entry],
+    splits: Mapping[str, Labelled],
+    class_names: Sequence[str],
+    image_size: int,
+    source: Frozen,
+) -> None:
+    """A store of square RGB images; rows are in the order of ``splits``, whose paths are those of ``entries``.
+
+    ``path`` is what messages call the folder or archive. Raises UserError, and leaves no store, if an image is there
+    twice, missing, or can't be read, or if a class has no images in a split.
+    """
+    rows = [(image, label) for labelled in splits.values() for image, label in labelled]
+    require_whole(path, [image for image, _ in rows], entries)
+    require_every_class(path, splits, class_names)
+    row_of = {image: row for row, (image, _) in enumerate(rows)}
+    counts = {name: len(labelled) for name, labelled in splits.items()}
+    with new_store(out, counts, (3, image_size, image_size), class_names, source.model_dump(mode="json")) as store:
+        pixels, labels = store
+        labels[:] = [label for _, label in rows]
+        fill(pixels, path, entries, row_of)
+
+
+def fill(pixels: np.ndarray, path: Path, entries: Sequence[Entry], row_of: Mapping[PurePosixPath, int]) -> None:
+    """Read images into their rows of (N, 3, S, S), in the source's own order: an archive from beginning to end."""
+    for entry in entries:
+        if entry.read is not None and (row := row_of.get(entry.path)) is not None:
+            pixels[row] = square(entry.read, pixels.shape[-1], f"{path}: {str(entry.path)!r}")
+
+
+def require_whole(path: Path, images: Iterable[PurePosixPath], entries: Sequence[Entry]) -> None:
+    """Raises UserError unless every image is there once, and listed once."""
+    listed = Counter(images)
+    there = Counter(entry.path for entry in entries if entry.read is not None)
+    for image, times in listed.items():
+        if times > 1 or there[image] > 1:
+            raise UserError(f"{path}: {str(image)!r} is {'listed' if times > 1 else 'there'} twice; remove one")
+        if not there[image]:
+            raise UserError(f"{path}: {str(image)!r} is listed, but not there; get the data again")
+
+
+def require_every_class(path: Path, splits: Mapping[str, Labelled], class_names: Sequence[str]) -> None:
+    """Raises UserError unless every class has images in every split."""
+    for split, labelled in splits.items():
+        found = {label for _, label in labelled}
+        for label, name in enumerate(class_names):
+            if label not in found:
+                raise UserError(
+                    f"{path}: class {name!r} has no images in {split}; every class needs some in each split"
+                )
