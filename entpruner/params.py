@@ -312,13 +312,9 @@ SIZES = {  # Table 1 of the DiT paper: depth, hidden size, heads
 TrainedWeights = Literal["ema", "model"]
 
 
-class Checkpoint(Frozen):
+class Checkpoint(Origin):
     """Trained weights in the form that DiT and SiT publish, which a backbone has instead of being pre-trained here."""
 
-    path: str
-    """Where the file lies, relative to where the workflow runs."""
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    """Checksum that the file must have; model.json records it anyway."""
     weights: TrainedWeights | None = None
     """Which weights of a training checkpoint are taken; without it the average, if the file has one."""
 

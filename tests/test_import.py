@@ -108,3 +108,10 @@ def test_the_workflow_imports_it_in_the_place_of_pre_training(tmp_path: Path) ->
     output = snakemake(tmp_path, target, "--dry-run", "--printshellcmds", "--configfile", str(params))
     assert planned(output) == {"import_checkpoint": 1, "data": 1, "adapt": 1, "score": 1, "prune": 2, "recover": 1}
     assert "--checkpoint weights/sit.pt --out results/smoke/pretrain/sit-s0" in output
+
+    study["backbones"]["sit"]["checkpoint"] = {"url": "https://example.org/sit.pt?dl=1", "sha256": "a" * 64}
+    params.write_text(yaml.safe_dump(study, sort_keys=False))
+    target = "results/smoke/pretrain/sit-s0/model.json"
+    output = snakemake(tmp_path, target, "--dry-run", "--printshellcmds", "--configfile", str(params))
+    assert planned(output) == {"import_checkpoint": 1, "download": 1}
+    assert "--checkpoint data/downloads/aaaaaaaaaaaa/sit.pt" in output

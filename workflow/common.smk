@@ -97,7 +97,11 @@ def backbones(imported):
 
 
 def checkpoint_file(wildcards):
-    return STUDY.backbones[wildcards.backbone].checkpoint.path
+    return STUDY.backbones[wildcards.backbone].checkpoint.file
+
+
+def checkpoint_download(wildcards):
+    return downloaded(STUDY.backbones[wildcards.backbone])
 
 
 def start_of(backbone, data, seed):

@@ -32,6 +32,8 @@ rule pretrain:
 
 
 rule import_checkpoint:
+    input:
+        checkpoint_download,
     output:
         model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
         card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
