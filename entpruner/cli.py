@@ -1,5 +1,6 @@
-"""``entpruner``: one sub-command per rule of the workflow; ``params`` and ``plan`` to look at a study beforehand; and
-``verify``, ``trace`` and ``expect`` to look at its tables afterwards."""
+"""``entpruner``: ``score``, ``prune``, ``sample`` and ``export`` for a model of your own; one sub-command per rule of
+the workflow, known by its ``--settings``; ``params`` and ``plan`` to look at a study beforehand; and ``verify``,
+``trace`` and ``expect`` to look at its tables afterwards."""
 
 import argparse
 import inspect
@@ -11,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
-from entpruner import warm
+from entpruner import own_model_cli, warm
 from entpruner.errors import Stopped, UserError
 
 COMMANDS = {
@@ -40,6 +41,7 @@ COMMANDS = {
     "audit_report": "write what the audit found",
     "track": "bring MLflow's view up to date",
 }
+TWOFOLD = {"score", "prune", "sample"}  # without --settings they are for a model of one's own
 ALONE = {"data", "track"}  # once a study; their libraries are large, start threads and have work to do when they exit
 
 
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        if arguments and arguments[0] in COMMANDS:
+        if is_rule(arguments):
             code = None if arguments[0] in ALONE else warm.run(arguments)
             if code is not None:
                 return code
@@ -65,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"entpruner: {error}; check the path, its rights and the disk", file=sys.stderr)
         return 1
     return 0
+
+
+def is_rule(arguments: Sequence[str]) -> bool:
+    given = {argument.partition("=")[0] for argument in arguments}
+    return bool(arguments) and arguments[0] in COMMANDS and (arguments[0] not in TWOFOLD or "--settings" in given)
 
 
 def run_rule(command: str, arguments: Sequence[str]) -> None:
@@ -92,8 +99,10 @@ def run_rule(command: str, arguments: Sequence[str]) -> None:
 def other_command(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="entpruner", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    own_model_cli.add_commands(commands)
     for name, summary in COMMANDS.items():
-        commands.add_parser(name, help=summary)
+        if name not in TWOFOLD:
+            commands.add_parser(name, help=summary)
     params = commands.add_parser("params", help="look at a params file").add_subparsers(required=True, metavar="ACTION")
     summaries = {check: "say all that is wrong, or nothing", show: "print the study with every default filled in"}
     for action, summary in summaries.items():

@@ -11,9 +11,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from entpruner.errors import UserError
-from entpruner.params import Override, Problem, Study, merge, problems
+from entpruner.params import Override, OwnModel, Problem, Study, merge, problems
 
-__all__ = ["DEFAULT_STUDY", "check", "merge", "over_default", "read_study", "schema", "show"]
+__all__ = ["DEFAULT_STUDY", "check", "merge", "over_default", "read_own_model", "read_study", "schema", "show"]
 
 DEFAULT_STUDY = Path(__file__).parents[1] / "params" / "digits.yaml"
 
@@ -63,6 +63,21 @@ def read_study(files: Sequence[Path]) -> Study:
     for document in _load_all(files).values():
         config = merge(config, document)
     return check(*over_default(config, files))
+
+
+def read_own_model(files: Sequence[Path], options: dict[str, Any] | None = None) -> OwnModel:
+    """Settings for a model of one's own: the defaults, params files of such sections over them, then single options.
+
+    Raises UserError as ``read_study`` does.
+    """
+    documents = _load_all(files)
+    config = OwnModel().model_dump(mode="json")
+    for document in (*documents.values(), options or {}):
+        config = merge(config, json.loads(json.dumps(document, default=str)))
+    settings, found = _validate(OwnModel, config)
+    if settings is None:
+        raise UserError("\n".join(dict.fromkeys(_line(problem, config, documents) for problem in found)))
+    return settings
 
 
 def over_default(config: dict[str, Any], files: Sequence[Path]) -> tuple[dict[str, Any], Sequence[Path]]:

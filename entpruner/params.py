@@ -895,6 +895,23 @@ class Study(Frozen):
     audit: Audit | None = None
 
 
+class OwnModel(Frozen):
+    """What ``entpruner score``, ``prune`` and ``sample`` do with one's own model and images: sections as a study's."""
+
+    seed: Seed = 0
+    label_table: LabelTable = "new"
+    """What the model begins with if it does not know the images' classes; see Study."""
+    adapt: Training = Training(steps=5000)
+    """Training on the images before scoring, if the model does not know their classes."""
+    finetune: Finetuning = Finetuning(steps=10_000)
+    """All training from the first pruning stage on."""
+    scoring: Scoring = Scoring()
+    proxies: Proxies = Proxies()
+    pruning: Pruning = Pruning()
+    sampling: Sampling = Sampling(samples=16, batch_size=16)
+    compute: Compute = Compute()
+
+
 # ------------------------------------------------------------------------------- what no single section can know alone
 
 

@@ -41,7 +41,11 @@ def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.I
     n, c, h, w = images[: columns * rows].shape
     tiles = np.zeros((rows * columns, c, h, w), np.uint8)
     tiles[:n] = images[:n]
-    pixels = tiles.reshape(rows, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(rows * h, columns * w, c)
-    picture = Image.fromarray(pixels[..., 0] if c == 1 else pixels)
+    whole = picture(tiles.reshape(rows, columns, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w))
     scale = max(1, 32 // w)
-    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    return whole.resize((whole.width * scale, whole.height * scale), Image.Resampling.NEAREST)
+
+
+def picture(image: NDArray[np.uint8]) -> Image.Image:
+    """One image (C, H, W), grey or RGB."""
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))

@@ -1,5 +1,7 @@
 """Images from a trained network, to measure and to look at: the same noise and labels for every arm of a seed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,9 +16,15 @@ from entpruner.training.progress import Progress
 
 
 def sample_images(
-    model: BlockNetwork, process: Process, settings: Sampling, *, seed: int, device: torch.device
+    model: BlockNetwork,
+    process: Process,
+    settings: Sampling,
+    *,
+    seed: int,
+    device: torch.device,
+    classes: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """``settings.samples`` images (n, C, H, W) and the classes (n,) that were asked for, in turn: 0, 1, ..., 0, 1, ...
+    """``settings.samples`` images (n, C, H, W) and the classes (n,) that were asked for, in turn: all, or ``classes``.
 
     Batch i draws from (seed, "sampling", i) and from nothing else, so two networks of one data set start from the same
     noise: their images can stand side by side and their distances share the sampling noise.
@@ -24,7 +32,8 @@ def sample_images(
     Raises UserError if an image is not finite.
     """
     a = model.architecture
-    labels = torch.arange(settings.samples) % a.num_classes
+    asked = torch.tensor(classes or range(a.num_classes))
+    labels = asked[torch.arange(settings.samples) % len(asked)]
     batches = torch.split(labels, settings.batch_size)
     images = []
     model = model.to(device).eval()

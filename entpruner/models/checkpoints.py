@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from entpruner.artefacts import read_json, write_json
+from entpruner.artefacts import read_json, whole_file, write_json
 from entpruner.errors import UserError
 from entpruner.models.adapters import add_adapters
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import LABEL_TABLE
-from entpruner.models.transformer import Transformer
+from entpruner.models.transformer import Attention, Transformer
 from entpruner.models.unet import UNet
 from entpruner.params import SIZES, Architecture, Frozen, ProcessSettings, TrainedWeights, UNetArchitecture
 
@@ -146,6 +146,36 @@ def official_architecture(path: Path, weights: Mapping[str, Tensor], num_heads: 
         )
     except ValidationError as error:
         raise UserError(f"{path}: {error.errors()[0]['msg']}; check the file and the number of heads") from None
+
+
+def export_official(path: Path, model: BlockNetwork) -> None:
+    """Write the weights as a bare state dict under DiT's and SiT's names: .pt, .pth or .safetensors, by ``path``.
+
+    The blocks that are left are numbered from 0, so the official code reads it with its ``depth`` set to their number.
+    Raises UserError for another suffix, and for a network that the official code has no names for.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain(model).state_dict().items()}
+    if path.suffix not in (".pt", ".pth", ".safetensors"):
+        raise UserError(f"{path}: an official file is a .pt, .pth or .safetensors; give one of these names")
+    with whole_file(path) as partial:
+        save_file(weights, partial) if path.suffix == ".safetensors" else torch.save(weights, partial)
+
+
+def plain(model: BlockNetwork) -> Transformer:
+    """The same network, if it is a transformer with nothing added. Raises UserError otherwise."""
+    if not isinstance(model, Transformer):
+        raise UserError("the model is a U-Net; give a DiT or SiT")
+    if not all(isinstance(block.attn, Attention) for block in model.blocks):
+        raise UserError("the model has adapters, which DiT and SiT don't know; give one without")
+    return model
+
+
+def renumbered(model: Transformer) -> Transformer:
+    """The same network with the blocks that are left as all of its blocks: 0, 1, ..."""
+    architecture = model.architecture.model_copy(update={"depth": len(model.blocks)})
+    whole = Transformer(architecture).to(model.pos_embed)
+    whole.load_state_dict(model.state_dict())
+    return whole
 
 
 def unnamed_classes(count: int) -> tuple[str, ...]:

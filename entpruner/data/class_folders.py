@@ -1,0 +1,47 @@
+"""One's own images as a data store: a folder or archive of ``<class>/*.jpg|png``, or of images of one class."""
+
+from pathlib import Path
+
+import numpy as np
+
+from entpruner.data.image_folder import SUFFIXES, Entry, centre_crop, decode, opened
+from entpruner.data.store import new_store
+from entpruner.errors import UserError
+
+
+def prepare_class_folders(path: Path, out: Path, size: int, channels: int) -> None:
+    """A store of square images (channels, size, size), grey or RGB, all in the split ``train``.
+
+    Classes are the sorted names of the folders that hold images; images that lie in no folder are one class, named
+    ``images``. Raises UserError, and leaves no store, if there are no images, if some lie in folders and some don't, or
+    if one can't be read.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; give a folder of <class>/*.jpg or .png")
+    if channels not in (1, 3):
+        raise UserError(f"{path}: the model works on {channels} channels: on latents, not on images; set latents")
+    with opened(path) as entries:
+        images = sorted(filter(is_image, entries), key=lambda entry: entry.path)
+        folders = sorted({entry.path.parent.name for entry in images})
+        if not images:
+            raise UserError(f"{path}: no .jpg or .png in it or its folders; give a folder of <class>/*.jpg or .png")
+        if "" in folders and len(folders) > 1:
+            raise UserError(f"{path}: images in folders and beside them; put all in folders, one a class, or none")
+        row_of = {entry.path: row for row, entry in enumerate(images)}
+        names = [folder or "images" for folder in folders]
+        source = {"source": "class_folders", "path": str(path)}
+        with new_store(out, {"train": len(images)}, (channels, size, size), names, source) as (pixels, labels):
+            for entry in filter(is_image, entries):  # in the source's own order, as an archive is read fastest
+                assert entry.read is not None
+                image = centre_crop(decode(entry.read, f"{path}: {str(entry.path)!r}"), size)
+                square = np.asarray(image.convert("L") if channels == 1 else image).reshape(size, size, channels)
+                row = row_of[entry.path]
+                pixels[row] = square.transpose(2, 0, 1)
+                labels[row] = folders.index(entry.path.parent.name)
+
+
+def is_image(entry: Entry) -> bool:
+    """A file in the top folder or in a class folder, and none of the hidden litter of editors and systems."""
+    parts = entry.path.parts
+    hidden = any(part.startswith(".") for part in parts)
+    return entry.read is not None and len(parts) <= 2 and not hidden and entry.path.suffix.lower() in SUFFIXES

@@ -1,0 +1,304 @@
+"""EntPruner on a model and images of one's own, without Snakemake: the functions behind ``entpruner score``, ``prune``,
+``sample`` and ``export``.
+
+A model is an official DiT or SiT file, or a folder of model.safetensors and model.json. Images are a folder or archive
+of ``<class>/*.jpg|png``, or a data store that the workflow made.
+"""
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entpruner.artefacts import read_json, sha256_of, whole_folder, write_json
+from entpruner.commands import adapt, recover
+from entpruner.commands import prune as stages
+from entpruner.commands import score as scoring
+from entpruner.compute import configure
+from entpruner.data.class_folders import prepare_class_folders
+from entpruner.data.store import MANIFEST, Store
+from entpruner.errors import UserError
+from entpruner.evaluation.sampling import sample_images
+from entpruner.models.checkpoints import (
+    ModelCard,
+    export_official,
+    load_model,
+    official_architecture,
+    official_network,
+    plain,
+    read_weights,
+    renumbered,
+    save_model,
+    unnamed_classes,
+)
+from entpruner.models.network import BlockNetwork
+from entpruner.params import (
+    SIZED,
+    Criterion,
+    Diffusion,
+    Flow,
+    OwnModel,
+    ProcessSettings,
+    Schedule,
+    blocks_to_remove,
+    stage_boundaries,
+)
+from entpruner.process import make_process
+from entpruner.scores import ScoreContext, Scores
+from entpruner.scores import score as score_blocks
+
+log = logging.getLogger(__name__)
+
+PROCESSES: dict[str, ProcessSettings] = {"diffusion": Diffusion(), "flow": Flow(), "flow-gvp": Flow(interpolant="gvp")}
+
+
+class Model(NamedTuple):
+    network: BlockNetwork
+    card: ModelCard
+
+
+def load(path: str | Path, process: str | None = None, num_heads: int | None = None) -> Model:
+    """A folder of ours, or an official file (.pt, .pth, .safetensors), whose ``process`` it does not tell: a key of
+    PROCESSES, ``diffusion`` for DiT's and ``flow`` for SiT's. ``num_heads`` only for a width that is none of DiT's.
+
+    Raises UserError for a file that is missing, unsafe or not a DiT or SiT.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Model(*load_model(path))
+    if process not in PROCESSES:
+        raise UserError(f"{path}: DiT's and SiT's files look alike; say the process: {', '.join(PROCESSES)}")
+    weights = read_weights(path)
+    architecture = official_architecture(path, weights, num_heads)
+    network = official_network(path, weights, architecture)
+    card = ModelCard(
+        architecture=architecture,
+        kept_blocks=network.kept_blocks,
+        process=PROCESSES[process],
+        class_names=unnamed_classes(architecture.num_classes),
+        source_sha256=sha256_of(path),
+    )
+    return Model(network, card)
+
+
+def score(
+    model: Model,
+    images: str | Path,
+    criterion: Criterion = "ced",
+    ratio: float | None = None,
+    settings: OwnModel | None = None,
+) -> Scores:
+    """The importance of every block, the lowest to go first; ``ratio`` is for criteria that choose a set (SIZED).
+
+    The images are shown with their classes if the model knows these, and else with no class: it is not trained.
+    """
+    settings = settings or OwnModel()
+    network, card = model
+    device = configure(settings.compute)
+    remove = None if ratio is None else blocks_to_remove(len(network.blocks), ratio)
+    with store_of(Path(images), card) as store:
+        data = store.split("train")
+        if class_names(card, store) is None:
+            if criterion == "learned":
+                raise UserError(f"{images}: learned trains, but the model does not know these classes; use prune")
+            log.info("the model does not know the images' classes: they are shown with no class")
+            none = np.full_like(data.labels, network.null_class)
+            data = replace(data, labels=none, num_classes=network.null_class + 1)
+        context = ScoreContext(
+            model=network.to(device),
+            process=make_process(card.process),
+            images=data,
+            settings=settings.scoring,
+            sampling=settings.sampling,
+            seed=settings.seed,
+            artefact="scores",
+            device=device,
+            remove=remove,
+        )
+        return score_blocks(criterion, context)
+
+
+def prune(
+    model: Model,
+    images: str | Path,
+    out: str | Path,
+    ratio: float,
+    criterion: Criterion = "ced",
+    schedule: Schedule = "vote",
+    settings: OwnModel | None = None,
+) -> Model:
+    """Score, prune in stages and train as the workflow's arms do; returns what lies in ``out``/final.
+
+    If the model does not know the images' classes, new labels are trained first. ``out`` has the folders of an arm:
+    data, start, adapt, scores, stage1 ..., final; what is there already is kept, so a killed run goes on when it is
+    started again. Blocks are numbered as ``model`` has them, and there are no more stages than blocks to remove.
+
+    Raises UserError if ``out`` is of another model or other settings, and for a ratio that leaves all or no blocks.
+    """
+    settings, out = settings or OwnModel(), Path(out)
+    network = renumbered(plain(model.network))
+    depth = len(network.blocks)
+    total = blocks_to_remove(depth, ratio)
+    if not 0 < total < depth:
+        raise UserError(f"ratio {ratio} removes {total} of {depth} blocks; give one that removes 1 to {depth - 1}")
+    count = min(1 if schedule == "one_shot" else settings.pruning.stages, total)
+    boundaries = stage_boundaries(count, settings.pruning.fraction, settings.finetune.steps)
+    if len(set(boundaries[:-1])) < count + 1:
+        raise UserError(f"{settings.finetune.steps} steps are too few for {count} stages; a stage takes one or more")
+    asked = {"ratio": ratio, "criterion": criterion, "schedule": schedule, "settings": settings.model_dump(mode="json")}
+    claim(out, asked | {"weights": digest(network), "images": str(images)})
+
+    images = Path(images)
+    store = images if (images / MANIFEST).exists() else out / "data"
+    if missing(store, "reading the images"):
+        prepare(images, store, model.card)
+    init = start(Model(network, model.card), store, out, settings)
+    how: dict[str, Any] = {"criterion": criterion, "scoring": settings.scoring, "sampling": settings.sampling}
+    if missing(out / "scores", f"scoring {depth} blocks by {criterion}"):
+        remove = total if criterion in SIZED else None
+        scored = scoring.Settings(artefact="scores", seed=settings.seed, compute=settings.compute, remove=remove, **how)
+        scoring.run(scored, store=store, init=init, out=out / "scores")
+    teacher = None if settings.finetune.distillation is None else init
+    arm: dict[str, Any] = {"training": settings.finetune, "seed": settings.seed, "compute": settings.compute}
+    for stage in range(1, count + 1):
+        folder = out / f"stage{stage}"
+        if missing(folder, f"stage {stage} of {count}"):
+            staged = stages.Settings(
+                artefact=f"stage{stage}",
+                schedule=schedule,
+                pruning=settings.pruning,
+                proxies=settings.proxies,
+                stage=stage,
+                stages=count,
+                total=total,
+                rescoring=stages.Rescoring(**how) if settings.pruning.rerank and stage > 1 else None,
+                start=boundaries[stage - 1],
+                stop=boundaries[stage],
+                **arm,
+            )
+            scores = out / "scores/scores.json"
+            stages.run(staged, store=store, init=init, scores=scores, teacher=teacher, out=folder)
+        init = folder
+    if missing(out / "final", "recovery"):
+        last = recover.Settings(artefact="final", stage=count + 1, start=boundaries[-2], stop=boundaries[-1], **arm)
+        recover.run(last, store=store, init=init, teacher=teacher, out=out / "final")
+    return load(out / "final")
+
+
+def start(model: Model, store: Path, out: Path, settings: OwnModel) -> Path:
+    """Folder of the model that scoring and pruning begin with: as it was given, or trained on the images' classes."""
+    (network, card), folder = model, out / "start"
+    known = class_names(card, opened_store(store, card))
+    if not folder.exists():
+        names = card.class_names if known is None else known
+        changes = {"architecture": network.architecture, "kept_blocks": network.kept_blocks, "class_names": names}
+        with whole_folder(folder) as partial:
+            save_model(partial, network, card.model_copy(update=changes))
+    if known is not None:
+        return folder
+    if missing(out / "adapt", f"new classes: {settings.adapt.steps} steps on their labels"):
+        adapted = adapt.Settings(
+            artefact="adapt",
+            seed=settings.seed,
+            training=settings.adapt,
+            label_table=settings.label_table,
+            compute=settings.compute,
+        )
+        adapt.run(adapted, store=store, init=folder, out=out / "adapt")
+    return out / "adapt"
+
+
+def sample(
+    model: Model, classes: Sequence[int | str] | None = None, settings: OwnModel | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """``settings.sampling.samples`` images (n, C, H, W) uint8 and their classes (n,), which come in turn: all of the
+    model's, or those given by number or name. Raises UserError for a class that it does not have.
+    """
+    settings = settings or OwnModel()
+    network, card = model
+    numbers = None if classes is None else [class_number(card, name) for name in classes]
+    process, device = make_process(card.process), configure(settings.compute)
+    return sample_images(network, process, settings.sampling, seed=settings.seed, device=device, classes=numbers)
+
+
+def export(model: Model, path: str | Path) -> None:
+    """Write the weights for the official code, which reads them with its ``depth`` set to the blocks that are left.
+
+    The official samplers take row 1000 for "no class": with other numbers of classes their guidance needs a change.
+    Raises UserError for a network with adapters, and for a U-Net.
+    """
+    export_official(Path(path), model.network)
+
+
+# ------------------------------------------------------------------------------------------------------------- parts
+
+
+def class_names(card: ModelCard, store: Store) -> tuple[str, ...] | None:
+    """Names of the model's classes if the images are of the same ones; None if not.
+
+    An official file has no names: the same number of classes will do.
+    """
+    same = card.class_names in (store.class_names, unnamed_classes(store.num_classes))
+    return tuple(store.class_names) if same else None
+
+
+def class_number(card: ModelCard, name: int | str) -> int:
+    text, names = str(name), card.class_names
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    raise UserError(f"class {text}: the model has {len(names)}, {names[0]} to {names[-1]}; give a name, or 0, 1, ...")
+
+
+@contextmanager
+def store_of(images: Path, card: ModelCard) -> Iterator[Store]:
+    """The images as a store while the block runs; it stays if it was one before."""
+    if (images / MANIFEST).exists():
+        yield opened_store(images, card)
+        return
+    with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
+        prepare(images, Path(folder) / "data", card)
+        yield Store.open(Path(folder) / "data")
+
+
+def prepare(images: Path, out: Path, card: ModelCard) -> None:
+    prepare_class_folders(images, out, card.architecture.input_size, card.architecture.in_channels)
+
+
+def opened_store(path: Path, card: ModelCard) -> Store:
+    """Raises UserError if the images are not of the form that the model works on."""
+    store, a = Store.open(path), card.architecture
+    wanted = (a.in_channels, a.input_size, a.input_size)
+    if store.manifest.shape != wanted:
+        raise UserError(f"{path}: images of {store.manifest.shape}, the model takes {wanted}; prepare them again")
+    return store
+
+
+def missing(folder: Path, message: str) -> bool:
+    """Whether a step has yet to be done; then says which. A folder that is there is whole."""
+    if not folder.exists():
+        log.info(message)
+    return not folder.exists()
+
+
+def claim(out: Path, asked: dict[str, Any]) -> None:
+    """Note in ``out`` what it is for. Raises UserError if that is something else already."""
+    note = out / "asked.json"
+    if note.exists() and read_json(note) != asked:
+        raise UserError(f"{out}: holds the pruning of another model or with other settings; give another folder")
+    write_json(note, asked)
+
+
+def digest(network: BlockNetwork) -> str:
+    found = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,121 @@
+"""``entpruner score``, ``prune``, ``sample`` and ``export`` for a model and images of one's own: options and output."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from entpruner.own_model import Model
+    from entpruner.params import OwnModel
+
+    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
+OVERRIDES = {  # options that stand for one key of a section
+    "device": ("compute", "device"),
+    "steps": ("finetune", "steps"),
+    "adapt_steps": ("adapt", "steps"),
+    "samples": ("sampling", "samples"),
+    "guidance": ("sampling", "guidance"),
+}
+
+
+def add_commands(commands: "Parsers") -> None:
+    from entpruner.params import Criterion, Schedule
+
+    on_score = command(commands, "score", "score every block of a model, on images of yours", score)
+    on_score.add_argument("images", type=Path, metavar="IMAGES", help="folder or archive of <class>/*.jpg or .png")
+    on_score.add_argument("--out", type=Path, required=True, metavar="FILE", help="scores.json")
+    on_score.add_argument("--ratio", type=float, help="share of blocks to remove, for criteria that choose a set")
+
+    on_prune = command(commands, "prune", "prune a model while it is trained on images of yours", prune)
+    on_prune.add_argument("images", type=Path, metavar="IMAGES", help="folder or archive of <class>/*.jpg or .png")
+    on_prune.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the model ends in FOLDER/final")
+    on_prune.add_argument("--ratio", type=float, required=True, help="share of blocks to remove: 0.5")
+    on_prune.add_argument("--schedule", choices=get_args(Schedule)[1:], default="vote", help="default: vote")
+    on_prune.add_argument("--steps", type=int, help="of training from the first stage on (finetune.steps)")
+    on_prune.add_argument("--adapt-steps", type=int, help="of training on new classes before (adapt.steps)")
+    for parser in (on_score, on_prune):
+        parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
+
+    on_sample = command(commands, "sample", "sample images from a model", sample)
+    on_sample.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of PNG files, and all in one")
+    on_sample.add_argument("--classes", nargs="+", metavar="CLASS", help="names, or numbers from 0 (default: all)")
+    on_sample.add_argument("--samples", type=int, help="images in all, the classes in turn (sampling.samples)")
+    on_sample.add_argument("--guidance", type=float, help="classifier-free guidance scale; 1 is none")
+
+    for parser in (on_score, on_prune, on_sample):
+        parser.add_argument("--params", type=Path, metavar="FILE", help="sections of a study over the defaults")
+        parser.add_argument("--seed", type=int, help="default: 0")
+        parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+        parser.epilog = "With --settings it is the rule of this name, as the workflow calls it."
+
+    on_export = command(commands, "export", "write a model for the official DiT or SiT code", export)
+    on_export.add_argument("--out", type=Path, required=True, metavar="FILE", help=".pt, .pth or .safetensors")
+
+
+def command(
+    commands: "Parsers", name: str, summary: str, action: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    """A command that takes a model."""
+    parser = commands.add_parser(name, help=summary)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder with model.safetensors, or official file")
+    parser.add_argument("--process", help="of an official file: diffusion (DiT), flow (SiT), or flow-gvp")
+    parser.add_argument("--heads", type=int, help="of an official file of none of DiT's widths")
+    parser.set_defaults(action=action)
+    return parser
+
+
+def score(given: argparse.Namespace) -> None:
+    from entpruner import own_model
+    from entpruner.artefacts import write_json
+
+    scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, settings(given))
+    write_json(given.out, scores.to_json())
+    print("blocks, the first to go first:", *scores.order)
+
+
+def prune(given: argparse.Namespace) -> None:
+    from entpruner import own_model
+
+    pruned = own_model.prune(
+        loaded(given), given.images, given.out, given.ratio, given.criterion, given.schedule, settings(given)
+    )
+    print(f"{given.out / 'final'}: blocks", *pruned.card.kept_blocks)
+
+
+def sample(given: argparse.Namespace) -> None:
+
+    from entpruner import own_model
+    from entpruner.artefacts import whole_folder
+    from entpruner.commands.sample import grid, picture
+
+    images, labels = own_model.sample(loaded(given), given.classes, settings(given))
+    with whole_folder(given.out) as folder:
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            picture(image).save(folder / f"{number:05d}-class{label}.png")
+        grid(images).save(folder / "grid.png")
+
+
+def export(given: argparse.Namespace) -> None:
+    from entpruner import own_model
+
+    model = loaded(given)
+    own_model.export(model, given.out)
+    print(f"{given.out}: depth={len(model.card.kept_blocks)}, num_classes={len(model.card.class_names)}")
+
+
+def loaded(given: argparse.Namespace) -> "Model":
+    from entpruner.own_model import load
+
+    return load(given.model, given.process, given.heads)
+
+
+def settings(given: argparse.Namespace) -> "OwnModel":
+    from entpruner.paramfiles import read_own_model
+
+    options: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
+    for option, (section, key) in OVERRIDES.items():
+        value = getattr(given, option, None)
+        if value is not None:
+            options.setdefault(section, {})[key] = value
+    return read_own_model([] if given.params is None else [given.params], options)
