@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from entpruner.data.image_folder import SUFFIXES, Entry, centre_crop, decode, opened
+from entpruner.data.archives import Entry, opened
+from entpruner.data.images import SUFFIXES, centre_crop, decode
 from entpruner.data.store import new_store
 from entpruner.errors import UserError
 
