@@ -169,11 +169,13 @@ def test_a_table_shows_intervals_and_its_csv_has_them_in_full(tmp_path: Path) ->
 def test_a_part_is_a_chapter_with_its_files_beside_the_page(tmp_path: Path) -> None:
     panels = {"left": {"a": {"dit": Estimate(0.5, 0.1, 0.8), "sit": None}}, "right": {"a": {}}}
     table = Table("t", "Numbers", {"x": "d"}, [[1]])
-    part = Part("Title", "How.", ["Found."], [table], {"f": ("Picture", lambda target: forest(panels, "ρ", target))})
-    write_report(tmp_path / "README.md", "# Head", [part, part])
+    figures = {"f": ("Picture", lambda target: forest(panels, "ρ", target))}
+    part = Part("Title", "How.", ["Found."], [table], figures, short=["Found it."])
+    write_report(tmp_path / "README.md", "# Head", "## The regime", [part, part])
     text = (tmp_path / "README.md").read_text()
     assert text.startswith(
-        "# Head\n\n## 1. Title\n\nHow.\n\n- Found.\n\n![Picture](f.png)\n\n**Numbers** ([CSV](t.csv))"
+        "# Head\n\n## In short\n\n- Found it. (1)\n- Found it. (2)\n\n## The regime\n\n"
+        "## 1. Title\n\nHow.\n\n- Found.\n\n![Picture](f.png)\n\n**Numbers** ([CSV](t.csv))"
     )
     assert "## 2. Title" in text
     assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "f.png", "f.svg", "t.csv"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from entpruner.reporting.audit import PARTS
 from entpruner.reporting.audit.evidence import AuditScope, Evidence
-from entpruner.reporting.audit.head import head
+from entpruner.reporting.audit.head import head, regime
 from entpruner.reporting.audit.page import write_report
 from entpruner.reporting.reference import Reference
 
@@ -15,4 +15,4 @@ class Settings(AuditScope):
 
 def run(settings: Settings, *, results: Path, reference: Path, out: Path) -> None:
     evidence = Evidence(results, settings, Reference.read(reference))
-    write_report(out, head(evidence), [part(evidence) for part in PARTS])
+    write_report(out, head(evidence), regime(evidence), [part(evidence) for part in PARTS])

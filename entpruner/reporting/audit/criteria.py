@@ -103,6 +103,7 @@ def values_of(entry: Any) -> Values:
 
 def part(evidence: Evidence) -> Part:
     findings, tables, panels = [], [], dict[str, dict[str, dict[str, Estimate | None]]]()
+    own = dict[str, Estimate | None]()
     for backbone in evidence.scope.backbones:
         study = Study.read(evidence, backbone)
         for level, what in LEVELS.items():
@@ -113,11 +114,19 @@ def part(evidence: Evidence) -> Part:
             for criterion, one in picked(found, "criterion", target=AFTER).items():
                 panels.setdefault(f"over {what}", {}).setdefault(criterion, {})[backbone] = one.estimate()
         tables.append(choice_table(study))
-        findings.append(f"**{backbone}, the sets that the criteria remove.** {against_chance(study)}")
+        chance = {name: ratio(log_ratios(study, name)) for name in study.choices}
+        findings.append(f"**{backbone}, the sets that the criteria remove.** {sorted_out(chance, CHANCE, null=1.0)}")
+        own |= {backbone: chance[OURS]} if OURS in chance else {}
     draw = partial(forest, panels, f"Spearman's ρ with the {AFTER}")
     caption = f"Rank correlation of each criterion with the {AFTER}, with its interval"
     figures = {"criteria": (caption, draw)} if panels else {}  # criteria that only choose sets have no correlation
-    return Part("Does the score predict what matters?", METHOD, findings, tables, figures)
+    short = [
+        f"**{OURS} and the {AFTER}, {level}.** {sorted_out(panel[OURS], RELATION)}"
+        for level, panel in panels.items()
+        if OURS in panel
+    ]
+    short += [f"**The set that {OURS} removes.** {sorted_out(own, CHANCE, null=1.0)}"] if own else []
+    return Part("Does the score predict what matters?", METHOD, findings, tables, figures, short=short)
 
 
 def picked(found: Sequence[Agreement], key: Literal["criterion", "target"], **of: str) -> dict[str, Bootstrapped]:
@@ -171,10 +180,6 @@ def log_ratios(study: Study, criterion: str) -> list[float]:
 def ratio(logs: Sequence[float]) -> Estimate | None:
     found = mean_over_seeds(logs)
     return found and Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high))
-
-
-def against_chance(study: Study) -> str:
-    return sorted_out({name: ratio(log_ratios(study, name)) for name in study.choices}, CHANCE, null=1.0)
 
 
 def choice_table(study: Study) -> Table:

@@ -25,14 +25,21 @@ def head(evidence: Evidence) -> str:
         f"{scope.samples} images. Commands took {minutes:.1f} minutes in all on {'; '.join(machines)} "
         f"({'; '.join(made)}; commit {', '.join(commits)}).",
         *unets(evidence.scope),
+    ]
+    return "\n\n".join(lines)
+
+
+def regime(evidence: Evidence) -> str:
+    lines = [
         "## The regime",
         "Where random sets of blocks end at the same distance, no criterion can be right or wrong. So the regime was "
         "chosen by random sets alone, on the first seed, before any criterion was looked at: the first candidate in "
         "which the required share of the variance of the log distance lies between sets and not between recoveries of "
         "one; failing that, the one with the largest share.",
+        "\n".join(f"- {sentence(evidence, backbone)}" for backbone in evidence.scope.backbones),
+        tried(evidence).markdown(),
     ]
-    lines += ["\n".join(f"- {sentence(evidence, backbone)}" for backbone in scope.backbones)]
-    return "\n\n".join([*lines, tried(evidence).markdown()])
+    return "\n\n".join(lines)
 
 
 def unets(scope: AuditScope) -> list[str]:

@@ -74,6 +74,8 @@ class Part:
     """File name -> (caption, what draws it to a path without suffix)."""
     pages: Mapping[str, str] = field(default_factory=dict)
     """Path of a page of its own -> its Markdown."""
+    short: Sequence[str] = ()
+    """What stands of it at the top of the report."""
 
     def markdown(self, number: int) -> str:
         blocks = [f"## {number}. {self.title}", self.method]
@@ -93,10 +95,11 @@ class Part:
                 partial.write_text(text)
 
 
-def write_report(out: Path, head: str, parts: Sequence[Part]) -> None:
-    """``out`` last, once all that it shows lies beside it."""
+def write_report(out: Path, head: str, regime: str, parts: Sequence[Part]) -> None:
+    """Head, every part in short, the regime, the parts; ``out`` last, once all that it shows lies beside it."""
     for part in parts:
         part.write_files(out.parent)
     chapters = [part.markdown(number) for number, part in enumerate(parts, start=1)]
+    short = [f"- {said} ({number})" for number, part in enumerate(parts, start=1) for said in part.short]
     with whole_file(out) as partial:
-        partial.write_text("\n\n".join([head, *chapters]) + "\n")
+        partial.write_text("\n\n".join([head, "## In short", "\n".join(short), regime, *chapters]) + "\n")

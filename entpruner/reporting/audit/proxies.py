@@ -106,17 +106,25 @@ def seeds_of(evidence: Evidence, backbone: str) -> tuple[list[Seed], AuditedProx
 
 def part(evidence: Evidence) -> Part:
     findings, tables = [], []
+    longest = dict[str, Estimate | None]()
     for backbone in evidence.scope.transformers:
         seeds, sweeps = seeds_of(evidence, backbone)
         asked = proxies(sweeps)
-        same, same_findings = of_one_size(backbone, seeds, asked)
+        predictions, same, same_findings = of_one_size(backbone, seeds, asked)
+        for proxy in asked:
+            if proxy.setting == len(getattr(sweeps, "samples" if proxy.field == "log10_kappa" else "batches")) - 1:
+                longest[f"{proxy.name} on {backbone}"] = predictions[proxy.name]
         nested, nested_findings = of_several_depths(backbone, seeds, asked)
         tables += [same, nested]
         findings += same_findings + nested_findings
-    return Part("Do the proxies predict how a sub-network ends?", METHOD, findings, tables)
+    short = [f"**The proxies, over sub-networks of one size.** {sorted_out(longest, PREDICTS)}"] if longest else []
+    return Part("Do the proxies predict how a sub-network ends?", METHOD, findings, tables, short=short)
 
 
-def of_one_size(backbone: str, seeds: Sequence[Seed], asked: Sequence[Proxy]) -> tuple[Table, list[str]]:
+def of_one_size(
+    backbone: str, seeds: Sequence[Seed], asked: Sequence[Proxy]
+) -> tuple[dict[str, Estimate | None], Table, list[str]]:
+    """The predictions by name, and what is written of them."""
     resamples = Resamples.draw([len(seed.masks) for seed in seeds], "audit", "proxies", backbone)
     rows: list[list[Cell]] = []
     predictions = dict[str, Estimate | None]()
@@ -129,7 +137,8 @@ def of_one_size(backbone: str, seeds: Sequence[Seed], asked: Sequence[Proxy]) ->
     columns = {"proxy": "", "rank-deficient": ".0%", "draws agree": ".2f", "predicts": ".2f"}
     table = Table(f"proxies_{backbone}_one_size", f"{backbone}: sub-networks of one size", columns, rows)
     n = f"{len(seeds)} seeds × {len(seeds[0].masks)} sets"
-    return table, [f"**{backbone}, sub-networks of one size** ({n}). {sorted_out(predictions, PREDICTS)}"]
+    said = f"**{backbone}, sub-networks of one size** ({n}). {sorted_out(predictions, PREDICTS)}"
+    return predictions, table, [said]
 
 
 def of_several_depths(backbone: str, seeds: Sequence[Seed], asked: Sequence[Proxy]) -> tuple[Table, list[str]]:

@@ -38,6 +38,7 @@ Runs = Mapping[str, Sequence[ScheduleRun]]
 
 def part(evidence: Evidence) -> Part:
     findings, tables = [], []
+    votes = dict[str, Estimate | None]()
     for backbone in evidence.scope.transformers:
         contents = evidence.by_seed("schedules", backbone)
         for regime, what in REGIMES.items():
@@ -47,6 +48,7 @@ def part(evidence: Evidence) -> Part:
             schedules = runs_by(found, "schedules", lambda run: f"{run.schedule}, equal {run.budget}")
             weights = runs_by(found, "weights", lambda run: f"w = {run.weights.ntk:g}")
             at_once, equal = schedules["one_shot, equal steps"], weights["w = 0.5"]
+            votes[f"{backbone} ({what})"] = ratio(schedules["vote, equal steps"], at_once)
             findings += [
                 f"**{where}: schedules.** {sorted_out(ratios(schedules, at_once), AGAINST_AT_ONCE, null=1.0)}",
                 f"**{where}: the vote.** {decided(schedules['vote, equal steps'], schedules['linear, equal steps'])}",
@@ -56,7 +58,8 @@ def part(evidence: Evidence) -> Part:
                 table(f"schedules_{backbone}_{regime}", f"{where}: schedules", "schedule", schedules, at_once),
                 table(f"weights_{backbone}_{regime}", f"{where}: weights of the vote", "NTK's weight", weights, equal),
             ]
-    return Part("Does the schedule matter, and does the vote decide?", METHOD, findings, tables)
+    short = [f"**The vote, at equal steps.** {sorted_out(votes, AGAINST_AT_ONCE, null=1.0)}"] if votes else []
+    return Part("Does the schedule matter, and does the vote decide?", METHOD, findings, tables, short=short)
 
 
 def runs_by(found: Sequence[Any], kind: str, name: Any) -> dict[str, list[ScheduleRun]]:

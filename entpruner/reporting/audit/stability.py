@@ -9,7 +9,7 @@ import numpy as np
 from entpruner.audit.statistics import Estimate, mean_over_seeds, spearman
 from entpruner.reporting.audit.evidence import Evidence
 from entpruner.reporting.audit.page import Cell, Part, Table
-from entpruner.reporting.audit.words import Verdict, sorted_out
+from entpruner.reporting.audit.words import Verdict, listed, sorted_out
 from entpruner.scores import Scores
 
 METHOD = """\
@@ -30,11 +30,14 @@ Ranking = tuple[float, ...]
 
 
 def part(evidence: Evidence) -> Part:
-    findings, tables = [], []
+    findings, tables, seeds_apart = [], [], []
+    redrawn = dict[str, Estimate | None]()
     for backbone in evidence.scope.backbones:
         contents = evidence.by_seed("stability", backbone)
         found = compared(contents)
         across = other_seeds(contents)
+        redrawn[backbone] = found[another_draw(usual(contents[0])[0].draws)]
+        seeds_apart.append(f"{backbone} {across:.2f}")
         findings.append(
             f"**{backbone}** ({len(contents)} seeds). {sorted_out(found, AGREES)} "
             f"Networks of other seeds rank {len(usual(contents[0])[0].value)} blocks with ρ = {across:.2f} in the mean."
@@ -43,7 +46,11 @@ def part(evidence: Evidence) -> Part:
         rows.append(["other seeds", across])
         caption = f"{backbone}: agreement of CED's rankings"
         tables.append(Table(f"stability_{backbone}", caption, {"against": "", "ρ": ".2f"}, rows))
-    return Part("Is CED's ranking stable?", METHOD, findings, tables)
+    short = [
+        f"**CED's ranking, on other draws.** {sorted_out(redrawn, AGREES)}",
+        f"**CED's ranking, in networks of other seeds.** ρ in the mean: {listed(seeds_apart)}.",
+    ]
+    return Part("Is CED's ranking stable?", METHOD, findings, tables, short=short)
 
 
 def compared(contents: Sequence[Any]) -> dict[str, Estimate | None]:
@@ -58,7 +65,7 @@ def compared(contents: Sequence[Any]) -> dict[str, Estimate | None]:
 def of_seed(content: Mapping[str, Any]) -> dict[str, float]:
     as_used = values(usual(content))
     found = {
-        f"another draw, N = {draws}": mean_rho(combinations(values(map(Scores.from_json, rankings)), 2))
+        another_draw(draws): mean_rho(combinations(values(map(Scores.from_json, rankings)), 2))
         for draws, rankings in content["draws"].items()
     }
     for name, key in (("before it moved", "pretrained"), ("after fine-tuning", "finetuned")):
@@ -69,6 +76,10 @@ def of_seed(content: Mapping[str, Any]) -> dict[str, float]:
     for number, changes in enumerate(bins, start=1):
         found[f"timestep bin {number} of {len(bins)}"] = float(spearman(np.array(first.value), changes))
     return found
+
+
+def another_draw(draws: int | str) -> str:
+    return f"another draw, N = {draws}"
 
 
 def usual(content: Mapping[str, Any]) -> list[Scores]:
