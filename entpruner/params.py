@@ -639,6 +639,9 @@ class Evaluation(Frozen):
     kid_subset_size: Positive = 100
     neighbours: Positive = 3
     """k of precision and recall."""
+    manifold_images: Positive = 10_000
+    """Images of each side that precision and recall see, drawn at random where there are more: what they cost grows
+    with the square. ADM's evaluator sees 10,000 real ones."""
     latency_batch_size: Positive = 64
     latency_repeats: int = Field(20, ge=5)
     classifier: ClassifierTraining = ClassifierTraining()

@@ -96,6 +96,16 @@ def test_a_set_has_no_distance_to_itself() -> None:
 # ------------------------------------------------------------------------------------------------------ the real floor
 
 
+def test_precision_and_recall_see_at_most_so_many_images_of_each_side() -> None:
+    real, generated = images(200), images(300, seed=1, mean=140)
+    fewer = SETTINGS.model_copy(update={"manifold_images": 250})
+    whole, drawn = (evaluate(real, generated, [pixel_net()], of, seed=0) for of in (SETTINGS, fewer))
+    changed = {key for key in whole if whole[key] != drawn[key]}
+    assert changed and changed <= {"precision_pixels", "recall_pixels"}
+    assert abs(drawn["recall_pixels"] - whole["recall_pixels"]) < 0.2
+    assert drawn == evaluate(real, generated, [pixel_net()], fewer, seed=0)
+
+
 def test_real_quality_scores_a_ratio_near_one_and_worse_quality_more() -> None:
     real = images(400, seed=1)
     as_good = evaluate(real, images(300, seed=2), [pixel_net()], SETTINGS, seed=0)

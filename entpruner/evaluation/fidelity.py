@@ -42,8 +42,9 @@ def evaluate(
     ``<fd>_ratio``           half / floor: 1 would be as good as real
     ``<fd>_rank_deficient``  1 if a half has no more images than features, so that its covariance is singular
     ``kid``, ``kid_std``     kernel distance: mean and standard deviation over ``settings.kid_subsets`` subsets
-    ``precision``            share of generated images inside the manifold of the real ones
-    ``recall``               share of real images inside the manifold of the generated ones
+    ``precision``            share of generated images inside the manifold of the real ones, both at most
+                             ``settings.manifold_images``
+    ``recall``               share of real images inside the manifold of the generated ones, likewise
     ``is``                   Inception Score of the generated images, where the net has logits
     =======================  =========================================================================================
 
@@ -73,7 +74,8 @@ def evaluate(
         floors = [frechet_distance(f_real[other], f_real[anchor]) for anchor, other, _ in halvings]
         halves = [frechet_distance(f_generated[drawn], f_real[anchor]) for anchor, _, drawn in halvings]
         kid, kid_std = kernel_distance(f_generated, f_real, settings.kid_subsets, subset_size, seed_of(seed, "kid"))
-        precision, recall = precision_recall(f_generated, f_real, settings.neighbours)
+        drawn = [at_most(settings.manifold_images, f, generator(seed, "manifold")) for f in (f_generated, f_real)]
+        precision, recall = precision_recall(drawn[0], drawn[1], settings.neighbours)
         fd = net.key("fd")
         metrics |= {
             fd: frechet_distance(f_generated, f_real),
@@ -139,6 +141,11 @@ def kernel_distance(generated: Tensor, real: Tensor, subsets: int, subset_size: 
         verbose=False,
     )
     return result[KEY_METRIC_KID_MEAN], result[KEY_METRIC_KID_STD]
+
+
+def at_most(images: int, features: Tensor, draw: torch.Generator) -> Tensor:
+    """The features (N, D) of so many images, drawn without replacement; all in their order, if these are no more."""
+    return features if len(features) <= images else features[torch.randperm(len(features), generator=draw)[:images]]
 
 
 def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> tuple[float, float]:
