@@ -18,6 +18,9 @@ from entpruner.errors import Stopped, UserError
 COMMANDS = {
     "download": "download a file",
     "data": "prepare a data set",
+    "autoencoder": "copy and check the autoencoder of the latents",
+    "latents_shard": "encode a share of a data set",
+    "latents": "gather a data set's latents",
     "classifier": "train a data set's own classifier",
     "pretrain": "train a backbone from nothing",
     "import_checkpoint": "take a backbone's weights from an official file",

@@ -230,6 +230,66 @@ Dataset = Annotated[
     Field(discriminator="source"),
 ]
 
+# ----------------------------------------------------------------------------------------------------------- latents
+
+
+class Autoencoder(Frozen):
+    """An image autoencoder of diffusers', trained elsewhere. Networks work on its latents, evaluation on pixels."""
+
+    folder: str | None = None
+    """Where it lies as diffusers saves it: config.json and diffusion_pytorch_model.safetensors."""
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """Or its id on the Hugging Face hub: stabilityai/sd-vae-ft-ema."""
+    revision: str = "main"
+    """Commit, tag or branch on the hub. Of these a commit alone stays what it is."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum that its weights must have."""
+    channels: Positive = 4
+    """Of a latent."""
+    factor: Positive = 8
+    """An image's side over its latent's."""
+    mirror: bool = True
+    """Keep the latents of mirror images too, which ``horizontal_flip`` needs: a flipped latent is none of its own."""
+    batch_size: Positive = 32
+    """Images that are encoded, or decoded, at once."""
+    shards: Positive = 1
+    """Jobs that encode a data set side by side."""
+    scale: float
+    """What networks see is a latent times this."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.folder is None) == (self.hub is None):
+            raise ValueError("give folder or hub, one of them")
+        return self
+
+    @property
+    def views(self) -> Literal[1, 2]:
+        """What is encoded: an image, or it and its mirror image."""
+        return 2 if self.mirror else 1
+
+
+class KlAutoencoder(Autoencoder):
+    """AutoencoderKL (Stable Diffusion's VAE): a latent is a draw from an image's posterior."""
+
+    moments: ClassVar[Literal[1, 2]] = 2
+    """Kept of a latent: mean and standard deviation."""
+    kind: Literal["kl"]
+    scale: float = Field(0.18215, gt=0)
+    """What networks see is a latent times this; DiT's and SiT's."""
+
+
+class TinyAutoencoder(Autoencoder):
+    """AutoencoderTiny (TAESD): small and fast. It has no posterior; an image has one latent."""
+
+    moments: ClassVar[Literal[1, 2]] = 1
+    kind: Literal["tiny"]
+    scale: float = Field(1.0, gt=0)
+    """What networks see is a latent times this; these have about unit variance as they are."""
+
+
+Latents = Annotated[KlAutoencoder | TinyAutoencoder, Field(discriminator="kind")]
+
 # --------------------------------------------------------------------------------------------------------- backbones
 
 
@@ -877,6 +937,8 @@ class Study(Frozen):
     """Every arm runs once a seed, unless it names its own."""
     datasets: dict[Name, Dataset]
     """upstream: what the backbones are pre-trained on; any others: what they may be moved to."""
+    latents: Latents | None = None
+    """The autoencoder whose latents the networks work on; without one they work on pixels."""
     backbones: dict[Name, Backbone]
     pretrain: Training
     adapt: Training
@@ -896,6 +958,13 @@ class Study(Frozen):
     tables: dict[Name, Table] = {}
     figures: dict[Name, Figure] = {}
     audit: Audit | None = None
+
+    def input_shape(self, data: str) -> tuple[int, int]:
+        """Channels and side of what networks see of a data set: of its pixels, or of their latents."""
+        images = self.datasets[data]
+        if self.latents is None:
+            return images.channels, images.image_size
+        return self.latents.channels, images.image_size // self.latents.factor
 
 
 class OwnModel(Frozen):
@@ -945,6 +1014,8 @@ def problems(study: Study) -> Iterator[Problem]:
     if "upstream" not in study.datasets:
         yield Problem(("datasets", "upstream"), None, "the backbones are pre-trained on a data set of this name")
     yield from _unknown_names(study)
+    if study.latents:
+        yield from _unfit_for_latents(study, study.latents)
     yield from _misfits(study)
     yield from _foreign_shapes(study)
     for name, arm in study.arms.items():
@@ -987,6 +1058,27 @@ def _unknown_names(study: Study) -> Iterator[Problem]:
                 yield Problem(loc, name, allowed, tuple(known), needs=((section, name),))
 
 
+def _unfit_for_latents(study: Study, latents: Autoencoder) -> Iterator[Problem]:
+    """What can't be encoded, or asks for more than latents can give."""
+    for name, images in study.datasets.items():
+        if images.channels != 3:
+            allowed = "RGB images, which the autoencoder of latents takes; or no section latents"
+            yield Problem(("datasets", name), f"channels {images.channels}", allowed)
+        if images.image_size % latents.factor:
+            allowed = f"a multiple of {latents.factor}, which is latents.factor"
+            yield Problem(("datasets", name, "image_size"), images.image_size, allowed)
+    trainings: dict[tuple[str, ...], dict[str, Any]] = {
+        (section,): getattr(study, section).model_dump() for section in ("pretrain", "adapt", "finetune")
+    }
+    trainings |= {("arms", name, "override", "finetune"): arm.override.finetune for name, arm in study.arms.items()}
+    for loc, training in trainings.items():
+        if training.get("horizontal_flip") and not latents.mirror:
+            allowed = "false; or latents.mirror true, for the latents of mirror images"
+            yield Problem((*loc, "horizontal_flip"), True, allowed)
+    if study.audit:
+        yield Problem(("audit",), "an audit", "none in a study of latents: it measures on the pixels networks work on")
+
+
 def _misfits(study: Study) -> Iterator[Problem]:
     """Backbones that cannot take the images they are meant for."""
     pairs = set(product(study.backbones, ["upstream"]))
@@ -996,12 +1088,13 @@ def _misfits(study: Study) -> Iterator[Problem]:
         pairs.update(product(study.audit.backbones, [study.audit.data]))
     for backbone, data in sorted(pairs):
         if backbone in study.backbones and data in study.datasets:
-            images = study.datasets[data]
+            channels, side = study.input_shape(data)
             try:
-                study.backbones[backbone].architecture(images.image_size, images.channels, num_classes=1)
+                study.backbones[backbone].architecture(side, channels, num_classes=1)
             except ValidationError as error:
                 allowed = f"sizes that fit the images of {data}: {error.errors()[0]['ctx']['error']}"
-                yield Problem(("backbones", backbone), study.backbones[backbone].shape, allowed)
+                shape = study.backbones[backbone].shape
+                yield Problem(("backbones", backbone), shape, allowed, needs=(("latents",),))
 
 
 def _foreign_shapes(study: Study) -> Iterator[Problem]:

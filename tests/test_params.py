@@ -188,6 +188,51 @@ def test_all_data_sets_have_upstreams_shape() -> None:
     assert "channels 1 as upstream has" in channels
 
 
+def of_latents(**latents: Any) -> dict[str, Any]:
+    """The same study on latents of photographs."""
+    config = with_value("latents", {"kind": "kl", "hub": "stabilityai/sd-vae-ft-ema"} | latents)
+    photos = {"source": "image_folder", "path": "p.zip", "image_size": 64}
+    return config | {"datasets": {"upstream": photos, "downstream": photos}}
+
+
+def test_networks_of_a_study_of_latents_see_these() -> None:
+    assert check(of_latents()).input_shape("upstream") == (4, 8)
+    assert check(of_latents(channels=16, factor=4)).input_shape("upstream") == (16, 16)
+    assert check(copy.deepcopy(STUDY)).input_shape("upstream") == (1, 8)
+    scales = [check(of_latents(kind=kind)).latents for kind in ("kl", "tiny")]
+    assert [latents and latents.scale for latents in scales] == [0.18215, 1.0]
+    line = complaints(merge(of_latents(), nested("backbones.sit.preset", "SiT-S/3")))[0]
+    assert line.endswith("patch_size 3 does not divide the image size 8")
+
+
+@pytest.mark.parametrize(
+    ("latents", "path", "value", "message"),
+    [
+        ({"factor": 5}, "seeds", [0], "datasets.upstream.image_size: got 64; allowed: a multiple of 5, which is "
+         "latents.factor"),
+        ({"mirror": False}, "adapt.horizontal_flip", True, "adapt.horizontal_flip: got true; allowed: false; or "
+         "latents.mirror true, for the latents of mirror images"),
+        ({"mirror": False}, "arms.ours.override.finetune.horizontal_flip", True,
+         "arms.ours.override.finetune.horizontal_flip: got true; allowed: false; or latents.mirror true, for the "
+         "latents of mirror images"),
+        ({"folder": "vae"}, "seeds", [0], "allowed: give folder or hub, one of them"),
+        ({"hub": "sd-vae"}, "seeds", [0], 'latents.hub: got "sd-vae"; allowed: text of the form'),
+        ({}, "datasets.upstream", {"source": "digits"}, 'datasets.upstream: got "channels 1"; allowed: RGB images'),
+    ],
+)  # fmt: skip
+def test_what_latents_cannot_give_is_refused(latents: dict[str, Any], path: str, value: Any, message: str) -> None:
+    config = merge(of_latents(**latents), nested(path, value))
+    if path == "datasets.upstream":
+        config["datasets"]["upstream"] = value
+    assert any(message in line for line in complaints(config))
+
+
+def test_an_audit_needs_pixels() -> None:
+    regime = {"candidates": [{"ratio": 0.5, "steps": 4}]}
+    audit = {"backbones": ["sit"], "data": "downstream", "regime": regime, "criteria": {"ced": {"criterion": "ced"}}}
+    assert any(line.startswith("audit: ") for line in complaints(of_latents() | {"audit": audit}))
+
+
 def test_every_stage_takes_a_step() -> None:
     [line] = complaints(with_value("finetune.steps", 4))
     assert line.startswith("pruning.stages: got 3; allowed: at most the 4 steps of finetune times pruning.fraction 0.5")

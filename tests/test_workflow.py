@@ -2,11 +2,13 @@
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from snakemake_runs import ROOT, command, copy_sources, environment, planned, sn
 from entpruner import params
 from entpruner.paramfiles import read_study
 from entpruner.params import merge
+from entpruner.planning.jobs import jobs_of
 
 SMOKE = ROOT / "params/smoke.yaml"
 RULES = {
@@ -27,7 +30,9 @@ RULES = {
     for line in file.read_text().splitlines()
     if line.startswith("rule ")
 }
-OF_OTHER_STUDIES = {"download", "import_checkpoint"}  # the smoke study takes nothing from elsewhere
+OF_OTHER_STUDIES = {  # the smoke study takes nothing from elsewhere, and works on pixels
+    "download", "import_checkpoint", "autoencoder", "latents_shard", "latents",
+}  # fmt: skip
 
 
 class House:
@@ -131,6 +136,27 @@ def test_methods_start_at_the_pretrained_network_and_distillation_has_a_teacher(
     output = plan("arms/taught-sit-downstream-r50-s0/final/model.json")
     assert planned(output)["prune"] == 2
     assert output.count("--teacher results/smoke/adapt/sit-downstream-s0") == 3  # two stages and the recovery
+
+
+def test_a_study_of_latents_encodes_each_data_set_and_measures_pixels(tmp_path: Path) -> None:
+    study = yaml.safe_load(SMOKE.read_text())
+    del study["audit"]
+    for name in study["datasets"]:
+        study["datasets"][name] = {"source": "image_folder", "path": f"{name}.zip", "image_size": 16}
+    study["latents"] = {"kind": "kl", "folder": "vae", "factor": 4, "shards": 3}
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
+    output = snakemake(tmp_path, "--dry-run", "--printshellcmds", "--configfile", str(file))
+    jobs = planned(output)
+    assert (jobs["data"], jobs["autoencoder"], jobs["latents_shard"], jobs["latents"]) == (2, 1, 6, 2)
+    assert Counter(job.rule for job in jobs_of(read_study([file]))) == jobs  # as entpruner plan counts them
+    stores = dict(re.findall(r"entpruner (\w+) .* --store results/smoke/(\w+)/", output))
+    pixels = {"classifier", "evaluate", "latents", "latents_shard"}
+    networks = {"pretrain", "adapt", "score", "prune", "recover", "cost"}
+    assert stores == dict.fromkeys(pixels, "data") | dict.fromkeys(networks, "latents")
+    decoded = re.findall(r"entpruner sample .*", output)
+    options = "--autoencoder results/smoke/autoencoder --latents results/smoke/latents/downstream"
+    assert decoded and all(options in line for line in decoded)
 
 
 def test_forced_and_partial_runs(house: House) -> None:

@@ -31,6 +31,7 @@ LOGS = f"{RESULTS}/logs"
 ARMS = expand(STUDY)
 DOWNLOADS = {origin.file: origin for origin in origins(STUDY) if origin.url}
 GPUS = 0 if STUDY.compute.device == "cpu" else 1
+STORES = "latents" if STUDY.latents else "data"  # folder of what networks are trained on
 # Without a place for the cache, Snakemake would remark on every such rule at each start.
 CACHED = "SNAKEMAKE_OUTPUT_CACHE" in os.environ
 TRAINED = [
@@ -53,6 +54,7 @@ wildcard_constraints:
     arm="|".join(ARMS) or "none",
     seed=r"\d+",
     stage=r"[1-9]\d*",
+    shard=r"\d+",
     cut="(cut-)?",
     table="|".join(STUDY.tables) or "none",
     figure="|".join(STUDY.figures) or "none",
@@ -143,12 +145,30 @@ def data_downloads(wildcards):
     return downloaded(STUDY.datasets[wildcards.data])
 
 
-def store_of(data):
+def pixels_of(data):
     return f"{RESULTS}/data/{data}/manifest.json"
+
+
+def arm_pixels(wildcards):
+    return pixels_of(arm_of(wildcards).data)
+
+
+def store_of(data):
+    """What networks are trained on: the pixels, or the latents of these."""
+    return f"{RESULTS}/{STORES}/{data}/manifest.json"
 
 
 def arm_store(wildcards):
     return store_of(arm_of(wildcards).data)
+
+
+def autoencoder(wildcards):
+    folder = f"{RESULTS}/autoencoder"
+    return {"weights": f"{folder}/diffusion_pytorch_model.safetensors", "config": f"{folder}/config.json"}
+
+
+def shards(wildcards):
+    return [f"{RESULTS}/latents/{wildcards.data}.parts/{shard}.json" for shard in range(STUDY.latents.shards)]
 
 
 def before_stage(arm, stage):
@@ -199,6 +219,17 @@ def sampled_model(wildcards):
     return {"model": f"{folder}/model.safetensors", "card": f"{folder}/model.json"}
 
 
+def sampled_latents(wildcards):
+    """What a network's latents are decoded with, and the store of latents that it was trained on."""
+    return {"latents": arm_store(wildcards)} | autoencoder(wildcards) if STUDY.latents else {}
+
+
+def decoder_option(wildcards, input):
+    if not STUDY.latents:
+        return ""
+    return f"--autoencoder {Path(input.weights).parent} --latents {Path(input.latents).parent}"
+
+
 def classifier_of(data):
     """The data set's own classifier, where the study measures with it."""
     if any(isinstance(net, ClassifierExtractor) for net in STUDY.evaluation.extractors.values()):
@@ -246,6 +277,14 @@ def data_settings(wildcards):
     return settings(dataset=STUDY.datasets[wildcards.data])
 
 
+def autoencoder_settings(wildcards):
+    return settings(latents=STUDY.latents)
+
+
+def shard_settings(wildcards):
+    return settings(latents=STUDY.latents, shard=int(wildcards.shard), compute=STUDY.compute)
+
+
 def classifier_settings(wildcards):
     artefact, seed = f"classifier/{wildcards.data}", STUDY.seeds[0]
     return settings(
@@ -267,12 +306,8 @@ def pretrain_settings(wildcards):
 
 
 def import_settings(wildcards):
-    upstream = STUDY.datasets["upstream"]
-    return settings(
-        backbone=STUDY.backbones[wildcards.backbone],
-        input_size=upstream.image_size,
-        in_channels=upstream.channels,
-    )
+    channels, size = STUDY.input_shape("upstream")
+    return settings(backbone=STUDY.backbones[wildcards.backbone], input_size=size, in_channels=channels)
 
 
 def adapt_settings(wildcards):
@@ -354,7 +389,7 @@ def cut_settings(wildcards):
 
 def sample_settings(wildcards):
     arm = arm_of(wildcards)
-    return settings(seed=arm.seed, sampling=arm.sampling, compute=STUDY.compute)
+    return settings(seed=arm.seed, sampling=arm.sampling, latents=STUDY.latents, compute=STUDY.compute)
 
 
 def evaluate_settings(wildcards):
@@ -442,7 +477,7 @@ def figure_inputs(wildcards):
     if figure.kind == "curves":
         return stage_files(arms, "curve.jsonl") + arm_files(arms, "final/curve.jsonl")
     if figure.kind == "samples":
-        return arm_files(arms, "samples/manifest.json") + [store_of(arm.data) for arm in arms[:1]]
+        return arm_files(arms, "samples/manifest.json") + [pixels_of(arm.data) for arm in arms[:1]]
     return arm_files(arms, "final/model.json" if figure.kind == "kept_blocks" else "metrics.json")
 
 

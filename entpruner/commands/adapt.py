@@ -6,7 +6,7 @@ from entpruner.commands.inputs import moved_model
 from entpruner.commands.recording import Recorder
 from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, train_into
 from entpruner.compute import configure
-from entpruner.data.store import Store
+from entpruner.data.latents import open_store
 from entpruner.params import LabelTable
 from entpruner.randomness import generator
 from entpruner.training.state import TrainState
@@ -19,7 +19,7 @@ class Settings(TrainingSettings):
 def run(settings: Settings, *, store: Path, init: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     random = generator(settings.seed, settings.artefact, "labels")
-    model, card = moved_model(Store.open(store), init, random, settings.label_table)
+    model, card = moved_model(open_store(store), init, random, settings.label_table)
     stretch = Stretch(stage=0, start=0, stop=settings.training.steps)
     fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=True))
     train_into(out, TrainState.start(model), card, store, settings, stretch, recorder, fingerprint)

@@ -6,7 +6,7 @@ from pathlib import Path
 from entpruner.artefacts import write_json
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
-from entpruner.data.store import Store
+from entpruner.data.latents import open_store
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import cost_key, latency, macs, parameters
 from entpruner.models.adapters import add_adapters
@@ -28,7 +28,7 @@ class Settings(Frozen):
 def run(settings: Settings, *, store: Path, out: Path) -> None:
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
-    data = Store.open(store)
+    data = open_store(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)
     if not isinstance(architecture, Architecture):

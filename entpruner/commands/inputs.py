@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from entpruner.data.store import Store
+from entpruner.data.latents import AnyStore
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard, load_model, unnamed_classes
 from entpruner.models.network import BlockNetwork
@@ -14,7 +14,7 @@ from entpruner.models.surgery import first_label_rows, replace_label_table
 from entpruner.params import LabelTable
 
 
-def model_for(data: Store, init: Path) -> tuple[BlockNetwork, ModelCard]:
+def model_for(data: AnyStore, init: Path) -> tuple[BlockNetwork, ModelCard]:
     """The model in ``init`` and its card. Raises UserError if its classes are not those of the data.
 
     An imported model's classes have no names: with the same number of them they are those of the data.
@@ -35,7 +35,7 @@ def model_for(data: Store, init: Path) -> tuple[BlockNetwork, ModelCard]:
 
 
 def moved_model(
-    data: Store, init: Path, random: torch.Generator, label_table: LabelTable
+    data: AnyStore, init: Path, random: torch.Generator, label_table: LabelTable
 ) -> tuple[BlockNetwork, ModelCard]:
     """The model in ``init`` with a label table for the classes of the data, and its card.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from entpruner.commands.recording import Recorder
 from entpruner.commands.training import Stretch, TrainingSettings, train_into
 from entpruner.compute import configure
-from entpruner.data.store import Store
+from entpruner.data.latents import open_store
 from entpruner.models.checkpoints import ModelCard, build
 from entpruner.params import Backbone
 from entpruner.randomness import generator
@@ -18,7 +18,7 @@ class Settings(TrainingSettings):
 
 def run(settings: Settings, *, store: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
-    data = Store.open(store)
+    data = open_store(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)
     model = build(architecture).initialize(generator(settings.seed, settings.artefact, "weights"))

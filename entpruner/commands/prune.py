@@ -7,7 +7,8 @@ from entpruner.artefacts import read_json
 from entpruner.commands.recording import Recorder
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
 from entpruner.compute import configure
-from entpruner.data.store import Images, Store
+from entpruner.data.latents import open_store
+from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Criterion, Frozen, Proxies, Pruning, Sampling, Schedule, Scoring
 from entpruner.process import Process, make_process
@@ -42,7 +43,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
     fresh = settings.stage == 1
-    data = Store.open(store)
+    data = open_store(store)
     state, card = starting_state(data, init, fresh=fresh)
     process, images = make_process(card.process), data.split("train")
     removed = state.model.architecture.depth - len(state.model.kept_blocks)

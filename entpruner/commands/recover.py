@@ -6,7 +6,7 @@ from entpruner.commands.inputs import model_for, moved_model
 from entpruner.commands.recording import Recorder
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
 from entpruner.compute import configure
-from entpruner.data.store import Store
+from entpruner.data.latents import AnyStore, open_store
 from entpruner.models.checkpoints import ModelCard
 from entpruner.params import LabelTable
 from entpruner.randomness import generator
@@ -28,7 +28,7 @@ def run(settings: Settings, *, store: Path, init: Path, teacher: Path | None, ou
     """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
     recorder = Recorder(__name__, settings, configure(settings.compute))
     fresh = settings.stage == 1
-    data = Store.open(store)
+    data = open_store(store)
     state, card = fresh_state(data, init, settings) if fresh else starting_state(data, init, fresh=False)
     stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
     fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=fresh, teacher=teacher))
@@ -36,7 +36,7 @@ def run(settings: Settings, *, store: Path, init: Path, teacher: Path | None, ou
     train_into(out, state, card, store, settings, stretch, recorder, fingerprint, before=before, teacher=teacher)
 
 
-def fresh_state(data: Store, init: Path, settings: Settings) -> tuple[TrainState, ModelCard]:
+def fresh_state(data: AnyStore, init: Path, settings: Settings) -> tuple[TrainState, ModelCard]:
     """The state that an unpruned arm's training begins with, and the card of the network that it ends as."""
     tuning = settings.training
     if settings.new_labels:

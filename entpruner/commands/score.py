@@ -6,7 +6,7 @@ from entpruner.artefacts import whole_folder, write_json
 from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
-from entpruner.data.store import Store
+from entpruner.data.latents import open_store
 from entpruner.params import Compute, Criterion, Frozen, Sampling, Scoring
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, score
@@ -27,7 +27,7 @@ class Settings(Frozen):
 def run(settings: Settings, *, store: Path, init: Path, out: Path) -> None:
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
-    data = Store.open(store)
+    data = open_store(store)
     model, card = model_for(data, init)
     context = ScoreContext(
         model=model.to(device),

@@ -9,7 +9,8 @@ from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
 from entpruner.compute import device_of
-from entpruner.data.store import MANIFEST, Store
+from entpruner.data.latents import AnyStore, open_store
+from entpruner.data.store import MANIFEST
 from entpruner.evaluation.cost import training_flops
 from entpruner.models.checkpoints import CARD, WEIGHTS, ModelCard, save_model
 from entpruner.params import Compute, Finetuning, Frozen, Training
@@ -45,7 +46,7 @@ class Stretch(Frozen):
     stop: int
 
 
-def starting_state(data: Store, init: Path, *, fresh: bool) -> tuple[TrainState, ModelCard]:
+def starting_state(data: AnyStore, init: Path, *, fresh: bool) -> tuple[TrainState, ModelCard]:
     """The state that a training begins with: the weights in ``init``, or if not ``fresh`` its whole training state."""
     model, card = model_for(data, init)
     return (TrainState.start(model) if fresh else TrainState.load(init, model)), card
@@ -76,7 +77,7 @@ def train_into(
     own, and where something was added no training goes on from it.
     """
     resume_folder = out.with_name(out.name + ".resume")
-    data, process = Store.open(store), make_process(card.process)
+    data, process = open_store(store), make_process(card.process)
     tuning = settings.training if isinstance(settings.training, Finetuning) else None
     curve = train(
         state,
@@ -117,7 +118,7 @@ def train_into(
     shutil.rmtree(resume_folder, ignore_errors=True)
 
 
-def objective_of(settings: TrainingSettings, process: Process, data: Store, teacher: Path | None) -> Objective:
+def objective_of(settings: TrainingSettings, process: Process, data: AnyStore, teacher: Path | None) -> Objective:
     """What the training minimises: the data's own loss, or distillation from ``teacher`` where the settings say so."""
     training = settings.training
     if not isinstance(training, Finetuning) or training.distillation is None:

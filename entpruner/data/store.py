@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,21 +20,17 @@ from entpruner.params import Frozen
 IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
 
 
-class Manifest(Frozen):
-    """What a store holds, and the checksums of its files."""
+class Rows(Frozen):
+    """What is known of a store's rows, be they pixels or latents."""
 
     count: int
     """N, images of all splits together."""
     shape: tuple[int, int, int]
-    """Of one image: (C, H, W)."""
-    dtype: Literal["uint8"]
+    """Of one image, as a network sees it: (C, H, W)."""
     class_names: tuple[str, ...]
     """Name of label 0, 1, 2, ..."""
     splits: dict[str, tuple[int, int]]
     """First row of each split and the row after its last; together they are all rows."""
-    source: dict[str, Any]
-    """Where the images come from, with its settings."""
-    images_sha256: str
     labels_sha256: str
 
     @model_validator(mode="after")
@@ -44,6 +40,18 @@ class Manifest(Frozen):
         if spans != list(pairwise(edges)) or edges[-1] != self.count:
             raise ValueError(f"splits {spans} do not add up to {self.count} rows")
         return self
+
+
+class Manifest(Rows):
+    """What a store of images holds, and the checksums of its files."""
+
+    dtype: Literal["uint8"]
+    source: dict[str, Any]
+    """Where the images come from, with its settings."""
+    images_sha256: str
+
+
+AnyManifest = TypeVar("AnyManifest", bound=Rows)
 
 
 class Images(Protocol):
@@ -121,25 +129,12 @@ class Store:
 
         Raises UserError if the store is missing or its manifest and bytes disagree.
         """
-        try:
-            manifest = Manifest.model_validate(read_json(path / MANIFEST))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise UserError(f"{path}: no data store here ({MANIFEST} is missing); prepare the data again") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise damaged(path / MANIFEST, f"{key}: {first['msg']}" if key else first["msg"]) from error
-        except ValueError as error:
-            raise damaged(path / MANIFEST, f"it is not JSON: {error}") from error
+        manifest = read_manifest(path, Manifest)
         images = mapped(path / IMAGES, (manifest.count, *manifest.shape), manifest.dtype)
-        labels = mapped(path / LABELS, (manifest.count,), "int64")
-        classes = len(manifest.class_names)
-        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            raise damaged(path / LABELS, f"its labels are {labels.min()} to {labels.max()}, for {classes} classes")
+        labels = mapped_labels(path, manifest)
         if verify:
             for file, expected in ((IMAGES, manifest.images_sha256), (LABELS, manifest.labels_sha256)):
-                if (found := sha256_of(path / file)) != expected:
-                    raise damaged(path / file, f"its sha256 is {found}, the manifest says {expected}")
+                require_sha256(path / file, expected)
         return Store(path, manifest, images, labels)
 
     @property
@@ -152,14 +147,47 @@ class Store:
 
     def split(self, name: str) -> ImageSet:
         """The images of one split. Raises UserError if there is no such split."""
-        if name not in self.manifest.splits:
-            raise UserError(f"{self.path}: no split {name!r}; it has {', '.join(self.manifest.splits)}")
-        rows = slice(*self.manifest.splits[name])
+        rows = rows_of(self.path, self.manifest, name)
         return ImageSet(self.images[rows], self.labels[rows], self.num_classes)
+
+
+def rows_of(path: Path, manifest: Rows, split: str) -> slice:
+    """Raises UserError if there is no such split."""
+    if split not in manifest.splits:
+        raise UserError(f"{path}: no split {split!r}; it has {', '.join(manifest.splits)}")
+    return slice(*manifest.splits[split])
+
+
+def read_manifest(path: Path, kind: type[AnyManifest]) -> AnyManifest:
+    """Raises UserError if there is none in the folder ``path``, or one of something else."""
+    try:
+        return kind.model_validate(read_json(path / MANIFEST))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: no data store here ({MANIFEST} is missing); prepare the data again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise damaged(path / MANIFEST, f"{key}: {first['msg']}" if key else first["msg"]) from error
+    except ValueError as error:
+        raise damaged(path / MANIFEST, f"it is not JSON: {error}") from error
 
 
 def damaged(file: Path, what: str) -> UserError:
     return UserError(f"{file}: {what}; the store is damaged: delete {file.parent} and prepare the data again")
+
+
+def mapped_labels(path: Path, manifest: Rows) -> np.memmap:
+    """A store's labels (N,) int64. Raises UserError as ``mapped`` does, and if one has no class."""
+    labels = mapped(path / LABELS, (manifest.count,), "int64")
+    classes = len(manifest.class_names)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise damaged(path / LABELS, f"its labels are {labels.min()} to {labels.max()}, for {classes} classes")
+    return labels
+
+
+def require_sha256(file: Path, expected: str) -> None:
+    if (found := sha256_of(file)) != expected:
+        raise damaged(file, f"its sha256 is {found}, the manifest says {expected}")
 
 
 def mapped(file: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:

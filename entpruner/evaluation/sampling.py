@@ -1,10 +1,11 @@
 """Images from a trained network, to measure and to look at: the same noise and labels for every arm of a seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from entpruner.data.store import to_uint8
 from entpruner.errors import UserError
@@ -23,11 +24,13 @@ def sample_images(
     seed: int,
     device: torch.device,
     classes: Sequence[int] | None = None,
+    decode: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """``settings.samples`` images (n, C, H, W) and the classes (n,) that were asked for, in turn: all, or ``classes``.
 
     Batch i draws from (seed, "sampling", i) and from nothing else, so two networks of one data set start from the same
-    noise: their images can stand side by side and their distances share the sampling noise.
+    noise: their images can stand side by side and their distances share the sampling noise. ``decode`` makes images of
+    the latents of a network that works on such.
 
     Raises UserError if an image is not finite.
     """
@@ -46,6 +49,6 @@ def sample_images(
                 raise UserError(
                     f"sampling: batch {index} is not finite; the network diverged, train it at a lower rate"
                 )
-            images.append(to_uint8(x).cpu())
+            images.append(to_uint8(decode(x) if decode else x).cpu())
             progress.update(index + 1, None)
     return torch.cat(images).numpy(), labels.numpy()

@@ -18,7 +18,7 @@ class Job:
 
     rule: str
     name: str = ""
-    """Of a table or figure; of the scores; of a file."""
+    """Of a table or figure; of the scores; of a file; number of a shard."""
     backbone: str = ""
     data: str = ""
     seed: int = 0
@@ -141,8 +141,14 @@ def classified(study: Study, data: str) -> Iterator[Job]:
 
 
 def stored(study: Study, data: str) -> Iterator[Job]:
+    """Its pixels, and their latents where networks are trained on those."""
     yield Job("data", data=data)
     yield from downloaded(study.datasets[data])
+    if study.latents is not None:
+        yield Job("autoencoder")
+        yield Job("latents", data=data)
+        for shard in range(study.latents.shards):
+            yield Job("latents_shard", str(shard), data=data)
 
 
 def downloaded(section: Any) -> Iterator[Job]:

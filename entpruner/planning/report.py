@@ -14,7 +14,8 @@ from entpruner.planning.speed import Speed
 from entpruner.planning.work import Planned
 
 ORDER = (  # what others need comes first
-    "download", "data", "classifier", "pretrain", "import_checkpoint", "adapt",
+    "download", "data", "autoencoder", "latents_shard", "latents",
+    "classifier", "pretrain", "import_checkpoint", "adapt",
     "score", "prune", "recover", "cut", "sample", "evaluate", "cost", "table", "figure", "track",
     "audit_regime", "audit_masks", "audit_scores", "audit_choices", "audit_proxies", "audit_schedules",
     "audit_stability", "audit_report",

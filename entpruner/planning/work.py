@@ -17,8 +17,10 @@ from entpruner.params import (
     Extractor,
     Finetuning,
     InceptionExtractor,
+    KlAutoencoder,
     Proxies,
     Study,
+    TinyAutoencoder,
     Training,
 )
 from entpruner.planning.images import Images
@@ -28,6 +30,10 @@ from entpruner.schedule import candidate_counts, removal_grid
 
 WORD = 4  # bytes of a float32
 INCEPTION_MACS = 5.7e9  # of InceptionV3 at its 299 pixels
+AUTOENCODERS = {  # of 256 x 256 pixels: MACs to encode and to decode, and parameters; of Stable Diffusion's, and TAESD
+    "kl": (136.4e9, 311.1e9, 83.7e6),
+    "tiny": (15.3e9, 17.7e9, 2.4e6),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,9 @@ class Planned:
         works: dict[str, Callable[[Job], Work]] = {
             "download": self.nothing,
             "data": self.stored,
+            "autoencoder": self.fetched,
+            "latents_shard": self.encoded,
+            "latents": self.gathered,
             "classifier": self.classifier,
             "pretrain": self.pretrained,
             "import_checkpoint": self.imported,
@@ -63,9 +72,9 @@ class Planned:
     # ------------------------------------------------------------------------------------------------ data, networks
 
     def network(self, backbone: str, data: str) -> Network:
-        images, shape = self.study.datasets[data], self.study.backbones[backbone]
+        shape, (channels, size) = self.study.backbones[backbone], self.study.input_shape(data)
         classes = max(self.images[data].classes, 1)  # not known before the data is there
-        architecture = shape.architecture(images.image_size, images.channels, classes)
+        architecture = shape.architecture(size, channels, classes)
         return Network(architecture, shape.process, shape.blocks)
 
     def of(self, arm: Arm) -> Network:
@@ -78,6 +87,28 @@ class Planned:
 
     def stored(self, job: Job) -> Work:
         return Work(disk=self.images[job.data].total * self.image_bytes(job.data))
+
+    @property
+    def latents(self) -> KlAutoencoder | TinyAutoencoder:
+        assert self.study.latents is not None, "there are jobs of latents where the study has a section of this name"
+        return self.study.latents
+
+    def fetched(self, _: Job) -> Work:
+        return Work(disk=WORD * AUTOENCODERS[self.latents.kind][2])
+
+    def encoded(self, job: Job) -> Work:
+        """A shard: images, and their mirror images."""
+        images = self.images[job.data].total * self.latents.views / self.latents.shards
+        return Work(features=images * self.coded(job.data, decode=False))
+
+    def gathered(self, job: Job) -> Work:
+        channels, size = self.study.input_shape(job.data)
+        one = 2 * self.latents.views * self.latents.moments * channels * size**2  # float16
+        return Work(disk=self.images[job.data].total * (one + 8))
+
+    def coded(self, data: str, *, decode: bool) -> float:
+        """FLOPs of one image through the autoencoder."""
+        return 2 * AUTOENCODERS[self.latents.kind][decode] * (self.study.datasets[data].image_size / 256) ** 2
 
     def classifier(self, job: Job) -> Work:
         training = self.study.evaluation.classifier
@@ -145,7 +176,8 @@ class Planned:
         width = arm.finetune.adapter_width if arm.finetune.method == "adapters" else None
         one = self.of(arm).sampled(arm.depth - arm.blocks_removed, arm.sampling, width)
         n = arm.sampling.samples
-        return Work(forward=n * one, disk=n * self.image_bytes(arm.data))
+        decoded = self.coded(arm.data, decode=True) if self.study.latents else 0.0
+        return Work(forward=n * one, features=n * decoded, disk=n * self.image_bytes(arm.data))
 
     def evaluated(self, job: Job) -> Work:
         """Features of all real images and of the generated ones, by every feature net."""

@@ -1,4 +1,4 @@
-# What is downloaded, data sets as stores, and each one's own classifier.
+# What is downloaded, data sets as stores of pixels and of latents, and each one's own classifier.
 
 
 rule download:
@@ -36,6 +36,75 @@ rule data:
         "Preparing data set {wildcards.data}"
     shell:
         "entpruner data --settings {params.settings:q} --out {params.out} &> {log}"
+
+
+rule autoencoder:
+    output:
+        weights=f"{RESULTS}/autoencoder/diffusion_pytorch_model.safetensors",
+        config=f"{RESULTS}/autoencoder/config.json",
+    log:
+        f"{LOGS}/autoencoder.log",
+    localrule: True
+    params:
+        settings=autoencoder_settings,
+        code=code("autoencoder"),
+        out=subpath(output.weights, parent=True),
+    message:
+        "Fetching the autoencoder"
+    shell:
+        "entpruner autoencoder --settings {params.settings:q} --out {params.out} &> {log}"
+
+
+# All shards of a data set write to one file beside these, each to rows of its own.
+rule latents_shard:
+    input:
+        unpack(autoencoder),
+        store=f"{RESULTS}/data/{{data}}/manifest.json",
+    output:
+        temp(f"{RESULTS}/latents/{{data}}.parts/{{shard}}.json"),
+    log:
+        f"{LOGS}/latents/{{data}}-{{shard}}.log",
+    retries: 2
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=GPUS,
+    params:
+        settings=shard_settings,
+        code=code("latents_shard"),
+        store=subpath(input.store, parent=True),
+        autoencoder=subpath(input.weights, parent=True),
+        parts=subpath(output[0], parent=True),
+    message:
+        "Encoding shard {wildcards.shard} of {wildcards.data}"
+    shell:
+        "entpruner latents_shard --settings {params.settings:q} --store {params.store} --autoencoder {params.autoencoder} --parts {params.parts} &> {log}"
+
+
+rule latents:
+    input:
+        unpack(autoencoder),
+        store=f"{RESULTS}/data/{{data}}/manifest.json",
+        shards=shards,
+    output:
+        manifest=f"{RESULTS}/latents/{{data}}/manifest.json",
+        moments=f"{RESULTS}/latents/{{data}}/moments.npy",
+        labels=f"{RESULTS}/latents/{{data}}/labels.npy",
+    log:
+        f"{LOGS}/latents/{{data}}.log",
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        settings=autoencoder_settings,
+        code=code("latents"),
+        store=subpath(input.store, parent=True),
+        autoencoder=subpath(input.weights, parent=True),
+        out=subpath(output.manifest, parent=True),
+    message:
+        "Gathering the latents of {wildcards.data}"
+    shell:
+        "entpruner latents --settings {params.settings:q} --store {params.store} --autoencoder {params.autoencoder} --shards {input.shards} --out {params.out} &> {log}"
 
 
 rule classifier:

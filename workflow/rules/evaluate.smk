@@ -28,6 +28,7 @@ rule cut:
 rule sample:
     input:
         unpack(sampled_model),
+        unpack(sampled_latents),
     output:
         manifest=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/manifest.json",
         images=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/images.npy",
@@ -45,16 +46,17 @@ rule sample:
         settings=sample_settings,
         code=code("sample"),
         init=subpath(input.model, parent=True),
+        decoder=decoder_option,
         out=subpath(output.manifest, parent=True),
     message:
         "Sampling from {params.init}"
     shell:
-        "entpruner sample --settings {params.settings:q} --init {params.init} --out {params.out} &> {log}"
+        "entpruner sample --settings {params.settings:q} --init {params.init} {params.decoder} --out {params.out} &> {log}"
 
 
 rule evaluate:
     input:
-        store=arm_store,
+        store=arm_pixels,
         samples=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/manifest.json",
         classifier=arm_classifier,
     output:
@@ -80,7 +82,7 @@ rule evaluate:
 
 rule cost:
     input:
-        store=f"{RESULTS}/data/{{data}}/manifest.json",
+        store=f"{RESULTS}/{STORES}/{{data}}/manifest.json",
     output:
         f"{RESULTS}/cost/{{backbone}}-{{data}}.json",
     log:

@@ -3,7 +3,7 @@
 
 rule pretrain:
     input:
-        store=f"{RESULTS}/data/upstream/manifest.json",
+        store=f"{RESULTS}/{STORES}/upstream/manifest.json",
     output:
         model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
         card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
@@ -61,7 +61,7 @@ rule adapt:
     input:
         model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
         card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
-        store=f"{RESULTS}/data/{{data}}/manifest.json",
+        store=f"{RESULTS}/{STORES}/{{data}}/manifest.json",
     output:
         model=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/model.safetensors",
         card=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/model.json",

@@ -4,7 +4,7 @@
 rule score:
     input:
         unpack(score_start),
-        store=f"{RESULTS}/data/{{data}}/manifest.json",
+        store=f"{RESULTS}/{STORES}/{{data}}/manifest.json",
     output:
         scores=f"{RESULTS}/scores/{{backbone}}-{{data}}-s{{seed}}/{{scores}}/scores.json",
         timing=f"{RESULTS}/scores/{{backbone}}-{{data}}-s{{seed}}/{{scores}}/timing.json",

@@ -1,0 +1,18 @@
+"""Make a store of latents of what the shards have encoded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from entpruner.artefacts import sha256_of
+from entpruner.data.autoencoder import WEIGHTS
+from entpruner.data.encoding import gather_latents
+from entpruner.data.store import Store
+from entpruner.params import Frozen, Latents
+
+
+class Settings(Frozen):
+    latents: Latents
+
+
+def run(settings: Settings, *, store: Path, autoencoder: Path, shards: Sequence[Path], out: Path) -> None:
+    gather_latents(Store.open(store), settings.latents, sha256_of(autoencoder / WEIGHTS), shards, out)

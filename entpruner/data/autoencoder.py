@@ -1,0 +1,137 @@
+"""The autoencoder of a study's latents: a copy of diffusers' files, checked once, and the network that they hold."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from entpruner.artefacts import read_json, sha256_of
+from entpruner.errors import UserError
+from entpruner.params import Latents
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+
+
+def fetch_autoencoder(settings: Latents, out: Path) -> None:
+    """Copy config and weights into the folder ``out``, from the hub if need be.
+
+    Raises UserError if they are missing, of another checksum, or not such an autoencoder as the settings say.
+    """
+    for name in (CONFIG, WEIGHTS):
+        shutil.copyfile(hub_file(settings, name) if settings.hub else local_file(settings, name), out / name)
+    if settings.sha256 not in (None, found := sha256_of(out / WEIGHTS)):
+        raise UserError(
+            f"{settings.folder or settings.hub}: the sha256 of {WEIGHTS} is {found}, expected {settings.sha256}; "
+            "get the file again or correct latents.sha256"
+        )
+    load_autoencoder(out, settings, torch.device("cpu"))
+
+
+def local_file(settings: Latents, name: str) -> Path:
+    file = Path(settings.folder or "") / name
+    if not file.is_file():
+        raise UserError(
+            f"{settings.folder}: no autoencoder here, {name} is missing; correct latents.folder, or save one there "
+            "with diffusers' save_pretrained"
+        )
+    return file
+
+
+def hub_file(settings: Latents, name: str) -> Path:
+    """The file in the hub's cache; fetched first, or gone on fetching, where it is not there whole."""
+    from huggingface_hub import hf_hub_download  # with diffusers, seconds of imports: for those who need them
+
+    assert settings.hub is not None
+    try:
+        return Path(hf_hub_download(settings.hub, name, revision=settings.revision))
+    except Exception as error:  # of the hub's library, of the HTTP client's or of the disk: there is no common one
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{settings.hub} ({settings.revision}): can't get {name} from the hub ({reason}); correct latents.hub or "
+            "latents.revision, or fetch the files elsewhere and set latents.folder"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Codec:
+    """From images to latents and back: a frozen autoencoder, on its device."""
+
+    network: Any
+    """An AutoencoderKL or AutoencoderTiny."""
+    settings: Latents
+    sha256: str
+    """Of the weights."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @torch.inference_mode()
+    def encode(self, x: Tensor) -> Tensor:
+        """What is kept of images x (B, 3, H, W) in [-1, 1]: (B, M, h, w) float32.
+
+        Mean and standard deviation of the posterior, M = 2C; of an AutoencoderTiny the latents themselves, M = C.
+        """
+        encoded = self.network.encode(x.to(self.device))
+        if self.settings.kind == "kl":
+            posterior = encoded.latent_dist
+            return torch.cat([posterior.mean, posterior.std], dim=1)
+        return encoded.latents
+
+    @torch.inference_mode()
+    def decode(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W), about in [-1, 1], from what networks work on: x (B, C, h, w), scaled latents."""
+        parts = torch.split(x.to(self.device) / self.settings.scale, self.settings.batch_size)
+        return torch.cat([self.network.decode(part).sample for part in parts])
+
+
+def load_autoencoder(folder: Path, settings: Latents, device: torch.device) -> Codec:
+    """Raises UserError if the files are damaged, or hold another autoencoder than the settings say."""
+    require_fit(folder, settings)
+    import diffusers
+
+    kind = diffusers.AutoencoderKL if settings.kind == "kl" else diffusers.AutoencoderTiny
+    try:
+        network, loading = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,  # no pickle
+            low_cpu_mem_usage=False,  # its way of saving memory needs another library
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unloadable(folder, str(error).strip().splitlines()[-1].strip()) from error
+    if loading["missing_keys"]:  # diffusers leaves these at random
+        raise unloadable(folder, f"{loading['missing_keys'][0]} is missing")
+    network.requires_grad_(False).eval().to(device)
+    return Codec(network, settings, sha256_of(folder / WEIGHTS))
+
+
+def require_fit(folder: Path, settings: Latents) -> None:
+    """Raise UserError unless the config in ``folder`` is that of such an autoencoder as the settings say."""
+    kind, widths = {
+        "kl": ("AutoencoderKL", "block_out_channels"),
+        "tiny": ("AutoencoderTiny", "encoder_block_out_channels"),
+    }[settings.kind]
+    try:
+        config = read_json(folder / CONFIG)
+        found = {"kind": config["_class_name"]}
+        if found["kind"] == kind:
+            found |= {"image channels": config["in_channels"], "latent channels": config["latent_channels"]}
+            found["factor"] = 2 ** (len(config[widths]) - 1)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / CONFIG}: not the config of an autoencoder ({error}); get it again") from error
+    needed = {"kind": kind, "image channels": 3, "latent channels": settings.channels, "factor": settings.factor}
+    for what, value in needed.items():
+        if found[what] != value:
+            raise UserError(
+                f"{folder}: its {what} is {found[what]}, the study needs {value}; take another autoencoder or correct "
+                "the section latents"
+            )
+
+
+def unloadable(folder: Path, reason: str) -> UserError:
+    return UserError(f"{folder / WEIGHTS}: not the weights of {CONFIG} beside it ({reason}); get both files again")

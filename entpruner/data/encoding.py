@@ -1,0 +1,221 @@
+"""A data store's images as a store of latents, encoded in shards that run side by side and survive a kill each.
+
+<parts>/moments.npy          what is kept of all images; every shard writes its own rows
+<parts>/<shard>.json.resume  the rows that a shard has written so far, with their checksums: a journal
+<parts>/<shard>.json         a shard that is done
+"""
+
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from entpruner.artefacts import read_json, whole_folder, write_json
+from entpruner.data.autoencoder import Codec
+from entpruner.data.latents import MOMENTS, LatentManifest
+from entpruner.data.store import LABELS, MANIFEST, ImageSet, Store
+from entpruner.errors import UserError
+from entpruner.journal import Journal
+from entpruner.params import Frozen, Latents
+from entpruner.provenance import code_digest
+
+READ_AT_ONCE = 1024  # rows
+
+
+class Shard(Frozen):
+    """What one shard has written."""
+
+    rows: tuple[int, int]
+    """The first, and the one after the last."""
+    sha256: str
+    """Of their bytes."""
+    fingerprint: str
+    """Of what they depend on."""
+
+
+def encode_shard(store: Store, codec: Codec, shard: int, parts: Path) -> None:
+    """Encode the images of a shard (from 0) into its rows of ``<parts>/moments.npy``, then write ``<shard>.json``.
+
+    Killed, or stopped by a full disk, it goes on after the last batch of rows that reached the disk. Raises UserError
+    if the disk is too small or runs full, if an encoding is not finite, or if rows don't read as they were written.
+    """
+    settings = codec.settings
+    out = parts / f"{shard}.json"
+    dependence = fingerprint(store, settings, codec.sha256)
+    array = MomentFile(parts, store, settings)
+    first, stop = rows_of_shard(store, settings, shard)
+    batches = pieces(first, stop, settings.batch_size)
+    with kept_when_full(parts):
+        array.create()
+        journal = Journal(out.with_name(out.name + ".resume"), dependence)
+        for rows in batches:
+            journal.record(f"{rows.start}-{rows.stop}", partial(encode_rows, store, codec, array, rows))
+        whole = hashlib.sha256()
+        for rows in batches:
+            content = array.read(rows)
+            if hashlib.sha256(content).hexdigest() != journal.done[f"{rows.start}-{rows.stop}"]:
+                journal.discard()
+                raise UserError(f"{array.path}: row {rows.start} is not what was written there; run this again")
+            whole.update(content)
+        done = Shard(rows=(first, stop), sha256=whole.hexdigest(), fingerprint=dependence)
+        write_json(out, done.model_dump(mode="json"))
+    journal.discard()
+
+
+def encode_rows(store: Store, codec: Codec, array: "MomentFile", rows: slice) -> str:
+    """Encode some images, force their rows to the disk, and return these rows' checksum."""
+    images = ImageSet(store.images, store.labels, store.num_classes)
+    x, _ = images.batch(np.arange(rows.start, rows.stop))  # (n, 3, H, W)
+    views = [x, x.flip(-1)] if codec.settings.mirror else [x]
+    moments = torch.stack([codec.encode(view) for view in views], dim=1).half().cpu()  # (n, V, M, h, w)
+    if not moments.isfinite().all():
+        raise UserError(f"{store.path}: rows {rows.start} to {rows.stop - 1} have latents that are not finite numbers")
+    content = moments.numpy().tobytes()
+    array.write(rows, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def gather_latents(
+    store: Store, settings: Latents, autoencoder_sha256: str, markers: Sequence[Path], out: Path
+) -> None:
+    """Make a store of latents in ``out`` of what the shards, whose files are given in order, have written.
+
+    Raises UserError for a shard of other images or another autoencoder, or whose rows are not what it wrote; its file
+    is deleted, so that it is encoded anew.
+    """
+    array = MomentFile(markers[0].parent, store, settings)
+    dependence = fingerprint(store, settings, autoencoder_sha256)
+    whole = hashlib.sha256(array.header)
+    for shard, marker in enumerate(markers):
+        rows = rows_of_shard(store, settings, shard)
+        done = read_shard(marker)
+        if done is None or (done.fingerprint, done.rows) != (dependence, rows):
+            raise useless(marker, "it was not made from these images by this autoencoder")
+        digest = hashlib.sha256()
+        for piece in pieces(*rows, READ_AT_ONCE):
+            content = array.read(piece)
+            digest.update(content)
+            whole.update(content)
+        if digest.hexdigest() != done.sha256:
+            raise useless(marker, f"rows {rows[0]} to {rows[1] - 1} of {array.path} are not what it wrote")
+    with whole_folder(out) as folder:
+        shutil.copyfile(store.path / LABELS, folder / LABELS)
+        manifest = LatentManifest(
+            count=store.manifest.count,
+            shape=array.latent,
+            class_names=store.manifest.class_names,
+            splits=store.manifest.splits,
+            labels_sha256=store.manifest.labels_sha256,
+            dtype="float16",
+            views=settings.views,
+            moments=settings.moments,
+            scale=settings.scale,
+            autoencoder_sha256=autoencoder_sha256,
+            images_sha256=store.manifest.images_sha256,
+            moments_sha256=whole.hexdigest(),
+        )
+        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        (folder / MOMENTS).hardlink_to(array.path)  # lost by no kill, and takes no room
+    array.path.unlink()
+
+
+def read_shard(marker: Path) -> Shard | None:
+    """None for a file that holds something else."""
+    try:
+        return Shard.model_validate(read_json(marker))
+    except ValueError:
+        return None
+
+
+def useless(marker: Path, reason: str) -> UserError:
+    marker.unlink()
+    return UserError(f"{marker}: {reason}; deleted: run the same again to encode this shard anew")
+
+
+def rows_of_shard(store: Store, settings: Latents, shard: int) -> tuple[int, int]:
+    """The shards share the rows evenly, in order; with more shards than rows, some have none."""
+    count, shards = store.manifest.count, settings.shards
+    return count * shard // shards, count * (shard + 1) // shards
+
+
+def pieces(first: int, stop: int, size: int) -> list[slice]:
+    return [slice(begin, min(begin + size, stop)) for begin in range(first, stop, size)]
+
+
+def fingerprint(store: Store, settings: Latents, autoencoder_sha256: str) -> str:
+    """Digest of all that a store's moments depend on; shards, batches and the scale are not among it."""
+    parts = [store.manifest.images_sha256, autoencoder_sha256, settings.kind, settings.mirror]
+    return hashlib.sha256(json.dumps([*parts, code_digest(__name__)]).encode()).hexdigest()
+
+
+@contextmanager
+def kept_when_full(folder: Path) -> Iterator[None]:
+    """A full disk as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{folder}: the disk is full ({error}); all that was encoded is kept: make room and run the same again"
+        ) from error
+
+
+class MomentFile:
+    """``moments.npy`` (N, V, M, h, w) float16 while it is written to, by several processes: plain writes to rows.
+
+    Through a memory map a full disk would end the process by a signal.
+    """
+
+    def __init__(self, parts: Path, store: Store, settings: Latents) -> None:
+        count, (_, height, width) = store.manifest.count, store.manifest.shape
+        if height % settings.factor or width % settings.factor:
+            raise UserError(f"{store.path}: images of {height} x {width}, not a multiple of latents.factor")
+        self.path = parts / MOMENTS
+        self.latent = (settings.channels, height // settings.factor, width // settings.factor)
+        row = (settings.views, settings.moments * self.latent[0], *self.latent[1:])
+        self.row_bytes = 2 * math.prod(row)
+        header = io.BytesIO()
+        described = {"descr": "<f2", "fortran_order": False, "shape": (count, *row)}
+        np.lib.format.write_array_header_1_0(header, described)
+        self.header = header.getvalue()
+        self.size = len(self.header) + count * self.row_bytes
+
+    def create(self) -> None:
+        """Make the file at its full size, or leave it so; raises UserError if the disk has no room for the rest."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            missing = self.size - os.fstat(descriptor).st_blocks * 512  # what is not written yet takes no room yet
+            free = shutil.disk_usage(self.path.parent).free
+            if missing > free:
+                raise UserError(
+                    f"{self.path.parent}: the latents need {missing / 2**30:.1f} GiB more, {free / 2**30:.1f} GiB are "
+                    "free; make room, or set latents.mirror to false, and run the same again"
+                )
+            os.pwrite(descriptor, self.header, 0)
+            os.ftruncate(descriptor, self.size)
+        finally:
+            os.close(descriptor)
+
+    def write(self, rows: slice, content: bytes) -> None:
+        with self.path.open("r+b") as file:
+            file.seek(len(self.header) + rows.start * self.row_bytes)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, rows: slice) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(len(self.header) + rows.start * self.row_bytes)
+            return file.read((rows.stop - rows.start) * self.row_bytes)
