@@ -14,10 +14,10 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results smoke audit report verify ui test lint save restore publish
+.PHONY: help results smoke audit report verify ui test test-slurm lint save restore publish
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
 	@echo 'STUDY=digits is the params file and the folder under results/; PYTHON=python3 what .venv is made from.'
 
 results: .venv/ready  ## everything of the study: data, models, arms, tables, figures
@@ -43,6 +43,9 @@ ui: .venv/ready  ## MLflow's page of all finished arms, on loopback (PORT=5000)
 
 test: .venv/ready  ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-slurm: .venv/ready  ## a small study through a SLURM of its own, as root, its jobs cancelled and out of time
+	tests/on_slurm
 
 lint: .venv/ready  ## style and types of the Python and of the workflow
 	$(BIN)/ruff check

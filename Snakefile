@@ -22,6 +22,10 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/audit.smk"
 
 
+onstart:
+    check_cluster()
+
+
 rule all:
     default_target: True
     input:

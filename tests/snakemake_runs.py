@@ -16,6 +16,7 @@ def copy_sources(folder: Path) -> Path:
     for name in ("entpruner", "params", "workflow"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "profiles").symlink_to("workflow/profiles")
     return folder
 
 

@@ -29,7 +29,7 @@ def tiny_study() -> dict[str, Any]:
     study["tables"]["table1"]["arms"] = ["full", "entpruner"]
     for figure in study["figures"].values():
         figure |= {"backbones": ["sit"]} if "backbones" in figure else {"arms": ["full", "entpruner"]}
-    study["pretrain"] |= {"steps": 120, "checkpoint_every": 10}
+    study["pretrain"] |= {"steps": 200, "checkpoint_every": 10}
     study["evaluation"]["classifier"]["steps"] = 10
     return study
 
@@ -135,11 +135,16 @@ def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path)
     assert run.returncode != 0
     assert not backbone.exists()
 
-    with subprocess.Popen(start, env=environment(finished.sources), **streams) as run:
-        checkpoint_after(step, run)
+    def job(run: subprocess.Popen) -> psutil.Process:
         [job] = [child for child in psutil.Process(run.pid).children(recursive=True) if "pretrain" in child.cmdline()]
-        job.kill()
-    assert run.returncode == 0  # the retry went on where the job was killed
+        return job
+
+    with subprocess.Popen(start, env=environment(finished.sources), **streams) as run:
+        step = checkpoint_after(step, run)
+        job(run).terminate()  # it saves itself first
+        checkpoint_after(step + 10, run)
+        job(run).kill()
+    assert run.returncode == 0  # both retries went on where the job had been
     assert "going on from" in (folder / "results/tiny/logs/pretrain/sit-s0.log").read_text()
     assert {file.name: file.read_bytes() for file in backbone.glob("*.safetensors")} == undisturbed
 

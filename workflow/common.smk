@@ -7,15 +7,16 @@ from pathlib import Path
 
 from snakemake.utils import validate
 
-# The package of this checkout, and its commands, activated or not.
+# The package of this checkout, and its commands, activated or not. No shell stays before a command to die of its signals.
 sys.path.insert(0, workflow.basedir)
-shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; exec ')
 
 from entpruner.arms import claimed, expand, select
 from entpruner.errors import UserError
 from entpruner.paramfiles import DEFAULT_STUDY, check, over_default
 from entpruner.params import SIZED, ClassifierExtractor, ScoresFigure, origins
 from entpruner.provenance import code_digest
+from entpruner.slurm import require_job_states
 
 # Users' errors leave through sys.exit: a WorkflowError would put lines of this file around them.
 try:
@@ -45,6 +46,16 @@ TRAINED = [
 for folder in filter(os.path.exists, (RESULTS, "results", ".")):
     if not os.access(folder, os.W_OK):
         sys.exit(f"{folder} is read-only: make it writable, or run with --directory in a folder that is")
+
+
+def check_cluster():
+    """On SLURM, whether it is one that this can work with."""
+    if workflow.executor_plugin.name == "slurm":
+        given = workflow.executor_settings
+        try:
+            require_job_states(given.status_command, given.init_seconds_before_status_checks)
+        except UserError as error:
+            sys.exit(str(error))
 
 
 wildcard_constraints:

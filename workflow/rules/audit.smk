@@ -15,7 +15,6 @@ rule audit_regime:
         f"{RESULTS}/audit/regime/{{backbone}}.json",
     log:
         f"{LOGS}/audit/regime-{{backbone}}.log",
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=240,
@@ -42,7 +41,6 @@ rule audit_masks:
         f"{RESULTS}/audit/masks/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/masks-{{backbone}}-s{{seed}}.log",
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=720,
@@ -68,7 +66,6 @@ rule audit_scores:
         f"{RESULTS}/audit/scores/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/scores-{{backbone}}-s{{seed}}.log",
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=240,
@@ -94,7 +91,6 @@ rule audit_choices:
         f"{RESULTS}/audit/choices/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/choices-{{backbone}}-s{{seed}}.log",
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=240,
@@ -120,7 +116,6 @@ rule audit_proxies:
         f"{RESULTS}/audit/proxies/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/proxies-{{backbone}}-s{{seed}}.log",
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=240,
@@ -146,7 +141,6 @@ rule audit_schedules:
         f"{RESULTS}/audit/schedules/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/schedules-{{backbone}}-s{{seed}}.log",
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=720,
@@ -174,7 +168,6 @@ rule audit_stability:
         f"{RESULTS}/audit/stability/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/stability-{{backbone}}-s{{seed}}.log",
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=240,
@@ -202,6 +195,7 @@ rule audit_report:
         f"{RESULTS}/audit/README.md",
     log:
         f"{LOGS}/audit/report.log",
+    localrule: True
     resources:
         mem_mb=2000,
         runtime=30,

@@ -64,7 +64,6 @@ rule latents_shard:
         temp(f"{RESULTS}/latents/{{data}}.parts/{{shard}}.json"),
     log:
         f"{LOGS}/latents/{{data}}-{{shard}}.log",
-    retries: 2
     resources:
         mem_mb=4000,
         runtime=720,

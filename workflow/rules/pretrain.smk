@@ -15,7 +15,6 @@ rule pretrain:
     wildcard_constraints:
         backbone=backbones(imported=False),
     cache: CACHED
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=720,
@@ -71,7 +70,6 @@ rule adapt:
     log:
         f"{LOGS}/adapt/{{backbone}}-{{data}}-s{{seed}}.log",
     cache: CACHED
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=720,

@@ -17,7 +17,6 @@ rule prune:
     log:
         f"{LOGS}/arms/{{arm}}-stage{{stage}}.log",
     cache: CACHED
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=720,

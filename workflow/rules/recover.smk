@@ -15,7 +15,6 @@ rule recover:
     log:
         f"{LOGS}/arms/{{arm}}-recover.log",
     cache: CACHED
-    retries: 2
     resources:
         mem_mb=3000,
         runtime=720,

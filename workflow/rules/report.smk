@@ -18,6 +18,7 @@ rule table:
         provenance=f"{RESULTS}/tables/{{table}}.provenance.json",
     log:
         f"{LOGS}/tables/{{table}}.log",
+    localrule: True
     resources:
         mem_mb=2000,
         runtime=30,
@@ -46,6 +47,7 @@ rule figure:
         svg=f"{RESULTS}/figures/{{figure}}.svg",
     log:
         f"{LOGS}/figures/{{figure}}.log",
+    localrule: True
     resources:
         mem_mb=2000,
         runtime=30,
@@ -69,6 +71,7 @@ rule track:
         f"{RESULTS}/tracking.json",
     log:
         f"{LOGS}/tracking.log",
+    localrule: True
     resources:
         mem_mb=2000,
         runtime=30,
