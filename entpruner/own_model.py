@@ -2,28 +2,33 @@
 ``sample`` and ``export``.
 
 A model is an official DiT or SiT file, or a folder of model.safetensors and model.json. Images are a folder or archive
-of ``<class>/*.jpg|png``, or a data store that the workflow made.
+of ``<class>/*.jpg|png``, or a store of images or latents that the workflow made. A model that works on latents, as
+the official ones do, needs ``settings.latents``, which names their autoencoder.
 """
 
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from entpruner.artefacts import read_json, sha256_of, whole_folder, write_json
-from entpruner.commands import adapt, recover
+from entpruner.commands import adapt, autoencoder, latents, latents_shard, recover
 from entpruner.commands import prune as stages
 from entpruner.commands import score as scoring
 from entpruner.compute import configure
+from entpruner.data.autoencoder import fetch_autoencoder, load_autoencoder
 from entpruner.data.class_folders import prepare_class_folders
-from entpruner.data.store import MANIFEST, Store
+from entpruner.data.latents import AnyStore, LatentStore, open_store
+from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sample_images
 from entpruner.models.checkpoints import (
@@ -103,7 +108,8 @@ def score(
     network, card = model
     device = configure(settings.compute)
     remove = None if ratio is None else blocks_to_remove(len(network.blocks), ratio)
-    with store_of(Path(images), card) as store:
+    with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
+        store = opened_store(prepared(Path(images), Path(folder), card, settings), card)
         data = store.split("train")
         if class_names(card, store) is None:
             if criterion == "learned":
@@ -137,37 +143,28 @@ def prune(
     """Score, prune in stages and train as the workflow's arms do; returns what lies in ``out``/final.
 
     If the model does not know the images' classes, new labels are trained first. ``out`` has the folders of an arm:
-    data, start, adapt, scores, stage1 ..., final; what is there already is kept, so a killed run goes on when it is
-    started again. Blocks are numbered as ``model`` has them, and there are no more stages than blocks to remove.
+    data, latents, start, adapt, scores, stage1 ..., final; what is there already is kept, so a killed run goes on when
+    it is started again. Blocks are numbered as ``model`` has them, and there are no more stages than blocks to remove.
 
     Raises UserError if ``out`` is of another model or other settings, and for a ratio that leaves all or no blocks.
     """
     settings, out = settings or OwnModel(), Path(out)
     network = renumbered(plain(model.network))
-    depth = len(network.blocks)
-    total = blocks_to_remove(depth, ratio)
-    if not 0 < total < depth:
-        raise UserError(f"ratio {ratio} removes {total} of {depth} blocks; give one that removes 1 to {depth - 1}")
-    count = min(1 if schedule == "one_shot" else settings.pruning.stages, total)
-    boundaries = stage_boundaries(count, settings.pruning.fraction, settings.finetune.steps)
-    if len(set(boundaries[:-1])) < count + 1:
-        raise UserError(f"{settings.finetune.steps} steps are too few for {count} stages; a stage takes one or more")
+    boundaries, total = plan(len(network.blocks), ratio, schedule, settings)
     asked = {"ratio": ratio, "criterion": criterion, "schedule": schedule, "settings": settings.model_dump(mode="json")}
     claim(out, asked | {"weights": digest(network), "images": str(images)})
-
-    images = Path(images)
-    store = images if (images / MANIFEST).exists() else out / "data"
-    if missing(store, "reading the images"):
-        prepare(images, store, model.card)
+    store = prepared(Path(images), out, model.card, settings)
     init = start(Model(network, model.card), store, out, settings)
+
     how: dict[str, Any] = {"criterion": criterion, "scoring": settings.scoring, "sampling": settings.sampling}
-    if missing(out / "scores", f"scoring {depth} blocks by {criterion}"):
+    if missing(out / "scores", f"scoring {len(network.blocks)} blocks by {criterion}"):
         remove = total if criterion in SIZED else None
         scored = scoring.Settings(artefact="scores", seed=settings.seed, compute=settings.compute, remove=remove, **how)
         scoring.run(scored, store=store, init=init, out=out / "scores")
     teacher = None if settings.finetune.distillation is None else init
     arm: dict[str, Any] = {"training": settings.finetune, "seed": settings.seed, "compute": settings.compute}
-    for stage in range(1, count + 1):
+    count = len(boundaries) - 2
+    for stage, (first, stop) in enumerate(pairwise(boundaries[:-1]), 1):
         folder = out / f"stage{stage}"
         if missing(folder, f"stage {stage} of {count}"):
             staged = stages.Settings(
@@ -179,8 +176,8 @@ def prune(
                 stages=count,
                 total=total,
                 rescoring=stages.Rescoring(**how) if settings.pruning.rerank and stage > 1 else None,
-                start=boundaries[stage - 1],
-                stop=boundaries[stage],
+                start=first,
+                stop=stop,
                 **arm,
             )
             scores = out / "scores/scores.json"
@@ -190,6 +187,18 @@ def prune(
         last = recover.Settings(artefact="final", stage=count + 1, start=boundaries[-2], stop=boundaries[-1], **arm)
         recover.run(last, store=store, init=init, teacher=teacher, out=out / "final")
     return load(out / "final")
+
+
+def plan(depth: int, ratio: float, schedule: Schedule, settings: OwnModel) -> tuple[tuple[int, ...], int]:
+    """Steps at which stages, recovery and the end come, as ``stage_boundaries`` has them; and the blocks to remove."""
+    total = blocks_to_remove(depth, ratio)
+    if not 0 < total < depth:
+        raise UserError(f"ratio {ratio} removes {total} of {depth} blocks; give one that removes 1 to {depth - 1}")
+    count = min(1 if schedule == "one_shot" else settings.pruning.stages, total)
+    boundaries = stage_boundaries(count, settings.pruning.fraction, settings.finetune.steps)
+    if len(set(boundaries[:-1])) < count + 1:
+        raise UserError(f"{settings.finetune.steps} steps are too few for {count} stages; a stage takes one or more")
+    return boundaries, total
 
 
 def start(model: Model, store: Path, out: Path, settings: OwnModel) -> Path:
@@ -225,7 +234,10 @@ def sample(
     network, card = model
     numbers = None if classes is None else [class_number(card, name) for name in classes]
     process, device = make_process(card.process), configure(settings.compute)
-    return sample_images(network, process, settings.sampling, seed=settings.seed, device=device, classes=numbers)
+    decode = decoder(settings, card, device)
+    return sample_images(
+        network, process, settings.sampling, seed=settings.seed, device=device, classes=numbers, decode=decode
+    )
 
 
 def export(model: Model, path: str | Path) -> None:
@@ -240,7 +252,7 @@ def export(model: Model, path: str | Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- parts
 
 
-def class_names(card: ModelCard, store: Store) -> tuple[str, ...] | None:
+def class_names(card: ModelCard, store: AnyStore) -> tuple[str, ...] | None:
     """Names of the model's classes if the images are of the same ones; None if not.
 
     An official file has no names: the same number of classes will do.
@@ -258,28 +270,45 @@ def class_number(card: ModelCard, name: int | str) -> int:
     raise UserError(f"class {text}: the model has {len(names)}, {names[0]} to {names[-1]}; give a name, or 0, 1, ...")
 
 
-@contextmanager
-def store_of(images: Path, card: ModelCard) -> Iterator[Store]:
-    """The images as a store while the block runs; it stays if it was one before."""
-    if (images / MANIFEST).exists():
-        yield opened_store(images, card)
-        return
-    with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
-        prepare(images, Path(folder) / "data", card)
-        yield Store.open(Path(folder) / "data")
+def prepared(images: Path, folder: Path, card: ModelCard, settings: OwnModel) -> Path:
+    """The store of what the model sees, the images or their latents: made in ``folder``, unless ``images`` is it."""
+    a, how = card.architecture, settings.latents
+    store = images if (images / MANIFEST).exists() else folder / "data"
+    if missing(store, "reading the images"):
+        side, channels = (a.input_size, a.in_channels) if how is None else (a.input_size * how.factor, 3)
+        prepare_class_folders(images, store, side, channels)
+    if how is None or isinstance(open_store(store), LatentStore):
+        return store
+    out, codec, parts = folder / "latents", folder / "autoencoder", folder / "latents.parts"
+    if missing(codec, "fetching the autoencoder"):
+        autoencoder.run(autoencoder.Settings(latents=how), out=codec)
+    if missing(out, "encoding the images"):
+        for shard in range(how.shards):
+            share = latents_shard.Settings(latents=how, shard=shard, compute=settings.compute)
+            latents_shard.run(share, store=store, autoencoder=codec, parts=parts)
+        shards = [parts / f"{shard}.json" for shard in range(how.shards)]
+        latents.run(latents.Settings(latents=how), store=store, autoencoder=codec, shards=shards, out=out)
+    return out
 
 
-def prepare(images: Path, out: Path, card: ModelCard) -> None:
-    prepare_class_folders(images, out, card.architecture.input_size, card.architecture.in_channels)
-
-
-def opened_store(path: Path, card: ModelCard) -> Store:
-    """Raises UserError if the images are not of the form that the model works on."""
-    store, a = Store.open(path), card.architecture
+def opened_store(path: Path, card: ModelCard) -> AnyStore:
+    """Raises UserError if the images, or latents, are not of the form that the model works on."""
+    store, a = open_store(path), card.architecture
     wanted = (a.in_channels, a.input_size, a.input_size)
     if store.manifest.shape != wanted:
         raise UserError(f"{path}: images of {store.manifest.shape}, the model takes {wanted}; prepare them again")
     return store
+
+
+def decoder(settings: OwnModel, card: ModelCard, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """What makes images of the model's samples; None if they are images. Raises UserError if they can't be any."""
+    if settings.latents is None:
+        if (channels := card.architecture.in_channels) not in (1, 3):
+            raise UserError(f"the model works on {channels} channels: on latents, not on images; set latents")
+        return None
+    with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
+        fetch_autoencoder(settings.latents, Path(folder))
+        return load_autoencoder(Path(folder), settings.latents, device).decode
 
 
 def missing(folder: Path, message: str) -> bool:

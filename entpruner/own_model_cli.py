@@ -45,6 +45,7 @@ def add_commands(commands: "Parsers") -> None:
 
     for parser in (on_score, on_prune, on_sample):
         parser.add_argument("--params", type=Path, metavar="FILE", help="sections of a study over the defaults")
+        parser.add_argument("--vae", help="of a model that works on latents: diffusers' folder, or its id on the hub")
         parser.add_argument("--seed", type=int, help="default: 0")
         parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
         parser.epilog = "With --settings it is the rule of this name, as the workflow calls it."
@@ -118,4 +119,6 @@ def settings(given: argparse.Namespace) -> "OwnModel":
         value = getattr(given, option, None)
         if value is not None:
             options.setdefault(section, {})[key] = value
+    if given.vae is not None:
+        options["latents"] = {"kind": "kl", "folder" if Path(given.vae).is_dir() else "hub": given.vae}
     return read_own_model([] if given.params is None else [given.params], options)

@@ -971,6 +971,8 @@ class OwnModel(Frozen):
     """What ``entpruner score``, ``prune`` and ``sample`` do with one's own model and images: sections as a study's."""
 
     seed: Seed = 0
+    latents: Latents | None = None
+    """The autoencoder whose latents the model works on, if it does, as the official ones do."""
     label_table: LabelTable = "new"
     """What the model begins with if it does not know the images' classes; see Study."""
     adapt: Training = Training(steps=5000)

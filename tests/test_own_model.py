@@ -1,5 +1,6 @@
 """A model and images of one's own, by the command line and by Python: what is left, what goes on, what is refused."""
 
+import argparse
 import contextlib
 import json
 import re
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from entpruner import own_model_cli
 from entpruner.artefacts import read_json
 from entpruner.cli import main
 from entpruner.data.class_folders import prepare_class_folders
@@ -25,7 +27,7 @@ from entpruner.models.transformer import Transformer
 from entpruner.models.unet import UNet
 from entpruner.own_model import Model, export, load, prune, sample, score
 from entpruner.paramfiles import read_own_model
-from entpruner.params import Architecture, Diffusion, Flow, OwnModel, UNetArchitecture
+from entpruner.params import Architecture, Diffusion, Flow, KlAutoencoder, OwnModel, UNetArchitecture
 from entpruner.scores import Scores
 
 ROOT = Path(__file__).parents[1]
@@ -268,6 +270,50 @@ def test_what_the_official_code_has_no_names_for_is_not_exported(tmp_path: Path)
     with pytest.raises(UserError, match="a U-Net; give a DiT or SiT"):
         export_official(tmp_path / "pruned.pt", unet)
     assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- latents
+
+
+def test_a_model_that_works_on_latents_takes_images_and_gives_images(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the official models do: four channels, and an autoencoder that makes them of images."""
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    stages = {f"{part}_block_out_channels": (8, 8) for part in ("encoder", "decoder")}
+    stages |= {f"num_{part}_blocks": (1, 1) for part in ("encoder", "decoder")}
+    AutoencoderTiny(**stages).save_pretrained(tmp_path / "vae")
+    latents = network(ARCHITECTURE.model_copy(update={"in_channels": 4}))
+    torch.save(latents.state_dict(), tmp_path / "model.pt")
+    shutil.copytree(own / "photos", tmp_path / "photos")
+    (tmp_path / "my.yaml").write_text(PARAMS)
+    assert entpruner(tmp_path, "score", "model.pt", "photos", "--out", "scores.json", *OFFICIAL) == 1
+    assert "the model works on 4 channels: on latents, not on images; set latents" in refused(capsys)
+    assert entpruner(tmp_path, "sample", "model.pt", "--out", "samples", *OFFICIAL) == 1
+    assert "the model works on 4 channels: on latents, not on images; set latents" in refused(capsys)
+
+    (tmp_path / "my.yaml").write_text(
+        PARAMS + "latents: {kind: tiny, folder: vae, factor: 2, shards: 2, batch_size: 4}\n"
+    )
+    assert entpruner(tmp_path, "score", "model.pt", "photos", "--out", "scores.json", *OFFICIAL) == 0
+    assert entpruner(tmp_path, "prune", "model.pt", "photos", "--ratio", "0.5", "--out", "pruned", *OFFICIAL) == 0
+    assert {"autoencoder", "latents", "data", "final"} < {path.name for path in (tmp_path / "pruned").iterdir()}
+    assert entpruner(tmp_path, "sample", "pruned/final", "--out", "samples", "--classes", "cat") == 0
+    assert np.asarray(Image.open(tmp_path / "samples/00000-class0.png")).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(("given", "place"), [("vae", {"folder": "vae"}), ("a/vae", {"hub": "a/vae"})])
+def test_an_autoencoder_is_a_folder_or_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, place: dict[str, str]
+) -> None:
+    (tmp_path / "vae").mkdir()
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    own_model_cli.add_commands(parser.add_subparsers())
+    options = parser.parse_args(["score", "model.pt", "photos", "--out", "scores.json", "--vae", given])
+    assert own_model_cli.settings(options).latents == KlAutoencoder(kind="kl", **place)
 
 
 # --------------------------------------------------------------------------------------------------------------- images
