@@ -301,6 +301,27 @@ def test_a_shard_that_does_not_belong_is_encoded_anew(
     gathered(case, tmp_path, how)
 
 
+def test_shards_whose_file_is_gone_are_all_encoded_anew(case: Case, tmp_path: Path) -> None:
+    how = settings(case.kl)
+    codec, parts = load_autoencoder(case.kl, how, CPU), tmp_path / "parts"
+    for shard in (0, 1):
+        encode_shard(case.store, codec, shard, parts)
+    (parts / "moments.npy").unlink()
+    with pytest.raises(UserError, match=r"0\.json: rows 0 to 4 .* are not what it wrote; .* 2 of 2 shards anew"):
+        gathered(case, tmp_path, how)
+    assert not list(parts.iterdir())
+    encoded(case, tmp_path, how)
+
+
+def test_a_file_system_without_links_does(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert len(encoded(case, tmp_path, settings(case.kl)).labels) == COUNT
+    assert not (tmp_path / "parts/moments.npy").exists()
+
+
 def test_latents_that_are_not_finite_are_named(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Codec, "encode", lambda self, x: torch.full((len(x), 8, 8, 8), 7e4))  # above float16's largest
     with pytest.raises(UserError, match="rows 0 to 1 have latents that are not finite"):

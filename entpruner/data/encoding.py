@@ -1,8 +1,10 @@
 """A data store's images as a store of latents, encoded in shards that run side by side and survive a kill each.
 
-<parts>/moments.npy          what is kept of all images; every shard writes its own rows
-<parts>/<shard>.json.resume  the rows that a shard has written so far, with their checksums: a journal
-<parts>/<shard>.json         a shard that is done
+    <parts>/moments.npy          what is kept of all images; every shard writes its own rows
+    <parts>/<shard>.json.resume  the rows that a shard has written so far, with their checksums: a journal
+    <parts>/<shard>.json         a shard that is done
+
+Once all are done the file moves into a store, as ``latents.py`` reads it.
 """
 
 import errno
@@ -90,24 +92,30 @@ def gather_latents(
 ) -> None:
     """Make a store of latents in ``out`` of what the shards, whose files are given in order, have written.
 
-    Raises UserError for a shard of other images or another autoencoder, or whose rows are not what it wrote; its file
-    is deleted, so that it is encoded anew.
+    Raises UserError if some shards are of other images or another autoencoder, or their rows not what they wrote; the
+    files of these are deleted, so that they are encoded anew.
     """
     array = MomentFile(markers[0].parent, store, settings)
     dependence = fingerprint(store, settings, autoencoder_sha256)
-    whole = hashlib.sha256(array.header)
+    whole, bad = hashlib.sha256(array.header), []
     for shard, marker in enumerate(markers):
         rows = rows_of_shard(store, settings, shard)
         done = read_shard(marker)
         if done is None or (done.fingerprint, done.rows) != (dependence, rows):
-            raise useless(marker, "it was not made from these images by this autoencoder")
+            bad.append((marker, "it was not made from these images by this autoencoder"))
+            continue
         digest = hashlib.sha256()
         for piece in pieces(*rows, READ_AT_ONCE):
             content = array.read(piece)
             digest.update(content)
             whole.update(content)
         if digest.hexdigest() != done.sha256:
-            raise useless(marker, f"rows {rows[0]} to {rows[1] - 1} of {array.path} are not what it wrote")
+            bad.append((marker, f"rows {rows[0]} to {rows[1] - 1} of {array.path} are not what it wrote"))
+    for marker, _ in bad:
+        marker.unlink()
+    if bad:
+        marker, reason = bad[0]
+        raise UserError(f"{marker}: {reason}; run again to encode {len(bad)} of {len(markers)} shards anew")
     with whole_folder(out) as folder:
         shutil.copyfile(store.path / LABELS, folder / LABELS)
         manifest = LatentManifest(
@@ -125,8 +133,11 @@ def gather_latents(
             moments_sha256=whole.hexdigest(),
         )
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-        (folder / MOMENTS).hardlink_to(array.path)  # lost by no kill, and takes no room
-    array.path.unlink()
+        try:
+            (folder / MOMENTS).hardlink_to(array.path)  # no kill loses it
+        except OSError:  # a file system without links
+            array.path.rename(folder / MOMENTS)
+    array.path.unlink(missing_ok=True)
 
 
 def read_shard(marker: Path) -> Shard | None:
@@ -135,11 +146,6 @@ def read_shard(marker: Path) -> Shard | None:
         return Shard.model_validate(read_json(marker))
     except ValueError:
         return None
-
-
-def useless(marker: Path, reason: str) -> UserError:
-    marker.unlink()
-    return UserError(f"{marker}: {reason}; deleted: run the same again to encode this shard anew")
 
 
 def rows_of_shard(store: Store, settings: Latents, shard: int) -> tuple[int, int]:
@@ -216,6 +222,9 @@ class MomentFile:
             os.fsync(file.fileno())
 
     def read(self, rows: slice) -> bytes:
+        """Nothing, if the file is not there."""
+        if not self.path.exists():
+            return b""
         with self.path.open("rb") as file:
             file.seek(len(self.header) + rows.start * self.row_bytes)
             return file.read((rows.stop - rows.start) * self.row_bytes)
