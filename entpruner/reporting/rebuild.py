@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from entpruner.paramfiles import read_study
 from entpruner.reporting.machine import TRAINED, is_trained, timings
 
 ROOT = Path(__file__).parents[2]
+START, JOB = 8.0, 0.3  # seconds to plan and to load libraries, and between two jobs; seen on two cores
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Plan:
     @staticmethod
     def of(depth: int, tables: Sequence[str], published: Path) -> "Plan":
         machine = read_json(published / "machine.json")
-        every = timings(published)
+        every = {path: record for path, record in timings(published).items() if path.parts[0] != "audit"}
         measured = [record for path, record in every.items() if not is_trained(path)]
         shipped = sum(file.stat().st_size for file in published.glob("tables/*"))
         records, size = {
@@ -65,14 +65,12 @@ class Plan:
         return Plan(len(records) + len(tables), seconds, size, " and ".join(machine["device"]))
 
     def __str__(self) -> str:
-        """About how long and how much; the start of Python and torch, once a job, is timed here and now."""
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import torch"], check=True)
-        start, cores = time.perf_counter() - started, os.cpu_count() or 1
-        total = (self.seconds + self.jobs * start) / cores
+        """About how long and how much: libraries are loaded once, and Snakemake takes some tenths of a second a job."""
+        cores = os.cpu_count() or 1
+        total = START + self.jobs * JOB + self.seconds / cores
         return (
             f"about {duration(total)} on {cores} cores: {self.jobs} jobs, {duration(self.seconds)} of computing (on "
-            f"{self.device}, when published) and {self.jobs} starts of {start:.1f} s; {self.bytes / 1e6:.3g} MB on disk"
+            f"{self.device}, when published); {self.bytes / 1e6:.3g} MB on disk"
         )
 
 
@@ -115,7 +113,8 @@ def build(depth: int, study: str, params: Path, tables: Sequence[str], folder: P
 
     Its output is shown as it comes; at depth 1, which takes seconds, only if something failed.
     """
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command = [sys.executable, "-m", "entpruner.cli", "warm", "--"]  # hundreds of jobs each load torch otherwise
+    command += [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(params), "--cores", "all", "--quiet", "host", "reason"]
     if DEPTHS[depth].begins_with is not None:
         chapters = (ROOT / f"workflow/rules/{chapter}.smk" for chapter in DEPTHS[depth].chapters)
