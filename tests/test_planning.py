@@ -124,6 +124,7 @@ def test_an_adaptive_sampler_is_assumed_to_ask_a_hundred_times() -> None:
 
 PUBLISHED = ROOT / "results/published/digits"
 RECORDS = {
+    "classifier": "classifier/*/timing.json",
     "pretrain": "pretrain/*/timing.json",
     "adapt": "adapt/*/timing.json",
     "score": "scores/*/*/timing.json",

@@ -1,5 +1,8 @@
 """How fast a machine does a study's FLOPs: a GPU by its data sheet, or this machine by a trial of some seconds."""
 
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +10,7 @@ import torch
 
 from entpruner.compute import configure
 from entpruner.data.store import ImageSet
-from entpruner.evaluation.cost import clock, latency
+from entpruner.evaluation.cost import clock
 from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
 from entpruner.params import Architecture, Study
@@ -50,42 +53,49 @@ def on_this_machine(planned: Planned) -> Speed:
     networks = [planned.network(backbone, "upstream") for backbone in study.backbones]
     network = max((n for n in networks if n.transformer), key=lambda n: n.forward(n.depth))
     device = configure(study.compute)
+    step, forward = network.step(network.depth), network.forward(network.depth)
     most = TRIAL_FLOPS[device.type]
-    batch = max(1, min(study.finetune.batch_size, int(most / network.step(network.depth))))
-    training = batch * network.step(network.depth) / step_seconds(study, network, batch, device)
-    batch = max(1, min(2 * study.sampling.batch_size, int(most / network.forward(network.depth))))
-    timed = latency({"": built(network)}, "", batch, REPEATS, device)[""]
-    forward = network.forward(network.depth) / timed.seconds_per_image
+    batch = max(1, min(study.finetune.batch_size, int(most / step)))
+    training = batch * step / fastest(steps(study, network, batch), device)
+    batch = max(1, min(2 * study.sampling.batch_size, int(most / forward)))
+    passing = batch * forward / fastest(passes(network, batch, device), device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s)"
-    rates = f"{training / 1e9:.3g} GFLOP/s in training, {forward / 1e9:.3g} in forward passes"
-    return Speed(training, forward, forward, f"{name}, measured now: {rates}")
+    rates = f"{training / 1e9:.3g} GFLOP/s in training, {passing / 1e9:.3g} in forward passes"
+    return Speed(training, passing, passing, f"{name}, measured now: {rates}")
 
 
-def step_seconds(study: Study, network: Network, batch: int, device: torch.device) -> float:
-    """Of one optimizer step of this network, on average over ``REPEATS``, on made-up images."""
+def fastest(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of some runs. On the CPU its own seconds count, so that others hardly slow the trial."""
+
+    def now() -> float:
+        return clock(device) if device.type == "cuda" else time.process_time() / torch.get_num_threads()
+
+    seconds = []
+    for _ in range(REPEATS):
+        began = now()
+        run()
+        seconds.append(now() - began)
+    return min(seconds)
+
+
+def steps(study: Study, network: Network, batch: int) -> Callable[[], object]:
+    """An optimizer step of this network on made-up images, again and again."""
     a = network.architecture
     random = np.random.default_rng(0)
     images = random.integers(256, size=(4 * batch, a.in_channels, a.input_size, a.input_size), dtype=np.uint8)
     fake = ImageSet(images, np.arange(len(images)) % a.num_classes, a.num_classes)
-    steps = {"steps": 2 * REPEATS, "warmup_steps": 0, "log_every": REPEATS, "checkpoint_every": 2 * REPEATS}
-    settings = study.pretrain.model_copy(update=steps | {"batch_size": batch})
+    settings = study.pretrain.model_copy(update={"steps": 1, "warmup_steps": 0, "batch_size": batch})
     state = TrainState.start(built(network))
-    process = make_process(network.process)
-    for start in (0, REPEATS):  # the first stretch warms up
-        began = clock(device)
-        train(
-            state,
-            process,
-            fake,
-            settings,
-            start=start,
-            stop=start + REPEATS,
-            seed=0,
-            artefact="plan",
-            compute=study.compute,
-        )
-        seconds = clock(device) - began
-    return seconds / REPEATS
+    run = partial(train, state, make_process(network.process), fake, settings, start=0, stop=1)
+    return partial(run, seed=0, artefact="plan", compute=study.compute)
+
+
+def passes(network: Network, batch: int, device: torch.device) -> Callable[[], object]:
+    """A forward pass, likewise."""
+    a = network.architecture
+    x = torch.zeros(batch, a.in_channels, a.input_size, a.input_size, device=device)
+    t, y = torch.zeros(batch, device=device), torch.zeros(batch, dtype=torch.int64, device=device)
+    return partial(torch.inference_mode()(built(network).to(device).eval()), x, t, y)
 
 
 def built(network: Network) -> BlockNetwork:
