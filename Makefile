@@ -4,8 +4,7 @@ PYTHON ?= python3
 PORT   ?= 5000
 
 BIN       = .venv/bin
-SNAKEMAKE = $(BIN)/entpruner warm -- $(BIN)/snakemake --configfile params/$(STUDY).yaml --quiet host reason $(RATE) $(CACHE) --cores all
-RATE      = --max-jobs-per-timespan 1000/5s  # by default each finished job leaves a timer that looks at all jobs every second
+SNAKEMAKE = $(BIN)/entpruner warm -- $(BIN)/snakemake --configfile params/$(STUDY).yaml --quiet host reason $(CACHE) --cores all
 CACHE     = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache)
 SAVED     = $(wildcard $(addprefix results/$(STUDY)/,data autoencoder latents classifier pretrain adapt scores arms cost tables figures audit))
 POINTERS  = $(wildcard results/$(STUDY)/*.dvc)
