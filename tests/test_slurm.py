@@ -151,7 +151,7 @@ def going(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for_checkpoint(out: Path, workflow: subprocess.Popen[str], after: int = 0) -> int:
-    until = time.monotonic() + 240
+    until = time.monotonic() + 400
     while (step := steps(out)) <= after:
         assert workflow.poll() is None and not (out / "model.safetensors").exists() and time.monotonic() < until
         time.sleep(0.005)
@@ -172,8 +172,8 @@ def test_a_study_whose_jobs_are_cancelled_and_run_out_of_time_ends_with_the_bits
     local.mkdir()
     remote.mkdir()
     pretrain, adapt = (remote / f"results/smoke/{folder}" for folder in ("pretrain/sit-s0", "adapt/sit-downstream-s0"))
-    resources = ["pretrain:runtime=2", "pretrain:slurm_extra='--signal=TERM@60'", "pretrain:gpu=1"]
-    resources += ["recover:gres='gpu:pretended:2'"]
+    resources = ["pretrain:gpu=1", "pretrain:runtime=3 if attempt == 1 else 60"]
+    resources += ["pretrain:slurm_extra='--signal=TERM@60'", "recover:gres='gpu:pretended:2'"]
 
     with cluster(tmp_path / "cluster", accounting=True):
         with going(command(remote, *on_slurm("--set-resources", *resources), *given), tmp_path) as workflow:
@@ -182,7 +182,7 @@ def test_a_study_whose_jobs_are_cancelled_and_run_out_of_time_ends_with_the_bits
             assert job is not None
             job.suspend()  # SLURM wakes it by its signal, which comes on account of the time limit
             before = steps(pretrain)
-            job.wait(120)
+            job.wait(200)
             saved = steps(pretrain)
             assert saved > before
             wait_for_checkpoint(adapt, workflow)
@@ -192,7 +192,10 @@ def test_a_study_whose_jobs_are_cancelled_and_run_out_of_time_ends_with_the_bits
             run("scancel", number)
             assert workflow.wait(400) == 0, (tmp_path / "said").read_text()
         ended = run("sacct", "--allocations", "--noheader", "--parsable2", "--format=Comment,State,AllocTRES")
-        print(ended)
+        jobs = [line.split("|") for line in ended.splitlines()]
+        assert {state.split()[0] for _, state, _ in jobs} == {"COMPLETED", "FAILED", "CANCELLED"}
+        for rule, gpus in (("pretrain", 1), ("recover", 2)):
+            assert all(f"gres/gpu={gpus}" in given for comment, _, given in jobs if f"rule_{rule}_" in comment)
     said = (tmp_path / "said").read_text()
     assert said.count("Trying to restart job") >= 2
     log = (remote / "results/smoke/logs/pretrain/sit-s0.log").read_text()
