@@ -32,7 +32,7 @@ NodeName=localhost NodeAddr=127.0.0.1 CPUs=8 RealMemory=64000 Gres=gpu:pretended
 PartitionName=cpu Nodes=ALL Default=YES MaxTime=1440
 PartitionName=gpu Nodes=ALL MaxTime=1440
 """
-ACCOUNTING_CONF = "AccountingStorageTRES=gres/gpu\n"
+ACCOUNTING_CONF = "AccountingStorageTRES=gres/gpu\nAccountingStoreFlags=job_comment\n"
 SLURMDBD_CONF = """
 DbdHost=localhost
 SlurmUser=root

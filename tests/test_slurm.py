@@ -195,7 +195,8 @@ def test_a_study_whose_jobs_are_cancelled_and_run_out_of_time_ends_with_the_bits
         jobs = [line.split("|") for line in ended.splitlines()]
         assert {state.split()[0] for _, state, _ in jobs} == {"COMPLETED", "FAILED", "CANCELLED"}
         for rule, gpus in (("pretrain", 1), ("recover", 2)):
-            assert all(f"gres/gpu={gpus}" in given for comment, _, given in jobs if f"rule_{rule}_" in comment)
+            allocated = [tres for comment, _, tres in jobs if f"rule_{rule}_" in comment]
+            assert allocated and all(f"gres/gpu={gpus}" in tres for tres in allocated)
     said = (tmp_path / "said").read_text()
     assert said.count("Trying to restart job") >= 2
     log = (remote / "results/smoke/logs/pretrain/sit-s0.log").read_text()
