@@ -1,6 +1,11 @@
 """Verdicts: what is expected is generated from what was published, and every cell is held against it."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -354,3 +359,22 @@ def test_depth_one_begins_with_what_is_published_and_no_tables(here: Path) -> No
     stage(1, "digits", here / "work")
     staged = {path.name for path in (here / "work/results/digits").iterdir()}
     assert staged == {"arms", "audit", "cost", "machine.json", "pretrain"}
+
+
+def test_what_is_interrupted_is_left_to_end_by_itself(tmp_path: Path) -> None:
+    unlocking = (
+        "import signal, sys, time, pathlib\n"
+        "def leave(*_): time.sleep(1); pathlib.Path('unlocked').touch(); sys.exit(1)\n"
+        "signal.signal(signal.SIGINT, leave); pathlib.Path('running').touch(); time.sleep(60)\n"
+    )
+    asking = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from entpruner.reporting.rebuild import run; run([sys.executable, '-c', {unlocking!r}], quiet=True)\n"
+    )
+    program = subprocess.Popen([sys.executable, "-c", asking], cwd=tmp_path, start_new_session=True)
+    while not (tmp_path / "running").exists():
+        assert program.poll() is None
+        time.sleep(0.05)
+    os.killpg(program.pid, signal.SIGINT)  # as the terminal's Ctrl-C: to both of them
+    assert program.wait(timeout=30) != 0
+    assert (tmp_path / "unlocked").exists()

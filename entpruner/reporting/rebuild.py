@@ -121,8 +121,19 @@ def build(depth: int, study: str, params: Path, tables: Sequence[str], folder: P
         rules = [rule for file in chapters for rule in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE)]
         command += ["--allowed-rules", "table", *rules]
     command += ["--", *(f"results/{study}/tables/{table}.md" for table in tables)]
-    output = subprocess.PIPE if depth == 1 else None
-    run = subprocess.run(command, stdout=output, stderr=output and subprocess.STDOUT, text=True, check=False)
-    if run.returncode and run.stdout:
-        print(run.stdout)
-    return run.returncode == 0
+    code, said = run(command, quiet=depth == 1)
+    if code and said:
+        print(said)
+    return code == 0
+
+
+def run(command: Sequence[str], *, quiet: bool) -> tuple[int, str | None]:
+    """Exit code, and if ``quiet`` what it said. On Ctrl-C it ends by itself: killed, it would leave a lock."""
+    output = subprocess.PIPE if quiet else None
+    with subprocess.Popen(command, stdout=output, stderr=output and subprocess.STDOUT, text=True) as program:
+        try:
+            said, _ = program.communicate()
+        except KeyboardInterrupt:
+            program.wait()
+            raise
+    return program.returncode, said
