@@ -4,15 +4,17 @@ the workflow, known by its ``--settings``; ``params`` and ``plan`` to look at a 
 
 import argparse
 import inspect
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
-from entpruner import own_model_cli, warm
+from entpruner import launch, own_model_cli, warm
 from entpruner.errors import Stopped, UserError
 
 COMMANDS = {
@@ -45,6 +47,8 @@ COMMANDS = {
     "track": "bring MLflow's view up to date",
 }
 TWOFOLD = {"score", "prune", "sample"}  # without --settings they are for a model of one's own
+HOW = "ENTPRUNER_COMPUTE"  # JSON: the keys of compute that change results by rounding alone
+SHARED = {"pretrain", "adapt", "prune", "recover", "sample", "evaluate"}  # several processes can do them together
 ALONE = {"data", "track"}  # once a study; their libraries are large, start threads and have work to do when they exit
 
 
@@ -61,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             return other_command(arguments)
     except UserError as error:
-        print(f"entpruner: {error}", file=sys.stderr)
+        launch.report(error)
         return 1
     except Stopped as stopped:
-        print(f"entpruner: {stopped}", file=sys.stderr)
+        launch.report(stopped)
         return os.EX_TEMPFAIL
     except OSError as error:
         print(f"entpruner: {error}; check the path, its rights and the disk", file=sys.stderr)
@@ -92,11 +96,29 @@ def run_rule(command: str, arguments: Sequence[str]) -> None:
         parser.add_argument(f"--{name}", type=Path, required=not optional, nargs="+" if several else None)
     given = vars(parser.parse_args(arguments))
     try:
-        settings = module.Settings.model_validate_json(given.pop("settings"))
+        settings = module.Settings.model_validate_json(with_compute(command, given.pop("settings")))
     except ValidationError as error:
         problems = [".".join(("--settings", *map(str, e["loc"]))) + f": {e['msg']}" for e in error.errors()]
         raise UserError(f"{command} {'; '.join(problems)}") from None
-    module.run(settings, **given)
+    if command in SHARED:
+        launch.together(partial(module.run, settings, **given), [command, *arguments], settings.compute)
+    else:
+        module.run(settings, **given)
+
+
+def with_compute(command: str, settings: str) -> str:
+    """The settings with what the environment says of how they are computed, which is no part of what is computed.
+
+    So a study may be finished on other GPUs than it was begun on, and nothing is made again. Of several processes only
+    commands that can share the work are told.
+    """
+    if HOW not in os.environ:
+        return settings
+    how, content = json.loads(os.environ[HOW]), json.loads(settings)
+    apart = () if command in SHARED else ("gpus", "nodes")
+    if "compute" in content:
+        content["compute"] |= {key: how[key] for key in how if key not in apart}
+    return json.dumps(content)
 
 
 def other_command(arguments: Sequence[str]) -> int:
@@ -170,16 +192,12 @@ def show(given: argparse.Namespace) -> None:
 
 
 def schema(_: argparse.Namespace) -> None:
-    import json
-
     from entpruner.paramfiles import schema
 
     print(json.dumps(schema(), indent=2, ensure_ascii=False))
 
 
 def plan(given: argparse.Namespace) -> None:
-    import json
-
     from entpruner.paramfiles import read_study
     from entpruner.planning.gpus import gpu_named
     from entpruner.planning.report import as_json, as_text, plan

@@ -1,12 +1,16 @@
-"""Records of a long command, kept as they are finished: a killed command goes on after the last whole one."""
+"""Parts of a long command's work, kept as they are finished: a killed command goes on after the last whole one."""
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from entpruner.artefacts import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,37 @@ class Journal:
 
     def discard(self) -> None:
         shutil.rmtree(self.folder)
+
+
+class Parts:
+    """The ``count`` arrays that a result is put together from, each a file of ``folder``, under the same kind of
+    fingerprint. Several processes may write side by side, each parts of its own.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, count: int) -> None:
+        self.root, self.folder, self.count = folder, folder / fingerprint[:16], count
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # When this process began: where several write, one of them must share out what is missing.
+        self.missing = [part for part in range(count) if not self._file(part).exists()]
+        if len(self.missing) < count:
+            log.info("going on after %d of %d parts in %s", count - len(self.missing), count, self.folder)
+
+    def write(self, part: int, array: np.ndarray) -> None:
+        with whole_file(self._file(part)) as partial, partial.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    def read(self, part: int) -> np.ndarray:
+        """Mapped into memory, not read at once."""
+        return np.load(self._file(part), mmap_mode="r", allow_pickle=False)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.read, range(self.count))
+
+    def discard(self) -> None:
+        shutil.rmtree(self.root)
+
+    def _file(self, part: int) -> Path:
+        return self.folder / f"{part:06d}.npy"
 
 
 def whole_records(file: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Everything here is frozen and validated; files, overlays and messages are in ``p
 and what a rule hands to its command in ``arms.py``. ``params/schema.json`` is exported from these classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
@@ -51,6 +51,18 @@ def stage_boundaries(stages: int, fraction: float, steps: int) -> tuple[int, ...
     """
     pruned = round(fraction * steps) if stages else 0
     return (*(round(pruned * stage / stages) for stage in range(stages)), pruned, steps)
+
+
+def removal_grid(total: int, stages: int) -> tuple[int, ...]:
+    """Blocks removed after 0, 1, ..., k even steps: k + 1 rising numbers from 0 to ``total``."""
+    return tuple(round(stage * total / stages) for stage in range(stages + 1))
+
+
+def candidate_counts(grid: Sequence[int], removed: int, stage: int, lookahead: int) -> tuple[int, ...]:
+    """Block counts that stage 1 ... k may choose from: stay, and up to ``lookahead`` steps on; at last the target."""
+    if stage == len(grid) - 1:
+        return (grid[-1],)
+    return tuple(count for count in grid if count >= removed)[: lookahead + 1]
 
 
 class Frozen(BaseModel):
@@ -718,11 +730,52 @@ class Evaluation(Frozen):
 class Compute(Frozen):
     """Where and how it runs; part of a result's record."""
 
+    AT_WILL: ClassVar[frozenset[str]] = frozenset(
+        ("gpus", "nodes", "micro_batch", "gradient_checkpointing", "compile", "gpu_memory")
+    )
+    """Keys that change how the same numbers are computed, to rounding: a killed run may go on with others."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Positive = 1
-    """CPU threads of a job: other counts round differently."""
+    """CPU threads of a process: other counts round differently."""
     bf16: bool = True
-    """bfloat16 autocast where the device is CUDA."""
+    """bfloat16 autocast of trainings where the device is CUDA. Sampling multiplies in TF32, as the official samplers;
+    scores, proxies and feature nets in full float32."""
+    gpus: Positive = 1
+    """Of a training, a sampling or an evaluation, on each of its nodes: one process each. With ``device: cpu``, so many
+    processes. They share each batch, which they must divide."""
+    nodes: Positive = 1
+    """Of the same commands: above 1 they need ``srun``, as the workflow gives them under SLURM."""
+    micro_batch: Positive | None = None
+    """Images that a process trains on at once; the gradients of several such pieces add up to its share of a batch.
+    Without it, its whole share."""
+    gradient_checkpointing: bool = False
+    """In training keep only what enters each block, and compute its inside again for the backward pass: a fraction of
+    the memory, for a third more time."""
+    compile: bool = False
+    """torch.compile the blocks of the networks that are trained and sampled; once, as they are all alike."""
+    gpu_memory: float | None = Field(None, gt=0)
+    """GiB of each GPU that the study is meant for. The workflow then says at its start if something does not fit;
+    without it each command asks the GPU that it runs on."""
+
+    @property
+    def processes(self) -> int:
+        """Of a command that several can share."""
+        return self.gpus * self.nodes
+
+    @property
+    def alone(self) -> Self:
+        """The same for a command that one process runs."""
+        return self.model_copy(update={"gpus": 1, "nodes": 1})
+
+    def at_once(self, batch_size: int) -> int:
+        """Images of a batch that a process trains on at once."""
+        share = batch_size // self.processes
+        return min(self.micro_batch or share, share)
+
+    def in_pieces(self, batch_size: int) -> bool:
+        """Whether a process trains on its share of a batch in several pieces."""
+        return self.at_once(batch_size) * self.processes < batch_size
 
 
 # ------------------------------------------------------------------------------------------------------ arms, tables
@@ -1020,6 +1073,7 @@ def problems(study: Study) -> Iterator[Problem]:
         yield from _unfit_for_latents(study, study.latents)
     yield from _misfits(study)
     yield from _foreign_shapes(study)
+    yield from _unshared_batches(study)
     for name, arm in study.arms.items():
         for backbone in listed(arm.backbone):
             if backbone in study.backbones:
@@ -1109,6 +1163,25 @@ def _foreign_shapes(study: Study) -> Iterator[Problem]:
                 if given != needed:
                     allowed = f"{key} {needed} as upstream has, which the backbones are pre-trained on"
                     yield Problem(("datasets", name), f"{key} {given}", allowed, needs=(("datasets", "upstream"),))
+
+
+def _unshared_batches(study: Study) -> Iterator[Problem]:
+    """Batches that the processes cannot share as their training asks."""
+    compute, finetune = study.compute, study.finetune.model_dump()
+    trainings: dict[tuple[str, ...], dict[str, Any]] = {
+        (key,): getattr(study, key).model_dump() for key in ("pretrain", "adapt", "finetune")
+    }
+    for name, arm in study.arms.items():
+        if arm.override.finetune.keys() & {"batch_size", "distillation"}:
+            trainings["arms", name, "override", "finetune"] = merge(finetune, arm.override.finetune)
+    for loc, training in trainings.items():
+        batch_size, teacher = training["batch_size"], training.get("distillation")
+        if batch_size % compute.processes:
+            allowed = f"a multiple of {compute.processes}: so many processes (compute.gpus times nodes) share it evenly"
+            yield Problem((*loc, "batch_size"), batch_size, allowed, needs=(loc[:2], ("compute",)))
+        elif teacher is not None and teacher.get("features") != 0 and compute.in_pieces(batch_size):
+            allowed = "none with finetune.distillation.features above 0, which compares whole batches of hidden states"
+            yield Problem(("compute", "micro_batch"), compute.micro_batch, allowed, needs=(loc[:2], ("compute",)))
 
 
 def _impossible_arm(study: Study, name: str, arm: ArmSpec, backbone: str) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from entpruner.params import Frozen, Pruning, Schedule
+from entpruner.params import Frozen, Pruning, Schedule, candidate_counts, removal_grid
 from entpruner.proxies import NtkResult, ZicoResult
 
 Measure = Callable[[tuple[int, ...]], tuple[NtkResult, ZicoResult]]
@@ -59,18 +59,6 @@ class Decision(Frozen):
     removed: int
     dropped: tuple[int, ...]
     """What was chosen."""
-
-
-def removal_grid(total: int, stages: int) -> tuple[int, ...]:
-    """Blocks removed after 0, 1, ..., k even steps: k + 1 rising numbers from 0 to ``total``."""
-    return tuple(round(stage * total / stages) for stage in range(stages + 1))
-
-
-def candidate_counts(grid: Sequence[int], removed: int, stage: int, lookahead: int) -> tuple[int, ...]:
-    """Block counts that stage 1 ... k may choose from: stay, and up to ``lookahead`` steps on; at last the target."""
-    if stage == len(grid) - 1:
-        return (grid[-1],)
-    return tuple(count for count in grid if count >= removed)[: lookahead + 1]
 
 
 def ranks(values: Sequence[float], tolerance: float = 1e-6) -> tuple[int, ...]:

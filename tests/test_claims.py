@@ -7,7 +7,8 @@ import pytest
 
 from entpruner.arms import ArmIdentity
 from entpruner.artefacts import write_json
-from entpruner.evaluation.cost import macs, parameters
+from entpruner.evaluation.cost import parameters
+from entpruner.models.arithmetic import macs
 from entpruner.models.transformer import Transformer
 from entpruner.params import Architecture
 from entpruner.reporting.audit import claims

@@ -14,7 +14,8 @@ import torch
 from entpruner.artefacts import read_json, write_json
 from entpruner.cli import main
 from entpruner.data.store import Store
-from entpruner.evaluation.cost import cost_key, macs, unet_macs
+from entpruner.evaluation.cost import cost_key
+from entpruner.models.arithmetic import macs, unet_macs
 from entpruner.models.checkpoints import load_model, save_model
 from entpruner.params import UNetArchitecture
 from entpruner.reporting.stages import curve_of, stage_folders

@@ -1,8 +1,12 @@
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from entpruner.evaluation import cost
+from entpruner.models import arithmetic
+from entpruner.models.checkpoints import build
 from entpruner.models.transformer import Transformer
 from entpruner.models.unet import UNet
 from entpruner.params import SIZES, Architecture, UNetArchitecture
@@ -48,19 +52,25 @@ def on_meta(architecture: Architecture, blocks: int | None = None) -> Transforme
     ],
 )
 def test_macs_agree_with_the_published_table(size: str, patch: int, side: int, gmacs: float) -> None:
-    assert cost.macs(dit(size, patch, side)) / 1e9 == pytest.approx(gmacs, rel=5e-3)
+    assert arithmetic.macs(dit(size, patch, side)) / 1e9 == pytest.approx(gmacs, rel=5e-3)
 
 
 @pytest.mark.parametrize(("blocks", "gmacs"), [(20, 84.73), (14, 59.32), (7, 29.67)])
 def test_macs_of_a_depth_pruned_network(blocks: int, gmacs: float) -> None:
-    assert cost.macs(dit("XL"), blocks) / 1e9 == pytest.approx(gmacs, rel=5e-3)
+    assert arithmetic.macs(dit("XL"), blocks) / 1e9 == pytest.approx(gmacs, rel=5e-3)
 
 
 @pytest.mark.parametrize(
     ("size", "count"), [("S", 32_963_360), ("B", 130_512_416), ("L", 458_102_816), ("XL", 675_129_632)]
 )
 def test_parameters_agree_with_the_published_table(size: str, count: int) -> None:
-    assert cost.parameters(on_meta(dit(size))) == count
+    assert cost.parameters(on_meta(dit(size))) == arithmetic.parameters_of(dit(size), range(SIZES[size][0])) == count
+
+
+@pytest.mark.parametrize("architecture", [SMALL, UNET], ids=["transformer", "U-Net"])
+@pytest.mark.parametrize("kept", [(0, 1, 2, 3), (1, 3), (2,)])
+def test_parameters_are_counted_without_building_the_network(architecture: Any, kept: tuple[int, ...]) -> None:
+    assert arithmetic.parameters_of(architecture, kept) == cost.parameters(build(architecture, kept))
 
 
 @pytest.mark.parametrize("blocks", [4, 1])
@@ -69,7 +79,7 @@ def test_macs_agree_with_torchs_flop_counter(blocks: int) -> None:
     x, t, y = torch.randn(2, 1, 8, 8), torch.rand(2), torch.tensor([0, 5])
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         model(x, t, y)
-    assert counter.get_total_flops() == 2 * 2 * cost.macs(SMALL, blocks)  # 2 FLOPs a MAC, 2 images
+    assert counter.get_total_flops() == 2 * 2 * arithmetic.macs(SMALL, blocks)  # 2 FLOPs a MAC, 2 images
 
 
 @pytest.mark.parametrize("kept", [(0, 1, 2, 3, 4, 5, 6), (1, 3, 6), (4,)])
@@ -78,14 +88,15 @@ def test_a_unets_macs_agree_with_torchs_flop_counter(kept: tuple[int, ...]) -> N
     x, t, y = torch.randn(2, 3, 8, 8), torch.rand(2), torch.tensor([0, 5])
     with FlopCounterMode(display=False) as counter:
         model(x, t, y)
-    assert counter.get_total_flops() == 2 * 2 * cost.unet_macs(UNET, kept)
+    assert counter.get_total_flops() == 2 * 2 * arithmetic.unet_macs(UNET, kept)
 
 
 def test_training_flops_are_three_forward_passes_of_two_flops_a_mac() -> None:
-    assert cost.training_flops(SMALL, range(4), batch_size=8, steps=10) == 3 * 2 * cost.macs(SMALL) * 8 * 10
-    assert cost.training_flops(SMALL, (1, 3), batch_size=8, steps=6) == 3 * 2 * cost.macs(SMALL, 2) * 8 * 6
-    whole, pruned = (cost.training_flops(UNET, kept, batch_size=8, steps=6) for kept in (range(7), (1, 5)))
-    assert (whole, pruned) == (3 * 2 * cost.unet_macs(UNET, range(7)) * 48, 3 * 2 * cost.unet_macs(UNET, (1, 5)) * 48)
+    assert arithmetic.training_flops(SMALL, range(4), batch_size=8, steps=10) == 3 * 2 * arithmetic.macs(SMALL) * 8 * 10
+    assert arithmetic.training_flops(SMALL, (1, 3), batch_size=8, steps=6) == 3 * 2 * arithmetic.macs(SMALL, 2) * 8 * 6
+    whole, pruned = (arithmetic.training_flops(UNET, kept, batch_size=8, steps=6) for kept in (range(7), (1, 5)))
+    forward = [arithmetic.unet_macs(UNET, kept) for kept in (range(7), (1, 5))]
+    assert [whole, pruned] == [3 * 2 * macs * 48 for macs in forward]
 
 
 def test_latency_takes_turns_and_pairs_the_ratios(monkeypatch: pytest.MonkeyPatch) -> None:

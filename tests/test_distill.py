@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from entpruner.data.store import ImageSet
-from entpruner.evaluation import cost
+from entpruner.models.arithmetic import macs, training_flops
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
 from entpruner.params import Architecture, Compute, Diffusion, Distillation, Finetuning, Flow, ProcessSettings
@@ -232,5 +232,5 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path: Path) -> 
 
 def test_the_teachers_forward_pass_is_counted() -> None:
     alone = SETTINGS.model_copy(update={"distillation": None})
-    taught, untaught = (cost.training_flops(ARCHITECTURE, (0, 1, 3), 4, 6, tuning) for tuning in (SETTINGS, alone))
-    assert taught - untaught == 2 * cost.macs(ARCHITECTURE) * 4 * 6
+    taught, untaught = (training_flops(ARCHITECTURE, (0, 1, 3), 4, 6, tuning) for tuning in (SETTINGS, alone))
+    assert taught - untaught == 2 * macs(ARCHITECTURE) * 4 * 6

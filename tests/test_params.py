@@ -419,3 +419,27 @@ def test_a_teacher_must_know_the_classes_of_the_data() -> None:
     ]
     check(with_value("arms.full", STUDY["arms"]["full"] | arm | {"data": "upstream"}))
     check(with_value("arms.full", STUDY["arms"]["full"] | arm | {"start": "adapted"}))
+
+
+def test_processes_share_whole_batches() -> None:
+    shared = with_value("compute", {"gpus": 3, "nodes": 2})
+    key = "allowed: a multiple of 6: so many processes (compute.gpus times nodes) share it evenly"
+    trainings = {name: shared[name] | {"batch_size": 12} for name in ("pretrain", "adapt", "finetune")}
+    check(shared | trainings)
+    override = {"override": {"finetune": {"batch_size": 8}}}
+    arms = shared["arms"] | {"full": shared["arms"]["full"] | override}
+    assert complaints(shared | trainings | {"arms": arms}) == [f"arms.full.override.finetune.batch_size: got 8; {key}"]
+    assert complaints(shared | trainings | {"adapt": shared["adapt"] | {"batch_size": 32}}) == [
+        f"adapt.batch_size: got 32; {key}"
+    ]
+
+
+def test_hidden_states_are_compared_over_whole_batches() -> None:
+    pieces = with_value("compute", {"micro_batch": 8})
+    arms = {"full": pieces["arms"]["full"] | {"override": {"finetune": {"distillation": {}}}}}
+    assert complaints(pieces | {"arms": pieces["arms"] | arms}) == [
+        "compute.micro_batch: got 8; allowed: none with finetune.distillation.features above 0, which compares whole "
+        "batches of hidden states"
+    ]
+    arms = {"full": pieces["arms"]["full"] | {"override": {"finetune": {"distillation": {"features": 0}}}}}
+    check(pieces | {"arms": pieces["arms"] | arms})

@@ -1,20 +1,37 @@
 import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from entpruner.commands import sample
+from entpruner.data.store import Store
 from entpruner.errors import UserError
-from entpruner.evaluation.sampling import sample_images
+from entpruner.evaluation.sampling import sample_images, sampled_batches
+from entpruner.models.checkpoints import ModelCard, save_model
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Diffusion, DiffusionSampler, Flow, FlowSampler, ProcessSettings, Sampling
+from entpruner.params import (
+    Architecture,
+    Compute,
+    Diffusion,
+    DiffusionSampler,
+    Flow,
+    FlowSampler,
+    ProcessSettings,
+    Sampling,
+)
 from entpruner.process import make_process
 
 CPU = torch.device("cpu")
 ARCHITECTURE = Architecture(
     depth=2, hidden_size=16, num_heads=2, patch_size=2, input_size=4, in_channels=1, num_classes=3
 )
+CARD = ModelCard(architecture=ARCHITECTURE, kept_blocks=(0, 1), process=Flow(), class_names=("a", "b", "c"))
 SETTINGS = Sampling(
     samples=7,
     batch_size=3,
@@ -73,3 +90,31 @@ def test_arms_of_a_seed_start_from_the_same_noise() -> None:
 def test_a_diverged_network_is_reported_not_stored() -> None:
     with pytest.raises(UserError, match="batch 0 is not finite"):
         sample_images(network(0), Recorder(math.nan), SETTINGS, seed=0, device=CPU)
+
+
+def test_a_killed_sampling_goes_on_after_the_batches_that_it_has_finished(tmp_path: Path, monkeypatch) -> None:
+    save_model(tmp_path, model := network(0), CARD)
+    settings = {"seed": 0, "sampling": SETTINGS, "compute": Compute(device="cpu")}
+    sampled = []
+
+    def sampler(last: int) -> Callable[..., Iterator[tuple[int, np.ndarray]]]:
+        def sample(*arguments: Any, **options: Any) -> Iterator[tuple[int, np.ndarray]]:
+            for index, images in sampled_batches(*arguments, **options):
+                if index > last:
+                    raise KeyboardInterrupt
+                sampled.append(index)
+                yield index, images
+
+        return sample
+
+    for last, out in [(9, "whole"), (1, "killed"), (9, "killed")]:
+        monkeypatch.setattr(sample, "sampled_batches", sampler(last))
+        with suppress(KeyboardInterrupt):
+            sample.run(sample.Settings(**settings), init=tmp_path, autoencoder=None, latents=None, out=tmp_path / out)
+    assert sampled == [0, 1, 2, 0, 1, 2]
+    images, labels = sample_images(model, make_process(CARD.process), SETTINGS, seed=0, device=CPU)
+    for out in ("whole", "killed"):
+        samples = Store.open(tmp_path / out, verify=True).split("samples")
+        np.testing.assert_array_equal(samples.images, images)
+        np.testing.assert_array_equal(samples.labels, labels)
+        assert not (tmp_path / f"{out}.resume").exists()

@@ -11,10 +11,10 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from entpruner.params import Pruning, Schedule
+from entpruner.params import Pruning, Schedule, candidate_counts, removal_grid
 from entpruner.proxies import NtkResult, ZicoResult
 from entpruner.randomness import generator
-from entpruner.schedule import Candidate, Decision, candidate_counts, decide, ranks, removal_grid, vote
+from entpruner.schedule import Candidate, Decision, decide, ranks, vote
 
 ORDER = (3, 0, 5, 1, 4, 2, 7, 6)
 Opinion = tuple[float | None, float]  # κ, ZiCo

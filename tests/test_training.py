@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from entpruner.compute import configure, device_of
 from entpruner.data.store import ImageSet
 from entpruner.errors import Stopped, UserError
-from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Compute, Diffusion, Flow, Training
+from entpruner.models.checkpoints import build
+from entpruner.models.transformer import Block, Transformer
+from entpruner.params import Architecture, Compute, Diffusion, Flow, Training, UNetArchitecture
 from entpruner.process import make_process
 from entpruner.randomness import generator
 from entpruner.training.batches import batch_indices
-from entpruner.training.loop import draw_batch, learning_rate, train
+from entpruner.training.loop import Objective, draw_batch, learning_rate, train
 from entpruner.training.resume import CurvePoint
 from entpruner.training.state import TrainState
 
@@ -50,6 +53,29 @@ def images(count: int = 10) -> ImageSet:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8)
     return ImageSet(pixels, np.arange(count, dtype=np.int64) % 3, num_classes=3)
+
+
+def in_float64(process: Any = FLOW) -> Objective:
+    """The process's own loss for a network in float64, where what differs by rounding alone hardly differs."""
+
+    def objective(model: Any, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return process.losses(model, x.double(), noise.double(), t, y)["loss"].mean()
+
+    return objective
+
+
+def close(state: TrainState, other: TrainState) -> None:
+    """The same but for rounding, of states in float64."""
+    torch.testing.assert_close(dict(state.named_tensors()), dict(other.named_tensors()), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(state.ema.state_dict(), other.ema.state_dict(), rtol=1e-9, atol=1e-11)
+
+
+def new_state_in_float64() -> TrainState:
+    """Every weight random, so that every gradient is far from 0: AdamW would blow up the rounding of those near it."""
+    model, random = Transformer(ARCHITECTURE).double(), generator(0, "weights")
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=random)
+    return TrainState.start(model)
 
 
 def new_state() -> TrainState:
@@ -249,6 +275,58 @@ def test_images_of_other_classes_are_refused(tmp_path: Path):
         run(state, tmp_path)
 
 
+# ----------------------------------------------------------------------------------------- what saves memory, or time
+
+
+@pytest.mark.parametrize(
+    "compute", [{"micro_batch": 2}, {"micro_batch": 3}, {"micro_batch": 9}, {"gradient_checkpointing": True}], ids=str
+)
+def test_pieces_and_checkpointing_change_the_result_by_rounding_alone(tmp_path: Path, compute: dict[str, Any]):
+    whole, saving = new_state_in_float64(), new_state_in_float64()
+    curve = run(whole, tmp_path / "whole", objective=in_float64())
+    other = run(saving, tmp_path / "saving", objective=in_float64(), compute=Compute(device="cpu", **compute))
+    close(saving, whole)
+    assert [point["loss"] for point in other] == pytest.approx([point["loss"] for point in curve], rel=1e-9)
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE, UNetArchitecture(input_size=8, in_channels=1, num_classes=3)])
+def test_checkpointing_keeps_what_enters_the_blocks_and_gives_the_same_gradients(architecture: Any):
+    model = build(architecture).double()
+    random = generator(0, "weights")
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=random)
+    x, noise, t, y = draw_batch(images(), torch.arange(10), FLOW, SETTINGS, generator(1))
+    gradients, kept = [], []
+    for model.checkpointing in (False, True):
+        saved: dict[int, int] = {}
+        hooks = torch.autograd.graph.saved_tensors_hooks(partial(remember, saved), lambda tensor: tensor)
+        with hooks:
+            loss = in_float64()(model, x, noise, t, y)
+        kept.append(sum(saved.values()))
+        torch.autograd.backward(loss)
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        model.zero_grad()
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-14)
+    assert kept[1] < 0.5 * kept[0]
+
+
+def remember(saved: dict[int, int], tensor: Tensor) -> Tensor:
+    saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    return tensor
+
+
+def test_all_blocks_share_one_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from torch._dynamo.testing import CompileCounter  # seconds
+
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    plain, compiled = new_state_in_float64(), new_state_in_float64()
+    run(plain, tmp_path / "plain", objective=in_float64())
+    run(compiled, tmp_path / "compiled", objective=in_float64(), compute=Compute(device="cpu", compile=True))
+    assert counter.frame_count == 1
+    close(compiled, plain)
+
+
 # ------------------------------------------------------------------------------------------------------------- resume
 
 
@@ -407,13 +485,25 @@ def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path: Path):
 # ------------------------------------------------------------------------------------------------------------- device
 
 
-def test_cuda_that_is_not_there_is_an_error_and_auto_falls_back(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"compute\.device is cuda"):
-        device_of(Compute(device="cuda"))
-    assert device_of(Compute(device="auto")) == device_of(CPU) == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device_of(Compute(device="auto")) == device_of(Compute(device="cuda")) == torch.device("cuda")
+@pytest.mark.parametrize(
+    ("compute", "here", "said"),
+    [
+        ({"device": "cuda"}, 0, "asks for 1 GPU, but PyTorch finds none here: set compute.device to cpu"),
+        ({"device": "auto", "gpus": 2}, 0, "asks for 2 GPUs, but PyTorch finds none here"),
+        ({"device": "auto", "gpus": 8}, 4, "asks for 8 GPUs, but PyTorch finds 4 here: set compute.gpus to 4"),
+        ({"device": "cuda", "gpus": 2}, 1, "asks for 2 GPUs, but PyTorch finds 1 here"),
+    ],
+)
+def test_more_gpus_than_there_are_are_refused(compute: dict[str, Any], here: int, said: str):
+    with pytest.raises(UserError, match=said):
+        device_of(Compute(**compute), gpus_here=here)
+
+
+def test_auto_is_the_gpu_where_there_is_one():
+    assert device_of(Compute(device="auto"), gpus_here=0) == device_of(CPU) == torch.device("cpu")
+    assert device_of(Compute(device="cpu", gpus=2), gpus_here=0) == torch.device("cpu")  # two processes
+    assert device_of(Compute(device="auto"), gpus_here=1) == torch.device("cuda")
+    assert device_of(Compute(device="cuda", gpus=2), gpus_here=2) == torch.device("cuda")
 
 
 def test_configure_sets_threads_and_determinism(monkeypatch: pytest.MonkeyPatch):
@@ -438,3 +528,16 @@ def test_on_the_gpu_it_trains_and_goes_on_from_a_checkpoint(tmp_path: Path):
     assert [point["step"] for point in curve] == [4, 8, 9]
     assert all(tensor.is_cuda for _, tensor in state.named_tensors())
     assert all(moments["step"] == 9 for moments in state.adam.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("heads", [16, 6])  # of 72 and of 64 channels, as XL and S have
+def test_in_bfloat16_attention_takes_the_flash_kernel(heads: int):
+    size = {16: 1152, 6: 384}[heads]
+    block = Block(size, heads, mlp_ratio=4).cuda()
+    x, c = torch.randn(2, 256, size, device="cuda", requires_grad=True), torch.randn(2, size, device="cuda")
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]), torch.autocast("cuda", torch.bfloat16):  # it, or an error
+        out = block(x, c)
+    assert out.dtype == torch.float32  # the residual stream stays
+    torch.autograd.backward(out.sum())

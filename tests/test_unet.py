@@ -16,8 +16,9 @@ from torch import Tensor
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters
 from entpruner.evaluation.sampling import sample_images
+from entpruner.models.arithmetic import places
 from entpruner.models.surgery import drop_blocks, renumbered_parameters, replace_label_table
-from entpruner.models.unet import UNet, places
+from entpruner.models.unet import UNet
 from entpruner.params import TRANSFORMERS_ONLY, Compute, Finetuning, Flow, ProcessSettings, Training, UNetArchitecture
 from entpruner.process import make_process
 from entpruner.process.flow import FlowMatching

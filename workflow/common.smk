@@ -2,19 +2,24 @@
 import json
 import os
 import re
+import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.utils import validate
 
 # The package of this checkout, and its commands, activated or not. No shell stays before a command to die of its signals.
 sys.path.insert(0, workflow.basedir)
-shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; exec ')
+PROGRAMS = f'export PATH="{Path(sys.executable).parent}:$PATH"; '
+shell.prefix(f"{PROGRAMS}exec ")
 
 from entpruner.arms import claimed, expand, select
 from entpruner.errors import UserError
 from entpruner.paramfiles import DEFAULT_STUDY, check, over_default
-from entpruner.params import SIZED, ClassifierExtractor, ScoresFigure, origins
+from entpruner.params import SIZED, ClassifierExtractor, Compute, ScoresFigure, origins
+from entpruner.planning.jobs import Job
+from entpruner.planning.resources import Needs, needs, require_room
 from entpruner.provenance import code_digest
 from entpruner.slurm import require_job_states
 
@@ -23,16 +28,22 @@ try:
     merged, files = over_default(config, [Path(file) for file in workflow.configfiles])
     config.update(merged)
     STUDY = check(config, files)
+    require_room(STUDY)
 except UserError as error:
     sys.exit(str(error))
 validate(config, f"{workflow.basedir}/params/schema.json", set_default=False)
+
+# On how many GPUs and the like commands are told where Snakemake does not look: another answer reruns nothing.
+if how := STUDY.compute.model_dump(include=Compute.AT_WILL, exclude_defaults=True):
+    said = shlex.quote(json.dumps(how)).replace("{", "{{").replace("}", "}}")  # Snakemake formats it
+    shell.prefix(f"{PROGRAMS}export ENTPRUNER_COMPUTE={said}; exec ")
 
 RESULTS = f"results/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 ARMS = expand(STUDY)
 DOWNLOADS = {origin.file: origin for origin in origins(STUDY) if origin.url}
-GPUS = 0 if STUDY.compute.device == "cpu" else 1
 STORES = "latents" if STUDY.latents else "data"  # folder of what networks are trained on
+COMPUTE = STUDY.compute.model_dump(exclude=Compute.AT_WILL)
 # Without a place for the cache, Snakemake would remark on every such rule at each start.
 CACHED = "SNAKEMAKE_OUTPUT_CACHE" in os.environ
 TRAINED = [
@@ -94,6 +105,30 @@ def code(command):
 
 def arm_of(wildcards):
     return ARMS[wildcards.arm]
+
+
+# --------------------------------------------------------------------------------------------------------- resources
+
+
+@cache
+def needs_of(job):
+    return needs(STUDY, ARMS, job)
+
+
+def job_of(rule, wildcards):
+    fields = {key: getattr(wildcards, key, "") for key in ("backbone", "data", "arm")}
+    fields |= {key: int(getattr(wildcards, key, 0)) for key in ("seed", "stage")}
+    return Job(rule, name=getattr(wildcards, "scores", ""), cut=bool(getattr(wildcards, "cut", "")), **fields)
+
+
+def asked(rule, what):
+    """One of the resources of a rule: a function of its wildcards."""
+    return lambda wildcards: getattr(needs_of(job_of(rule, wildcards)), what)
+
+
+def asks(rule):
+    """All of them but the threads, by name."""
+    return {what: asked(rule, what) for what in Needs._fields if what != "threads"}
 
 
 # ------------------------------------------------------------------------------------------------------------- paths
@@ -293,7 +328,7 @@ def autoencoder_settings(wildcards):
 
 
 def shard_settings(wildcards):
-    return settings(latents=STUDY.latents, shard=int(wildcards.shard), compute=STUDY.compute)
+    return settings(latents=STUDY.latents, shard=int(wildcards.shard), compute=COMPUTE)
 
 
 def classifier_settings(wildcards):
@@ -302,7 +337,7 @@ def classifier_settings(wildcards):
         artefact=artefact,
         seed=seed,
         training=STUDY.evaluation.classifier,
-        compute=STUDY.compute,
+        compute=COMPUTE,
     )
 
 
@@ -312,7 +347,7 @@ def pretrain_settings(wildcards):
         seed=int(wildcards.seed),
         backbone=STUDY.backbones[wildcards.backbone],
         training=STUDY.pretrain,
-        compute=STUDY.compute,
+        compute=COMPUTE,
     )
 
 
@@ -328,7 +363,7 @@ def adapt_settings(wildcards):
         seed=int(wildcards.seed),
         label_table=STUDY.label_table,
         training=STUDY.adapt,
-        compute=STUDY.compute,
+        compute=COMPUTE,
     )
 
 
@@ -351,7 +386,7 @@ def score_settings(wildcards):
         scoring=scoring,
         sampling=scoring_sampler(criterion, scoring),
         remove=arm.blocks_removed if criterion in SIZED else None,
-        compute=STUDY.compute,
+        compute=COMPUTE,
     )
 
 
@@ -375,7 +410,7 @@ def prune_settings(wildcards):
         rescoring=rescoring(arm) if arm.pruning.rerank and stage > 1 else None,
         start=arm.boundaries[stage - 1],
         stop=arm.boundaries[stage],
-        compute=STUDY.compute,
+        compute=COMPUTE,
     )
 
 
@@ -390,21 +425,21 @@ def recover_settings(wildcards):
         stop=arm.boundaries[-1],
         new_labels=arm.start == "pretrained" and arm.data != "upstream",
         label_table=STUDY.label_table,
-        compute=STUDY.compute,
+        compute=COMPUTE,
     )
 
 
 def cut_settings(wildcards):
-    return settings(compute=STUDY.compute)
+    return settings(compute=COMPUTE)
 
 
 def sample_settings(wildcards):
     arm = arm_of(wildcards)
-    return settings(seed=arm.seed, sampling=arm.sampling, latents=STUDY.latents, compute=STUDY.compute)
+    return settings(seed=arm.seed, sampling=arm.sampling, latents=STUDY.latents, compute=COMPUTE)
 
 
 def evaluate_settings(wildcards):
-    return settings(seed=arm_of(wildcards).seed, evaluation=STUDY.evaluation, compute=STUDY.compute)
+    return settings(seed=arm_of(wildcards).seed, evaluation=STUDY.evaluation, compute=COMPUTE)
 
 
 def cost_settings(wildcards):
@@ -415,7 +450,7 @@ def cost_settings(wildcards):
         adapter_widths=sorted({a.finetune.adapter_width for a in arms if a.finetune.method == "adapters"}),
         batch_size=STUDY.evaluation.latency_batch_size,
         repeats=STUDY.evaluation.latency_repeats,
-        compute=STUDY.compute,
+        compute=COMPUTE,
     )
 
 
@@ -589,7 +624,7 @@ def audit_common(wildcards):
         "artefact": f"audit/{wildcards.backbone}-{STUDY.audit.data}",  # all commands of a backbone share their draws
         "seed": audit_seed(wildcards),
         "scoring": STUDY.scoring,
-        "compute": STUDY.compute,
+        "compute": COMPUTE,
     }
 
 

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Literal
 
 from entpruner.audit.subnetworks import Bench, distance
-from entpruner.evaluation.cost import training_flops
+from entpruner.models.arithmetic import training_flops
 from entpruner.models.transformer import Transformer
 from entpruner.params import Frozen, Proxies, Pruning, Schedule, Training, VoteWeights, stage_boundaries
 from entpruner.proxies.measure import ProxySamples, measure_on

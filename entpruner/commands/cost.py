@@ -8,8 +8,9 @@ from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.data.latents import open_store
 from entpruner.errors import UserError
-from entpruner.evaluation.cost import cost_key, latency, macs, parameters
+from entpruner.evaluation.cost import cost_key, latency, parameters
 from entpruner.models.adapters import add_adapters
+from entpruner.models.arithmetic import macs
 from entpruner.models.transformer import Transformer
 from entpruner.params import Architecture, Backbone, Compute, Frozen
 from entpruner.randomness import generator

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from entpruner import parallel
 from entpruner.artefacts import write_json
 from entpruner.commands.recording import Recorder
-from entpruner.compute import configure
+from entpruner.compute import configure, require_room
 from entpruner.data.store import Store
 from entpruner.evaluation.extractors import feature_nets
 from entpruner.evaluation.fidelity import evaluate
 from entpruner.params import Compute, Evaluation, Frozen
+from entpruner.planning.memory import features as features_memory
 
 
 class Settings(Frozen):
@@ -21,8 +23,11 @@ def run(settings: Settings, *, store: Path, samples: Path, out: Path, timing: Pa
     """``classifier`` is the folder of the data set's own, where ``evaluation.extractors`` names that."""
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
-    nets = feature_nets(settings.evaluation, classifier, device)
     real, generated = Store.open(store).split("train"), Store.open(samples).split("samples")
+    require_room(features_memory(settings.evaluation, real.shape[-1]), f"features of {samples}", device)
+    nets = feature_nets(settings.evaluation, classifier, device)
     metrics = evaluate(real, generated, nets, settings.evaluation, seed=settings.seed)
+    if not parallel.is_first():
+        return
     write_json(timing, recorder.record())
     write_json(out, metrics)

@@ -2,15 +2,18 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
+from entpruner import parallel
 from entpruner.artefacts import read_json
 from entpruner.commands.recording import Recorder
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
-from entpruner.compute import configure
+from entpruner.compute import configure, require_room
 from entpruner.data.latents import open_store
 from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Criterion, Frozen, Proxies, Pruning, Sampling, Schedule, Scoring
+from entpruner.planning.memory import proxies as proxies_memory
 from entpruner.process import Process, make_process
 from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.randomness import generator
@@ -47,30 +50,40 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
     state, card = starting_state(data, init, fresh=fresh)
     process, images = make_process(card.process), data.split("train")
     removed = state.model.architecture.depth - len(state.model.kept_blocks)
-    samples = ProxySamples(process, images, settings.seed, settings.artefact, device)
-    began = time.perf_counter()
-    if settings.rescoring is None:
-        found = Scores.from_json(read_json(scores))
-    else:
-        found = rescored(settings.rescoring, state.ema.to(device), process, images, settings, settings.total - removed)
-    decision = decide(
-        settings.schedule,
-        settings.pruning,
-        stage=settings.stage,
-        stages=settings.stages,
-        total=settings.total,
-        order=found.order,
-        kept=state.model.kept_blocks,
-        removed=removed,
-        measure=measure_on(state.model, process, samples, settings.proxies),
-        random=generator(settings.seed, settings.artefact, "choice"),
-    )
-    seconds = time.perf_counter() - began
-    state = state.drop_blocks(decision.dropped)
+
+    def decided() -> dict[str, Any]:
+        began = time.perf_counter()
+        if settings.schedule == "vote":
+            needed = proxies_memory(card.architecture, state.model.kept_blocks, settings.proxies)
+            require_room(needed, f"the vote of {settings.artefact}", device)
+        samples = ProxySamples(process, images, settings.seed, settings.artefact, device)
+        if settings.rescoring is None:
+            found = Scores.from_json(read_json(scores))
+        else:
+            model, remove = state.ema.to(device), settings.total - removed
+            found = rescored(settings.rescoring, model, process, images, settings, remove)
+        decision = decide(
+            settings.schedule,
+            settings.pruning,
+            stage=settings.stage,
+            stages=settings.stages,
+            total=settings.total,
+            order=found.order,
+            kept=state.model.kept_blocks,
+            removed=removed,
+            measure=measure_on(state.model, process, samples, settings.proxies),
+            random=generator(settings.seed, settings.artefact, "choice"),
+        )
+        rescoring = None if settings.rescoring is None else found.to_json()
+        seconds = time.perf_counter() - began
+        return decision.model_dump(mode="json") | {"rescored": rescoring, "seconds": seconds}
+
+    # One process decides: measured on another GPU, proxies may differ in their last bits.
+    decision = parallel.said_by_first(decided() if parallel.is_first() else None)
+    state = state.drop_blocks(decision["dropped"])
     stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
     fingerprint = recorder.fingerprint(scores, *inputs_of(store, init, fresh=fresh, teacher=teacher))
-    content = decision.model_dump(mode="json") | {"kept_blocks": state.model.kept_blocks, "seconds": seconds}
-    content["rescored"] = None if settings.rescoring is None else found.to_json()
+    content = decision | {"kept_blocks": state.model.kept_blocks}
     train_into(
         out,
         state,

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from entpruner import parallel
 from entpruner.artefacts import Stopwatch, sha256_of
-from entpruner.params import Frozen
+from entpruner.params import Compute, Frozen
 from entpruner.provenance import code_digest, commit
 
 
@@ -21,9 +22,15 @@ class Recorder:
 
     def record(self, **more: Any) -> dict[str, Any]:
         settings = self.settings.model_dump(mode="json")
-        return self.stopwatch.record(settings=settings, code=self.code, commit=commit(), **more)
+        return self.stopwatch.record(
+            processes=parallel.count(), settings=settings, code=self.code, commit=commit(), **more
+        )
 
     def fingerprint(self, *inputs: Path) -> str:
-        """Digest of all that the result depends on: settings, code and the content of the input files."""
-        parts = [self.settings.model_dump_json(), self.code, *map(sha256_of, inputs)]
+        """Digest of all that the result depends on: settings, code and the content of the input files.
+
+        Not among them is how many processes compute it and the like, which a killed run may change.
+        """
+        settings = self.settings.model_dump_json(exclude={"compute": set(Compute.AT_WILL)})
+        parts = [settings, self.code, *map(sha256_of, inputs)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

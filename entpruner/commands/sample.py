@@ -7,17 +7,21 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from entpruner import parallel
 from entpruner.artefacts import whole_folder, write_json
 from entpruner.commands.recording import Recorder
-from entpruner.compute import configure
+from entpruner.compute import compile_blocks, configure, require_room
+from entpruner.data import autoencoder as vae
 from entpruner.data.autoencoder import Codec, load_autoencoder
 from entpruner.data.latents import LatentManifest
-from entpruner.data.store import read_manifest, write_store
+from entpruner.data.store import new_store, read_manifest
 from entpruner.errors import UserError
-from entpruner.evaluation.sampling import sample_images
-from entpruner.models.checkpoints import load_model
+from entpruner.evaluation.sampling import asked_labels, sampled_batches
+from entpruner.journal import Parts
+from entpruner.models.checkpoints import CARD, WEIGHTS, load_model
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Compute, Frozen, Latents, Sampling
+from entpruner.planning.memory import sampling as sampling_memory
 from entpruner.process import make_process
 
 
@@ -30,22 +34,41 @@ class Settings(Frozen):
 
 
 def run(settings: Settings, *, init: Path, autoencoder: Path | None, latents: Path | None, out: Path) -> None:
-    """``autoencoder`` decodes what a network samples that was trained on the store ``latents``."""
+    """``autoencoder`` decodes what a network samples that was trained on the store ``latents``.
+
+    Batches are kept in ``<out>.resume`` as they are finished, by every process its own: a killed command goes on.
+    """
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
     model, card = load_model(init)
-    decode = None
+    needed = sampling_memory(card.architecture, card.kept_blocks, settings.sampling, settings.latents)
+    require_room(needed, f"sampling {init}", device)
+    inputs, decode = [init / CARD, init / WEIGHTS], None
     if settings.latents is not None:
         assert autoencoder is not None and latents is not None, "the rule hands over both where there are latents"
         decode = codec_for(model, latents, autoencoder, settings.latents, device).decode
-    images, labels = sample_images(
-        model, make_process(card.process), settings.sampling, seed=settings.seed, device=device, decode=decode
-    )
+        inputs += [autoencoder / vae.CONFIG, autoencoder / vae.WEIGHTS]
+    compile_blocks(model, settings.compute)
+    process, labels = make_process(card.process), asked_labels(model, settings.sampling)
+    parts = Parts(out.with_name(out.name + ".resume"), recorder.fingerprint(*inputs), len(labels))
+    own = parallel.mine(parallel.said_by_first(parts.missing))
+    for index, images in sampled_batches(
+        model, process, settings.sampling, own, seed=settings.seed, device=device, decode=decode
+    ):
+        parts.write(index, images)
+    parallel.wait()
+    if not parallel.is_first():
+        return
     source = {"source": "samples", "seed": settings.seed, "sampling": settings.sampling.model_dump(mode="json")}
     with whole_folder(out) as folder:
-        write_store(folder, {"samples": (images, labels)}, card.class_names, source)
-        grid(images).save(folder / "grid.png")
+        counts, shape = {"samples": settings.sampling.samples}, parts.read(0).shape[1:]
+        with new_store(folder, counts, shape, card.class_names, source) as (all_images, all_labels):
+            all_labels[:] = torch.cat(labels)
+            np.concatenate(list(parts), out=all_images, casting="equiv")
+            shown = grid(all_images)
+        shown.save(folder / "grid.png")
         write_json(folder / "timing.json", recorder.record())
+    parts.discard()
 
 
 def codec_for(model: BlockNetwork, latents: Path, folder: Path, settings: Latents, device: torch.device) -> Codec:

@@ -5,9 +5,10 @@ from pathlib import Path
 from entpruner.artefacts import whole_folder, write_json
 from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
-from entpruner.compute import configure
+from entpruner.compute import configure, require_room
 from entpruner.data.latents import open_store
 from entpruner.params import Compute, Criterion, Frozen, Sampling, Scoring
+from entpruner.planning.memory import scoring as scoring_memory
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, score
 
@@ -29,12 +30,15 @@ def run(settings: Settings, *, store: Path, init: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, device)
     data = open_store(store)
     model, card = model_for(data, init)
+    sampling = settings.sampling or Sampling()
+    needed = scoring_memory(card.architecture, settings.criterion, settings.scoring, sampling)
+    require_room(needed, f"{settings.criterion} of {init}", device)
     context = ScoreContext(
         model=model.to(device),
         process=make_process(card.process),
         images=data.split("train"),
         settings=settings.scoring,
-        sampling=settings.sampling or Sampling(),
+        sampling=sampling,
         seed=settings.seed,
         artefact=settings.artefact,
         device=device,

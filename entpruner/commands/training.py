@@ -5,15 +5,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from entpruner import parallel
 from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
-from entpruner.compute import device_of
+from entpruner.compute import device_of, require_room
 from entpruner.data.latents import AnyStore, open_store
 from entpruner.data.store import MANIFEST
-from entpruner.evaluation.cost import training_flops
+from entpruner.errors import UserError
+from entpruner.models.arithmetic import training_flops
 from entpruner.models.checkpoints import CARD, WEIGHTS, ModelCard, save_model
 from entpruner.params import Compute, Finetuning, Frozen, Training
+from entpruner.planning.memory import training as training_memory
 from entpruner.process import Process, make_process
 from entpruner.training.distill import distilled
 from entpruner.training.loop import Objective, data_loss, train
@@ -79,6 +82,8 @@ def train_into(
     resume_folder = out.with_name(out.name + ".resume")
     data, process = open_store(store), make_process(card.process)
     tuning = settings.training if isinstance(settings.training, Finetuning) else None
+    needed = training_memory(card.architecture, state.model.kept_blocks, settings.training, settings.compute)
+    require_room(needed, settings.artefact, device_of(settings.compute))
     curve = train(
         state,
         process,
@@ -93,6 +98,8 @@ def train_into(
         fingerprint=fingerprint,
         objective=objective_of(settings, process, data, teacher),
     )
+    if not parallel.is_first():
+        return
     steps, kept = stretch.stop - stretch.start, state.ema.kept_blocks
     flops = training_flops(card.architecture, kept, settings.training.batch_size, steps, tuning)
     totals = {"total_steps": 0, "total_flops": 0, "total_seconds": 0.0}
@@ -119,13 +126,21 @@ def train_into(
 
 
 def objective_of(settings: TrainingSettings, process: Process, data: AnyStore, teacher: Path | None) -> Objective:
-    """What the training minimises: the data's own loss, or distillation from ``teacher`` where the settings say so."""
-    training = settings.training
+    """What the training minimises: the data's own loss, or distillation from ``teacher`` where the settings say so.
+
+    Raises UserError if hidden states, which are compared over a whole batch, would be seen in pieces.
+    """
+    training, compute = settings.training, settings.compute
     if not isinstance(training, Finetuning) or training.distillation is None:
         return data_loss(process)
     assert teacher is not None, "the rule hands over the teacher wherever there is distillation"
+    if training.distillation.features and compute.in_pieces(training.batch_size):
+        raise UserError(
+            f"compute.micro_batch {compute.micro_batch}: distillation.features compares hidden states over a whole "
+            "batch; leave micro_batch out and set compute.gradient_checkpointing, or features to 0"
+        )
     unpruned, _ = model_for(data, teacher)
-    return distilled(process, unpruned.to(device_of(settings.compute)), training.distillation)
+    return distilled(process, unpruned.to(device_of(compute)), training.distillation)
 
 
 def inputs_of(store: Path, init: Path, *, fresh: bool, teacher: Path | None = None) -> list[Path]:

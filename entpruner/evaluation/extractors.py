@@ -9,8 +9,7 @@ says, as every published FID does; features leave here in float64, so means and 
 """
 
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +21,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from entpruner import parallel
 from entpruner.artefacts import sha256_of
+from entpruner.compute import without_tf32
 from entpruner.errors import UserError
 from entpruner.evaluation.classifier import Classifier, load_classifier
 from entpruner.models.checkpoints import read_weights
@@ -47,31 +48,22 @@ class FeatureNet:
     """Features (N, D) -> logits (N, classes) on the CPU, where the net is a classifier with its last layer."""
 
     def features(self, images: NDArray[np.uint8]) -> Tensor:
-        """uint8 (N, C, H, W), memory-mapped or not -> float64 (N, D) on the CPU."""
-        parts = []
+        """uint8 (N, C, H, W), memory-mapped or not -> float64 (N, D) on the CPU.
+
+        Several processes share the batches out; the first gets all features, the others none.
+        """
+        parts, starts = [], range(0, len(images), self.batch_size)
         with torch.inference_mode(), without_tf32():
-            for start in range(0, len(images), self.batch_size):
+            for start in parallel.mine(starts):
                 batch = torch.from_numpy(np.array(images[start : start + self.batch_size]))
                 parts.append(self.network(batch.to(self.device)).double().cpu())
-        return torch.cat(parts)
+        return torch.cat(parallel.gathered(parts, len(starts)) or [torch.empty(0, 0)])
 
     def key(self, metric: str) -> str:
         """Name of a metric in ``metrics.json``: ``fid`` on InceptionV3, ``fd_<name>`` on any other net."""
         if self.kind == "inception":
             return {"fd": "fid"}.get(metric, metric)
         return f"{metric}_{self.name}"
-
-
-@contextmanager
-def without_tf32() -> Iterator[None]:
-    """On CUDA, multiply in full float32: TF32's 10 bits belong to training, not to a measure."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def feature_nets(settings: Evaluation, classifier: Path | None, device: torch.device) -> list[FeatureNet]:

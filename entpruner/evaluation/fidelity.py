@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from entpruner import parallel
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation.extractors import FeatureNet
@@ -52,6 +53,8 @@ def evaluate(
     was asked for (only where it is among the nets). ``kid_subset_size`` is what was used: the setting, or the smaller
     set's size.
 
+    Several processes share the work of the feature nets, and the first returns the metrics; the others {}.
+
     Raises UserError if there are too few images for a half and its ``settings.neighbours``.
     """
     half = min(len(real) // 2, len(generated))
@@ -69,8 +72,10 @@ def evaluate(
         "half_images": half,
         "kid_subset_size": subset_size,
     }
-    for net in nets:
-        f_real, f_generated = net.features(real.images), net.features(generated.images)
+    features = [(net.features(real.images), net.features(generated.images)) for net in nets]
+    if not parallel.is_first():
+        return {}
+    for net, (f_real, f_generated) in zip(nets, features, strict=True):
         floors = [frechet_distance(f_real[other], f_real[anchor]) for anchor, other, _ in halvings]
         halves = [frechet_distance(f_generated[drawn], f_real[anchor]) for anchor, _, drawn in halvings]
         kid, kid_std = kernel_distance(f_generated, f_real, settings.kid_subsets, subset_size, seed_of(seed, "kid"))

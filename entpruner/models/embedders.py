@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-TIME_FEATURES = 256  # width of the sinusoidal features of t in every published DiT and SiT
+from entpruner.models.arithmetic import TIME_FEATURES
 
 
 class TimestepEmbedder(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from entpruner.models.embedders import LabelEmbedder
 from entpruner.params import Architecture, UNetArchitecture
@@ -28,6 +29,8 @@ class BlockNetwork(nn.Module):
     kept_blocks: tuple[int, ...]
     blocks: nn.ModuleList  # of (state, c) -> state
     y_embedder: LabelEmbedder
+    checkpointing = False
+    """Whether training keeps only what enters each block, and computes its inside again in the backward pass."""
 
     @property
     def null_class(self) -> int:
@@ -37,13 +40,20 @@ class BlockNetwork(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """x: (B, C, H, W); t: (B,) in the process's own scale; y: (B,) class or null class -> (B, 2C, H, W)."""
         state, c = self.embed(x, t, y)
-        for position, block in enumerate(self.blocks):
-            state = self.onward(position, block(state, c))
+        for position in range(len(self.blocks)):
+            state = self.onward(position, self.through(position, state, c))
         return self.head(state, c)
 
     def embed(self, x: Tensor, t: Tensor, y: Tensor) -> tuple[State, Tensor]:
         """What enters the first block, and the condition (B, D) that all blocks share."""
         raise NotImplementedError
+
+    def through(self, position: int, state: State, c: Tensor) -> State:
+        """From what enters the block at ``position`` (in ``blocks``) to what leaves it."""
+        block = self.blocks[position]
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, state, c, use_reentrant=False, preserve_rng_state=False)  # blocks draw nothing
+        return block(state, c)
 
     def onward(self, position: int, state: State) -> State:
         """From behind the block at ``position`` (in ``blocks``) to the next one or the head; here nothing lies between.

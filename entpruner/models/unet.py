@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from entpruner.models.arithmetic import Place, places
 from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
 from entpruner.models.network import BlockNetwork
 from entpruner.params import UNetArchitecture
@@ -58,23 +59,6 @@ class Block(nn.Module):
         h = self.conv1(F.silu(self.norm1(state.h)))
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
         return Hidden(state.h + h, state.skips)  # (B, K, h, w)
-
-
-class Place(NamedTuple):
-    """Where a block of the unpruned network stands."""
-
-    level: int
-    channels: int
-    part: str  # encoder, middle or decoder
-
-
-def places(architecture: UNetArchitecture) -> list[Place]:
-    """The blocks of the unpruned network in their order."""
-    a = architecture
-    levels = [(level, a.channels * factor) for level, factor in enumerate(a.multipliers)]
-    encoder = [Place(*level, "encoder") for level in levels for _ in range(a.blocks_per_level)]
-    middle = [Place(*levels[-1], "middle")] * a.middle_blocks
-    return encoder + middle + [place._replace(part="decoder") for place in reversed(encoder)]
 
 
 class Joint(nn.Module):

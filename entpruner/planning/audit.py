@@ -8,11 +8,10 @@ import math
 from itertools import pairwise
 
 from entpruner.arms import overridden
-from entpruner.params import Audit, Regime, Scoring, blocks_to_remove, stage_boundaries
+from entpruner.params import Audit, Regime, Scoring, blocks_to_remove, removal_grid, stage_boundaries
 from entpruner.planning.jobs import Job
 from entpruner.planning.networks import Work
 from entpruner.planning.work import Planned, voted
-from entpruner.schedule import removal_grid
 
 
 class PlannedAudit:

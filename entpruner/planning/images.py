@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from entpruner.data.archives import opened
-from entpruner.data.image_folder import select
 from entpruner.params import Dataset, Digits, Flowers, ImageFolder
 
 DIGITS_A_CLASS = 180  # scikit-learn's 1,797 digits are 174 to 183 a class
@@ -42,6 +40,9 @@ def images_of(dataset: Dataset) -> Images:
 def in_folder(dataset: ImageFolder) -> Images:
     if not Path(dataset.file).exists():
         return Images(0, 0, 0, dataset.file)
+    from entpruner.data.archives import opened  # seconds of imports, which most studies do without
+    from entpruner.data.image_folder import select
+
     with opened(Path(dataset.file)) as entries:
         names, classes = select(entries, dataset)
     train = sum(name.parts[0] == dataset.train for name in names)

@@ -1,13 +1,8 @@
 """What one pass of a network, one step of its training and one score of its blocks cost, as FLOPs."""
 
 from dataclasses import dataclass, fields
-from functools import cache
 
-import torch
-
-from entpruner.evaluation.cost import macs, parameters, step_macs, unet_macs
-from entpruner.models.transformer import Transformer
-from entpruner.models.unet import UNet
+from entpruner.models.arithmetic import macs, parameters_of, step_macs, unet_macs
 from entpruner.params import (
     Architecture,
     Criterion,
@@ -79,7 +74,7 @@ class Network:
         return 3 * self.forward(blocks)
 
     def parameters(self, blocks: int) -> int:
-        return stored_parameters(self.architecture, blocks)
+        return parameters_of(self.architecture, range(blocks))
 
     def sampled(self, blocks: int, sampling: Sampling, adapter_width: int | None = None) -> float:
         """FLOPs of one image from noise to data: every evaluation twice where there is guidance."""
@@ -129,11 +124,3 @@ def evaluations(process: ProcessSettings, sampling: Sampling) -> int:
     if isinstance(process, Diffusion):
         return sampling.diffusion.steps
     return {"heun": 2 * sampling.flow.steps, "dopri5": DOPRI5_EVALUATIONS}.get(sampling.flow.name, sampling.flow.steps)
-
-
-@cache
-def stored_parameters(architecture: Architecture | UNetArchitecture, blocks: int) -> int:
-    with torch.device("meta"):
-        kept = tuple(range(blocks))
-        whole = Transformer(architecture, kept) if isinstance(architecture, Architecture) else UNet(architecture, kept)
-    return parameters(whole)

@@ -10,6 +10,7 @@ from entpruner.planning.audit import audited
 from entpruner.planning.images import images_of
 from entpruner.planning.jobs import Job, audit_jobs, jobs_of
 from entpruner.planning.networks import Work
+from entpruner.planning.resources import memory
 from entpruner.planning.speed import Speed
 from entpruner.planning.work import Planned
 
@@ -20,10 +21,11 @@ ORDER = (  # what others need comes first
     "audit_regime", "audit_masks", "audit_scores", "audit_choices", "audit_proxies", "audit_schedules",
     "audit_stability", "audit_report",
 )  # fmt: skip
-HEADINGS = ("rule", "jobs", "steps", "PFLOPs", "hours", "longest job", "disk")
+HEADINGS = ("rule", "jobs", "steps", "PFLOPs", "hours", "longest job", "GPU memory", "disk")
 NOT_COUNTED = (
-    "Hours are of one device. Not counted: downloads, reading images, fits, distances, tables, starts of processes.\n"
-    "Assumed: votes go one step on at every stage; the audit takes its dearest regime."
+    "Hours are of one device; GPU memory is the hungriest job's, estimated. Not counted: downloads, reading images,\n"
+    "fits, distances, tables, starts of processes. Assumed: votes go one step on at every stage; the audit takes its\n"
+    "dearest regime."
 )
 
 
@@ -36,6 +38,8 @@ class Row(NamedTuple):
     seconds: float
     longest: float
     """Seconds of the longest job."""
+    memory: float
+    """Bytes of a GPU's memory that the hungriest job needs; 0 where none is used."""
 
 
 class Plan(NamedTuple):
@@ -56,26 +60,24 @@ def plan(study: Study, speed_of: Callable[[Planned], Speed]) -> Plan:
     return Plan(
         study.study,
         speed,
-        rows(jobs_of(study), planned.work, speed),
-        rows(audit_jobs(study), lambda job: audited(planned, job), speed),
+        rows(planned, jobs_of(study), speed),
+        rows(planned, audit_jobs(study), speed),
         tuple(dict.fromkeys(known.missing for known in images.values() if known.missing)),
     )
 
 
-def rows(jobs: Iterable[Job], work_of: Callable[[Job], Work], speed: Speed) -> tuple[Row, ...]:
-    by_rule: dict[str, list[Work]] = {}
+def rows(planned: Planned, jobs: Iterable[Job], speed: Speed) -> tuple[Row, ...]:
+    by_rule: dict[str, list[Job]] = {}
     for job in jobs:
-        by_rule.setdefault(job.rule, []).append(work_of(job))
-    return tuple(
-        Row(
-            rule,
-            len(works),
-            sum(works, Work()),
-            sum(map(speed.seconds, works)),
-            max(map(speed.seconds, works)),
-        )
-        for rule, works in sorted(by_rule.items(), key=lambda item: ORDER.index(item[0]))
-    )
+        by_rule.setdefault(job.rule, []).append(job)
+    return tuple(row(planned, rule, by_rule[rule], speed) for rule in sorted(by_rule, key=ORDER.index))
+
+
+def row(planned: Planned, rule: str, jobs: Sequence[Job], speed: Speed) -> Row:
+    works = [audited(planned, job) for job in jobs]
+    seconds = [speed.seconds(work) for work in works]
+    needed = [needed.total for job in jobs if (needed := memory(planned, job))]
+    return Row(rule, len(jobs), sum(works, Work()), sum(seconds), max(seconds), max(needed, default=0.0))
 
 
 def total(name: str, parts: Sequence[Row]) -> Row:
@@ -85,6 +87,7 @@ def total(name: str, parts: Sequence[Row]) -> Row:
         sum((row.work for row in parts), Work()),
         sum(row.seconds for row in parts),
         max(row.longest for row in parts),
+        max(row.memory for row in parts),
     )
 
 
@@ -117,6 +120,7 @@ def cells(row: Row) -> tuple[str, ...]:
         short(row.work.flops / 1e15),
         short(row.seconds / 3600),
         duration(row.longest),
+        size(row.memory),
         size(row.work.disk),
     )
 
@@ -147,7 +151,7 @@ def as_json(found: Plan) -> dict[str, Any]:
 
     def plain(row: Row) -> dict[str, Any]:
         return {"rule": row.rule, "jobs": row.jobs, **asdict(row.work), "flops": row.work.flops,
-                "seconds": row.seconds, "longest_seconds": row.longest}  # fmt: skip
+                "seconds": row.seconds, "longest_seconds": row.longest, "gpu_memory": row.memory}  # fmt: skip
 
     return {
         "study": found.study,

@@ -1,6 +1,6 @@
 """What each job of a study computes and leaves behind, whatever it runs on: steps, FLOPs and bytes.
 
-FLOPs are those of matrix products, twice the multiply-accumulates of ``evaluation/cost.py``. Not counted: reading and
+FLOPs are those of matrix products, twice the multiply-accumulates of ``models/arithmetic.py``. Not counted: reading and
 resizing images, the fits of entropies, Gram matrices and Fréchet distances, tables, figures, starting a process.
 
 What only the run itself knows is assumed: a vote goes one step on at every stage; the audit tries every candidate
@@ -14,19 +14,22 @@ from typing import Any
 from entpruner.arms import Arm
 from entpruner.params import (
     ClassifierExtractor,
+    Criterion,
     Extractor,
     Finetuning,
     InceptionExtractor,
     KlAutoencoder,
     Proxies,
+    Scoring,
     Study,
     TinyAutoencoder,
     Training,
+    candidate_counts,
+    removal_grid,
 )
 from entpruner.planning.images import Images
 from entpruner.planning.jobs import Job
 from entpruner.planning.networks import Network, Work
-from entpruner.schedule import candidate_counts, removal_grid
 
 WORD = 4  # bytes of a float32
 INCEPTION_MACS = 5.7e9  # of InceptionV3 at its 299 pixels
@@ -161,13 +164,17 @@ class Planned:
 
     def scored(self, job: Job) -> Work:
         network = self.network(job.backbone, job.data)
+        criterion, scoring, remove = self.scoring(job)
+        return network.scores(criterion, scoring, self.study.sampling, network.depth, remove)
+
+    def scoring(self, job: Job) -> tuple[Criterion, Scoring, int]:
+        """Of a job of the rule score: criterion, settings, and the blocks that an arm removes; 0 for a figure's."""
         for arm in self.arms.values():
             if (arm.backbone, arm.data, arm.seed, arm.scores) == (job.backbone, job.data, job.seed, job.name):
                 assert arm.criterion is not None, "only pruned arms are named by scores"
-                sampling = self.study.sampling
-                return network.scores(arm.criterion, arm.scoring, sampling, network.depth, arm.blocks_removed)
-        criterion: Any = job.name  # a figure's
-        return network.scores(criterion, self.study.scoring, self.study.sampling, network.depth, 0)
+                return arm.criterion, arm.scoring, arm.blocks_removed
+        criterion: Any = job.name
+        return criterion, self.study.scoring, 0
 
     # ----------------------------------------------------------------------------------------------------- evaluation
 

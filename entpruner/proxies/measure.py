@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 from torch import Tensor
 
+from entpruner.compute import without_tf32
 from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
@@ -50,9 +51,10 @@ def measure_on(
 
     def measure(dropped: Collection[int]) -> tuple[NtkResult, ZicoResult]:
         candidate = drop_blocks(model, dropped).to(samples.device)
-        return (
-            ntk(candidate, process, *samples.ntk(settings.ntk.samples), settings.ntk, samples.signs()),
-            zico(candidate, process, samples.zico(settings.zico), settings.zico),
-        )
+        with without_tf32():
+            return (
+                ntk(candidate, process, *samples.ntk(settings.ntk.samples), settings.ntk, samples.signs()),
+                zico(candidate, process, samples.zico(settings.zico), settings.zico),
+            )
 
     return measure

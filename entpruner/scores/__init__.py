@@ -1,7 +1,9 @@
 """Block-importance criteria: one file each, one signature, found by name."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
+from entpruner.compute import without_tf32
 from entpruner.errors import UserError
 from entpruner.models.transformer import Transformer
 from entpruner.params import TRANSFORMERS_ONLY
@@ -44,6 +46,8 @@ CRITERIA: dict[str, Callable[[ScoreContext], Scores]] = {
 def score(criterion: str, context: ScoreContext) -> Scores:
     """Score every block of the context's network, which is put into evaluation mode and otherwise left as it is.
 
+    Measured in full float32; what a criterion samples or trains, as samplings and trainings are.
+
     Raises UserError for a criterion that does not exist, for one of ``params.SIZED`` without a number of blocks to
     remove, for one of ``params.TRANSFORMERS_ONLY`` on another network, and for a network whose outputs are not finite.
     """
@@ -52,4 +56,6 @@ def score(criterion: str, context: ScoreContext) -> Scores:
     if criterion in TRANSFORMERS_ONLY and not isinstance(context.model, Transformer):
         raise UserError(f"criterion: {criterion} knows transformers alone, not a {type(context.model).__name__}")
     context.model.eval()
-    return CRITERIA[criterion](context)
+    samples = criterion == "ld_pruner" and context.settings.ld_pruner == "sampling"
+    with nullcontext() if samples or criterion == "learned" else without_tf32():
+        return CRITERIA[criterion](context)

@@ -7,6 +7,7 @@ block is matched with the teacher's same block, whichever were kept, and the wei
 import torch
 from torch import Tensor
 
+from entpruner import parallel
 from entpruner.models.network import BlockNetwork
 from entpruner.params import Distillation
 from entpruner.process import Process
@@ -36,8 +37,8 @@ def with_states(model: BlockNetwork, x: Tensor, t: Tensor, y: Tensor) -> tuple[T
     """The network's output (B, 2C, H, W), and the hidden states (B, T, D) after its blocks, by original number."""
     state, c = model.embed(x, t, y)
     states = {}
-    for position, (number, block) in enumerate(zip(model.kept_blocks, model.blocks, strict=True)):
-        state = block(state, c)
+    for position, number in enumerate(model.kept_blocks):
+        state = model.through(position, state, c)
         states[number] = model.hidden(state)
         state = model.onward(position, state)
     return model.head(state, c), states
@@ -47,12 +48,21 @@ def masked_distance(student: Tensor, teacher: Tensor, cut: float) -> Tensor:
     """Mean squared difference over the entries within ``cut`` standard deviations of the mean in both networks.
 
     Mean and deviation are those of all entries of a state (B, T, D). What lies further are massive activations: few,
-    huge, and else nearly all of the loss. 0 where no entry is left.
+    huge, and else nearly all of the loss. 0 where no entry is left. Where several processes share a batch, mean,
+    deviation and count are those of all their states, and the mean of what they return is the whole batch's distance.
     """
     counted = _usual(student, cut) & _usual(teacher, cut)
     squared = torch.where(counted, student - teacher, 0) ** 2
-    return squared.sum() / counted.sum().clamp(min=1)
+    return squared.sum() / parallel.mean(counted.sum()).clamp(min=1)
 
 
 def _usual(state: Tensor, cut: float) -> Tensor:
-    return (state - state.mean()).abs() <= cut * state.std()
+    return (state - parallel.mean(state.mean())).abs() <= cut * _deviation(state)
+
+
+def _deviation(state: Tensor) -> Tensor:
+    if parallel.count() == 1:
+        return state.std()
+    entries = state.numel() * parallel.count()
+    variance = parallel.mean(((state - parallel.mean(state.mean())) ** 2).mean())
+    return (variance * entries / (entries - 1)).sqrt()

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim.adamw import adamw
 
-from entpruner.compute import device_of
+from entpruner import parallel
+from entpruner.compute import compile_blocks, device_of
 from entpruner.data.store import Images
 from entpruner.errors import Stopped, UserError
 from entpruner.models.network import BlockNetwork
@@ -20,7 +21,7 @@ from entpruner.process import Process
 from entpruner.randomness import generator
 from entpruner.training.batches import batch_indices
 from entpruner.training.progress import Progress
-from entpruner.training.resume import CurvePoint, Run, StopRequest, resume, write_checkpoint
+from entpruner.training.resume import CurvePoint, Run, StopRequest, as_first_has_it, resume, write_checkpoint
 from entpruner.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -59,19 +60,33 @@ def train(
     that the result depends on) is another, and on the CPU ends with the same bits. Without a folder nothing is written.
     ``state`` is left on the device.
 
-    Raises UserError when the images' classes aren't the model's, and when a loss or the weights aren't finite; Stopped
-    on SIGTERM, after the step and a checkpoint (without a folder it ends the process, as ever).
+    Several processes (``parallel``) make the same call, and a batch of ``settings.batch_size`` is theirs together. How
+    many they are, and in how many pieces each computes its share, changes the result by rounding alone.
+
+    Raises UserError when the images' classes aren't the model's, when the processes can't share a batch evenly, and
+    when a loss or the weights aren't finite; Stopped on SIGTERM to any process, after the step and a checkpoint
+    (without a folder it ends the process, as ever).
     """
     if images.num_classes != state.model.null_class:
         raise UserError(
             f"{artefact}: the images have {images.num_classes} classes, the model {state.model.null_class}: "
             "give it a new label table first"
         )
+    if settings.batch_size % parallel.count():
+        raise UserError(
+            f"{artefact}: {parallel.count()} processes can't share a batch of {settings.batch_size} evenly: set "
+            "batch_size to a multiple, or compute.gpus and compute.nodes to divisors"
+        )
     device = device_of(compute)
     state.step = start
     run = Run(state, curve=[], recent=[])
-    last_good = None if resume_folder is None else resume(run, resume_folder, fingerprint)
+    last_good = None
+    if resume_folder is not None and parallel.is_first():
+        last_good = resume(run, resume_folder, fingerprint)
     state.to(device)
+    as_first_has_it(run)
+    state.model.checkpointing = compute.gradient_checkpointing
+    compile_blocks(state.model, compute)
 
     trained = {name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad}
     parameters: list[Tensor] = list(trained.values())
@@ -89,24 +104,25 @@ def train(
             lr = learning_rate(settings, state.step)
             indices = batch_indices(state.step, settings.batch_size, len(images), seed, artefact)
             batch = draw_batch(images, indices, process, settings, generator(seed, artefact, state.step))
-            with torch.autocast("cuda", torch.bfloat16, enabled=compute.bf16 and device.type == "cuda"):
-                loss = objective(state.model, *(moved(tensor, device) for tensor in batch))
-            torch.autograd.backward(loss)
+            loss = backward(objective, state.model, batch, settings, compute, device)
+            parallel.add_up(parameter.grad for parameter in parameters if parameter.grad is not None)
             if settings.gradient_clip is not None:
                 clip_grad_norm_(parameters, settings.gradient_clip)
             adamw_step(parameters, adam, settings, lr)
             with torch.no_grad():
                 torch._foreach_lerp_(averages, parameters, forget)
             state.model.zero_grad()
-            unread.append(loss.detach())
+            unread.append(loss)
             state.step += 1
 
-            stopping = stop_request.made and state.step < stop
+            stopping = parallel.anywhere(stop_request.made) and state.step < stop
             at_point = state.step % settings.log_every == 0 or state.step == stop
             at_checkpoint = stopping or (state.step % settings.checkpoint_every == 0 and state.step < stop)
             if at_point or at_checkpoint:
-                losses = torch.stack(unread).tolist()
+                shares = torch.stack(unread)
                 unread.clear()
+                parallel.add_up([shares])
+                losses = shares.tolist()
                 require_finite(losses, parameters, state.step, settings, last_good)
                 run.recent += losses
             if at_point:
@@ -119,12 +135,13 @@ def train(
                 )
                 run.recent.clear()
                 clock, clock_step = now, state.step
-            if at_checkpoint and resume_folder is not None:
+            if at_checkpoint and resume_folder is not None and parallel.is_first():
                 last_good = write_checkpoint(run, resume_folder, fingerprint)
                 log.info("step %d of %d, loss %.4f: %s", state.step, stop, losses[-1], last_good)
             progress.update(state.step, run.curve[-1]["loss"] if run.curve else None)
             if stopping:
-                raise Stopped(f"asked to stop, saved {last_good}: run the same command again to go on")
+                saved = parallel.said_by_first(str(last_good))  # when the first has done so
+                raise Stopped(f"asked to stop, saved {saved}: run the same command again to go on")
     return run.curve
 
 
@@ -153,6 +170,28 @@ def draw_batch(
     x, y = images.batch(indices, random, mirrored)
     y = y.masked_fill(dropped, images.num_classes)  # the null class is the one after the last
     return x, noise, t, y
+
+
+def backward(
+    objective: Objective,
+    model: BlockNetwork,
+    batch: tuple[Tensor, ...],
+    settings: Training,
+    compute: Compute,
+    device: torch.device,
+) -> Tensor:
+    """Add the gradient of this process's share of a batch to the weights', piece by piece; returns its loss ().
+
+    Shares and pieces are weighted by their rows, so that gradients and losses add up to those of the batch.
+    """
+    losses = []
+    for rows in parallel.rows_of(settings.batch_size, compute.micro_batch):
+        with torch.autocast("cuda", torch.bfloat16, enabled=compute.bf16 and device.type == "cuda"):
+            loss = objective(model, *(moved(tensor[rows], device) for tensor in batch))
+        loss = loss * ((rows.stop - rows.start) / settings.batch_size)
+        torch.autograd.backward(loss)
+        losses.append(loss.detach())
+    return torch.stack(losses).sum()
 
 
 @torch.no_grad()

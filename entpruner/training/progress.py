@@ -7,11 +7,16 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self, TextIO
 
+from entpruner import parallel
+
 REFRESH = 0.2  # seconds between two rewrites of the line
 
 
 class Progress:
-    """Rewrites one line with step, loss, images per second and time left; silent where ``stream`` is no terminal."""
+    """Rewrites one line with step, loss, images per second and time left.
+
+    Silent where ``stream`` is no terminal, and in all processes but the first.
+    """
 
     def __init__(
         self,
@@ -23,7 +28,7 @@ class Progress:
     ) -> None:
         self.start, self.stop, self.batch_size = start, stop, batch_size
         self.stream, self.clock = stream, clock
-        self.visible = stream.isatty()
+        self.visible = stream.isatty() and parallel.is_first()
         self.began = self.shown = clock()
 
     def update(self, step: int, loss: float | None) -> None:

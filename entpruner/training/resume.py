@@ -12,6 +12,7 @@ from typing import Any, Self, TypedDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from entpruner import parallel
 from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.errors import UserError
 from entpruner.training.state import TrainState
@@ -98,3 +99,13 @@ class StopRequest:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.heeded:
             signal.signal(signal.SIGTERM, self.before)
+
+
+def as_first_has_it(run: Run) -> None:
+    """Give every process the run of the first, which alone reads and writes checkpoints: all go on from the same bits.
+
+    The states must be alike in names and shapes, and on the device.
+    """
+    tensors = [tensor for _, tensor in run.state.named_tensors()] + list(run.state.ema.state_dict().values())
+    parallel.copied_from_first(tensors)
+    run.state.step, run.curve, run.recent = parallel.said_by_first([run.state.step, run.curve, run.recent])

@@ -15,10 +15,9 @@ rule audit_regime:
         f"{RESULTS}/audit/regime/{{backbone}}.json",
     log:
         f"{LOGS}/audit/regime-{{backbone}}.log",
+    threads: asked("audit_regime", "threads")
     resources:
-        mem_mb=3000,
-        runtime=240,
-        gpu=GPUS,
+        **asks("audit_regime"),
     params:
         settings=audit_regime_settings,
         code=code("audit_regime"),
@@ -41,10 +40,9 @@ rule audit_masks:
         f"{RESULTS}/audit/masks/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/masks-{{backbone}}-s{{seed}}.log",
+    threads: asked("audit_masks", "threads")
     resources:
-        mem_mb=3000,
-        runtime=720,
-        gpu=GPUS,
+        **asks("audit_masks"),
     params:
         settings=audit_masks_settings,
         code=code("audit_masks"),
@@ -66,10 +64,9 @@ rule audit_scores:
         f"{RESULTS}/audit/scores/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/scores-{{backbone}}-s{{seed}}.log",
+    threads: asked("audit_scores", "threads")
     resources:
-        mem_mb=3000,
-        runtime=240,
-        gpu=GPUS,
+        **asks("audit_scores"),
     params:
         settings=audit_scores_settings,
         code=code("audit_scores"),
@@ -91,10 +88,9 @@ rule audit_choices:
         f"{RESULTS}/audit/choices/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/choices-{{backbone}}-s{{seed}}.log",
+    threads: asked("audit_choices", "threads")
     resources:
-        mem_mb=3000,
-        runtime=240,
-        gpu=GPUS,
+        **asks("audit_choices"),
     params:
         settings=audit_bench_settings,
         code=code("audit_choices"),
@@ -116,10 +112,9 @@ rule audit_proxies:
         f"{RESULTS}/audit/proxies/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/proxies-{{backbone}}-s{{seed}}.log",
+    threads: asked("audit_proxies", "threads")
     resources:
-        mem_mb=3000,
-        runtime=240,
-        gpu=GPUS,
+        **asks("audit_proxies"),
     params:
         settings=audit_proxies_settings,
         code=code("audit_proxies"),
@@ -141,10 +136,9 @@ rule audit_schedules:
         f"{RESULTS}/audit/schedules/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/schedules-{{backbone}}-s{{seed}}.log",
+    threads: asked("audit_schedules", "threads")
     resources:
-        mem_mb=3000,
-        runtime=720,
-        gpu=GPUS,
+        **asks("audit_schedules"),
     params:
         settings=audit_schedules_settings,
         code=code("audit_schedules"),
@@ -168,10 +162,9 @@ rule audit_stability:
         f"{RESULTS}/audit/stability/{{backbone}}-s{{seed}}.json",
     log:
         f"{LOGS}/audit/stability-{{backbone}}-s{{seed}}.log",
+    threads: asked("audit_stability", "threads")
     resources:
-        mem_mb=3000,
-        runtime=240,
-        gpu=GPUS,
+        **asks("audit_stability"),
     params:
         settings=audit_stability_settings,
         code=code("audit_stability"),
@@ -197,8 +190,7 @@ rule audit_report:
         f"{LOGS}/audit/report.log",
     localrule: True
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks("audit_report"),
     params:
         settings=audit_report_settings,
         code=code("audit_report"),

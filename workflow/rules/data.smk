@@ -26,8 +26,7 @@ rule data:
         f"{LOGS}/data/{{data}}.log",
     cache: CACHED
     resources:
-        mem_mb=2000,
-        runtime=60,
+        **asks("data"),
     params:
         settings=data_settings,
         code=code("data"),
@@ -64,10 +63,9 @@ rule latents_shard:
         temp(f"{RESULTS}/latents/{{data}}.parts/{{shard}}.json"),
     log:
         f"{LOGS}/latents/{{data}}-{{shard}}.log",
+    threads: asked("latents_shard", "threads")
     resources:
-        mem_mb=4000,
-        runtime=720,
-        gpu=GPUS,
+        **asks("latents_shard"),
     params:
         settings=shard_settings,
         code=code("latents_shard"),
@@ -92,8 +90,7 @@ rule latents:
     log:
         f"{LOGS}/latents/{{data}}.log",
     resources:
-        mem_mb=2000,
-        runtime=240,
+        **asks("latents"),
     params:
         settings=autoencoder_settings,
         code=code("latents"),
@@ -117,10 +114,9 @@ rule classifier:
     log:
         f"{LOGS}/classifier/{{data}}.log",
     cache: CACHED
+    threads: asked("classifier", "threads")
     resources:
-        mem_mb=2000,
-        runtime=60,
-        gpu=GPUS,
+        **asks("classifier"),
     params:
         settings=classifier_settings,
         code=code("classifier"),

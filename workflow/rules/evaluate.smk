@@ -12,8 +12,7 @@ rule cut:
     log:
         f"{LOGS}/arms/{{arm}}-cut.log",
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks("cut"),
     params:
         settings=cut_settings,
         code=code("cut"),
@@ -38,10 +37,9 @@ rule sample:
     log:
         f"{LOGS}/arms/{{arm}}-{{cut}}sample.log",
     cache: CACHED
+    threads: asked("sample", "threads")
     resources:
-        mem_mb=3000,
-        runtime=240,
-        gpu=GPUS,
+        **asks("sample"),
     params:
         settings=sample_settings,
         code=code("sample"),
@@ -64,10 +62,9 @@ rule evaluate:
         timing=f"{RESULTS}/arms/{{arm}}/{{cut}}metrics.timing.json",
     log:
         f"{LOGS}/arms/{{arm}}-{{cut}}evaluate.log",
+    threads: asked("evaluate", "threads")
     resources:
-        mem_mb=4000,
-        runtime=240,
-        gpu=GPUS,
+        **asks("evaluate"),
     params:
         settings=evaluate_settings,
         code=code("evaluate"),
@@ -89,9 +86,7 @@ rule cost:
         f"{LOGS}/cost/{{backbone}}-{{data}}.log",
     threads: workflow.cores
     resources:
-        mem_mb=2000,
-        runtime=60,
-        gpu=GPUS,
+        **asks("cost"),
     params:
         settings=cost_settings,
         code=code("cost"),

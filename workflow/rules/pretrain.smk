@@ -15,10 +15,9 @@ rule pretrain:
     wildcard_constraints:
         backbone=backbones(imported=False),
     cache: CACHED
+    threads: asked("pretrain", "threads")
     resources:
-        mem_mb=3000,
-        runtime=720,
-        gpu=GPUS,
+        **asks("pretrain"),
     params:
         settings=pretrain_settings,
         code=code("pretrain"),
@@ -43,8 +42,7 @@ rule import_checkpoint:
         backbone=backbones(imported=True),
     cache: CACHED
     resources:
-        mem_mb=8000,
-        runtime=60,
+        **asks("import_checkpoint"),
     params:
         settings=import_settings,
         code=code("import_checkpoint"),
@@ -70,10 +68,9 @@ rule adapt:
     log:
         f"{LOGS}/adapt/{{backbone}}-{{data}}-s{{seed}}.log",
     cache: CACHED
+    threads: asked("adapt", "threads")
     resources:
-        mem_mb=3000,
-        runtime=720,
-        gpu=GPUS,
+        **asks("adapt"),
     params:
         settings=adapt_settings,
         code=code("adapt"),

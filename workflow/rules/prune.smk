@@ -17,10 +17,9 @@ rule prune:
     log:
         f"{LOGS}/arms/{{arm}}-stage{{stage}}.log",
     cache: CACHED
+    threads: asked("prune", "threads")
     resources:
-        mem_mb=3000,
-        runtime=720,
-        gpu=GPUS,
+        **asks("prune"),
     params:
         settings=prune_settings,
         code=code("prune"),

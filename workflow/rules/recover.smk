@@ -15,10 +15,9 @@ rule recover:
     log:
         f"{LOGS}/arms/{{arm}}-recover.log",
     cache: CACHED
+    threads: asked("recover", "threads")
     resources:
-        mem_mb=3000,
-        runtime=720,
-        gpu=GPUS,
+        **asks("recover"),
     params:
         settings=recover_settings,
         code=code("recover"),

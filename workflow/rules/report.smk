@@ -20,8 +20,7 @@ rule table:
         f"{LOGS}/tables/{{table}}.log",
     localrule: True
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks("table"),
     params:
         settings=table_settings,
         code=code("table"),
@@ -49,8 +48,7 @@ rule figure:
         f"{LOGS}/figures/{{figure}}.log",
     localrule: True
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks("figure"),
     params:
         settings=figure_settings,
         code=code("figure"),
@@ -73,8 +71,7 @@ rule track:
         f"{LOGS}/tracking.log",
     localrule: True
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks("track"),
     params:
         settings=track_settings,
         code=code("track"),

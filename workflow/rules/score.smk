@@ -11,10 +11,9 @@ rule score:
     log:
         f"{LOGS}/scores/{{backbone}}-{{data}}-s{{seed}}-{{scores}}.log",
     cache: CACHED
+    threads: asked("score", "threads")
     resources:
-        mem_mb=3000,
-        runtime=240,
-        gpu=GPUS,
+        **asks("score"),
     params:
         settings=score_settings,
         code=code("score"),

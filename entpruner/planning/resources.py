@@ -1,0 +1,176 @@
+"""What each rule asks a machine for: GPUs, memory and minutes, from the sizes of what its job computes.
+
+They are limits with room to spare, which a scheduler holds a job to; ``entpruner plan`` forecasts. Arithmetic alone, as
+the workflow asks at each start; so how many images a folder holds is not looked up but assumed, ``ASSUMED``.
+
+Measured, on the digits study's processors (results/published/digits): 7.4 GFLOP/s by the slowest of its commands with
+one thread, and at most 635 MB. What is of GPUs is estimated.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from entpruner.arms import Arm, expand
+from entpruner.errors import UserError
+from entpruner.params import Compute, Dataset, ImageFolder, Sampling, Study
+from entpruner.planning.audit import audited
+from entpruner.planning.images import Images, images_of
+from entpruner.planning.jobs import Job, jobs_of
+from entpruner.planning.memory import (
+    GIB,
+    OVERHEAD,
+    WORD,
+    Memory,
+    coding,
+    features,
+    proxies,
+    sampling,
+    scoring,
+    training,
+)
+from entpruner.planning.networks import Network, Work
+from entpruner.planning.work import Planned
+
+ASSUMED = Images(train=50_000, test=10_000, classes=1000)
+SHARED = ("pretrain", "adapt", "prune", "recover", "sample", "evaluate")
+"""Rules whose command several processes can do together."""
+ON_GPU = (
+    *SHARED, "latents_shard", "classifier", "score", "cost", "audit_regime", "audit_masks", "audit_scores",
+    "audit_choices", "audit_proxies", "audit_schedules", "audit_stability",
+)  # fmt: skip
+
+ROOM = 2  # times the estimate
+START, DAY = 15, 1440  # minutes; what takes longer goes on after its limit
+CPU = Work(training=7e9, forward=7e9, features=7e9)
+"""FLOP/s of a thread."""
+GPU = Work(training=1e14, forward=5e13, features=5e12)
+"""FLOP/s: about a third of an A100's bfloat16, TF32 and float32."""
+DECODED = 100  # images a second, that are read, resized and stored
+LIBRARIES = {"cpu": 2000, "cuda": 5000}
+"""MB of a process before it computes."""
+COPIES = 7  # of all weights in the CPU's memory, while a training state is read
+FEATURES = 2048  # numbers an image, at most
+
+
+class Needs(NamedTuple):
+    """By their names in Snakemake and its executor for SLURM; what is None is not asked for."""
+
+    threads: int
+    mem_mb: int
+    """Of a node."""
+    runtime: int
+    """Minutes."""
+    gpu: int
+    """Of all nodes."""
+    nodes: int | None = None
+    tasks: int | None = None
+    """One a node: the command starts the others itself."""
+    tasks_per_gpu: int | None = None
+    """0: not one a GPU."""
+    mpi: str | None = None
+    """The command starts its tasks by this."""
+
+
+def needs(study: Study, arms: Mapping[str, Arm], job: Job) -> Needs:
+    """Of one job of a study, whose arms are given by key."""
+    planned = Planned(study, arms, {name: assumed(dataset) for name, dataset in study.datasets.items()})
+    compute = study.compute if job.rule in SHARED else study.compute.alone
+    on_gpu = compute.device != "cpu" and job.rule in ON_GPU
+    here = Needs(
+        threads=compute.threads * compute.gpus,
+        mem_mb=host_mb(planned, job, compute, on_gpu),
+        runtime=minutes(planned, job, compute, on_gpu),
+        gpu=compute.processes if on_gpu else 0,
+    )
+    if compute.nodes == 1:
+        return here
+    return here._replace(nodes=compute.nodes, tasks=compute.nodes, tasks_per_gpu=0, mpi="srun")
+
+
+def assumed(dataset: Dataset) -> Images:
+    """What is known of a data set without looking at a disk."""
+    return ASSUMED if isinstance(dataset, ImageFolder) else images_of(dataset)
+
+
+def require_room(study: Study) -> None:
+    """Raise UserError for the first job that needs more of a GPU than ``compute.gpu_memory``, where that is said."""
+    if study.compute.gpu_memory is None or study.compute.device == "cpu":
+        return
+    planned = Planned(study, expand(study), {name: assumed(dataset) for name, dataset in study.datasets.items()})
+    for job in jobs_of(study):
+        needed = memory(planned, job)
+        what = " ".join(filter(None, (job.rule, job.name, job.arm or job.backbone, job.data)))
+        gpu = "a GPU of compute.gpu_memory"
+        if needed and (said := needed.shortage(what, study.compute.gpu_memory * GIB, gpu)):
+            raise UserError(said)
+
+
+def minutes(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
+    speed, work = GPU if on_gpu else CPU, audited(planned, job)
+    seconds = work.training / speed.training + work.forward / speed.forward + work.features / speed.features
+    seconds /= compute.processes * (1 if on_gpu else compute.threads)
+    if job.rule in ("data", "latents"):
+        seconds += planned.images[job.data].total / DECODED
+    return min(START + round(ROOM * seconds / 60), DAY)
+
+
+def host_mb(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
+    """Of every process on a node its libraries and its network while that is read; features; and without a GPU, what a
+    GPU would hold."""
+    network = network_of(planned, job)
+    bytes_ = 0.0 if network is None else COPIES * WORD * network.parameters(network.depth)
+    if job.rule == "evaluate":
+        seen = planned.images[planned.arms[job.arm].data].train + planned.arms[job.arm].sampling.samples
+        bytes_ += 3 * 8 * FEATURES * seen  # real and generated ones, and half of them again, in float64
+    needed = memory(planned, job)
+    if needed is not None and not on_gpu:
+        bytes_ += needed.total - OVERHEAD
+    return round(compute.gpus * (LIBRARIES["cuda" if on_gpu else "cpu"] + bytes_ / 1e6))
+
+
+def network_of(planned: Planned, job: Job) -> Network | None:
+    """The backbone that a job reads or makes."""
+    if job.arm:
+        return None if job.rule == "evaluate" else planned.of(planned.arms[job.arm])
+    if not job.backbone:
+        return None
+    audit = planned.study.audit
+    data = audit.data if audit and job.rule.startswith("audit_") else job.data
+    return planned.network(job.backbone, data or "upstream")
+
+
+def memory(planned: Planned, job: Job) -> Memory | None:
+    """What a job needs of each GPU; None where it needs none."""
+    network, study = network_of(planned, job), planned.study
+    if job.rule == "evaluate":
+        return features(study.evaluation, study.datasets[planned.arms[job.arm].data].image_size)
+    if job.rule == "latents_shard" and study.latents:
+        return coding(study.latents, study.datasets[job.data].image_size)
+    if network is None or job.rule not in ON_GPU:
+        return None
+    shape, whole = network.architecture, range(network.depth)
+    if job.rule.startswith("audit_"):
+        parts = [
+            training(shape, whole, study.finetune, study.compute.alone),
+            sampling(shape, whole, study.sampling, study.latents),
+        ]
+        return largest([*parts, scoring(shape, "ced", study.scoring, study.sampling)])
+    if job.rule in ("pretrain", "adapt"):
+        return training(shape, whole, getattr(study, job.rule), study.compute)
+    if job.rule == "score":
+        criterion, settings, _ = planned.scoring(job)
+        return scoring(shape, criterion, settings, study.sampling)
+    if job.rule == "cost":
+        return sampling(shape, whole, Sampling(batch_size=study.evaluation.latency_batch_size, guidance=1))
+    arm = planned.arms[job.arm]
+    left = range(arm.depth - arm.blocks_removed)
+    if job.rule == "sample":
+        return sampling(shape, left, arm.sampling, study.latents)
+    if job.rule == "recover":
+        return training(shape, left, arm.finetune, study.compute)
+    parts = [training(shape, whole, arm.finetune, study.compute)]  # a vote may keep all until the last stage
+    return largest([*parts, *([proxies(shape, whole, arm.proxies)] if arm.schedule == "vote" else [])])
+
+
+def largest(parts: list[Memory]) -> Memory:
+    return max(parts, key=lambda part: part.total)

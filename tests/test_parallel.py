@@ -1,0 +1,278 @@
+"""Several processes, gloo's on the CPU: the results of one, to rounding in training and to the bit in sampling."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import test_training
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from processes import in_processes
+from test_training import FLOW, Kill, close, in_float64, new_state_in_float64
+from torch import Tensor
+
+from entpruner import parallel
+from entpruner.artefacts import read_json
+from entpruner.cli import main
+from entpruner.commands import sample
+from entpruner.data.store import write_store
+from entpruner.errors import Stopped, UserError
+from entpruner.evaluation.extractors import FeatureNet
+from entpruner.launch import in_batch_step, meeting_point
+from entpruner.models.checkpoints import load_model
+from entpruner.models.network import BlockNetwork
+from entpruner.params import Compute, Distillation, Finetuning
+from entpruner.randomness import generator
+from entpruner.training.distill import distilled
+from entpruner.training.loop import Objective
+from entpruner.training.peft import prepare
+from entpruner.training.state import TrainState
+
+ROOT = Path(__file__).parents[1]
+
+
+def loaded(folder: Path, like: TrainState) -> TrainState:
+    """What a process left in ``folder``."""
+    weights = torch.load(folder / "ema.pt", weights_only=True)
+    like.ema.load_state_dict(weights)
+    state = TrainState.load(folder, like.ema)
+    return state
+
+
+def trained(folder: Path, state: TrainState, **options: Any) -> TrainState:
+    """Train, and leave the state in ``folder`` if this is the first process; all must have the same bits."""
+    curve = test_training.run(state, folder / "resume", **options)
+    for tensor in (*dict(state.named_tensors()).values(), *state.ema.state_dict().values()):
+        firsts = tensor.clone()
+        parallel.copied_from_first([firsts])
+        assert torch.equal(firsts, tensor)
+    if parallel.is_first():
+        folder.mkdir(exist_ok=True)
+        state.save(folder)
+        torch.save(state.ema.state_dict(), folder / "ema.pt")
+        (folder / "losses.json").write_text(json.dumps([point["loss"] for point in curve]))
+    return state
+
+
+def pruned_with_a_teacher() -> tuple[TrainState, Objective]:
+    teacher = new_state_in_float64().model
+
+    def objective(model: BlockNetwork, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        learned = distilled(FLOW, teacher, Distillation(features=0.5, cut=1.0))
+        return learned(model, x.double(), noise.double(), t, y)
+
+    return new_state_in_float64().drop_blocks({1}), objective
+
+
+def with_lora() -> tuple[TrainState, Objective]:
+    model = new_state_in_float64().model
+    prepare(model, Finetuning(steps=9, method="lora"), generator(0, "method"))
+    for name, parameter in model.named_parameters():
+        if name.endswith(".up"):
+            torch.nn.init.normal_(parameter, std=0.3, generator=generator(0, name))
+    return TrainState.start(model), in_float64()
+
+
+CASES = {"every weight": lambda: (new_state_in_float64(), in_float64()),
+         "pruned, with a teacher": pruned_with_a_teacher, "LoRA": with_lora}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_batch_that_two_processes_share_trains_as_in_one(tmp_path: Path, case: str) -> None:
+    state, objective = CASES[case]()
+    trained(tmp_path / "one", state, objective=objective)
+
+    def in_each() -> None:
+        state, objective = CASES[case]()
+        micro_batch = None if "teacher" in case else 1
+        compute = Compute(device="cpu", gpus=2, micro_batch=micro_batch)
+        trained(tmp_path / "two", state, objective=objective, compute=compute)
+
+    in_processes(2, in_each)
+    close(loaded(tmp_path / "two", CASES[case]()[0]), state)
+    one, two = (json.loads((tmp_path / name / "losses.json").read_text()) for name in ("one", "two"))
+    assert one == pytest.approx(two, rel=1e-9)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_killed_run_goes_on_in_another_number_of_processes(tmp_path: Path, before: int, after: int) -> None:
+    whole = trained(tmp_path / "whole", new_state_in_float64(), objective=in_float64())
+
+    def killed() -> None:
+        calls = iter(range(9))
+
+        def objective(*batch: Any) -> Tensor:
+            if next(calls) == 7:
+                raise Kill
+            return in_float64()(*batch)
+
+        with pytest.raises(Kill):
+            trained(tmp_path / "parts", new_state_in_float64(), objective=objective)
+
+    def finished() -> None:
+        seen: list[int] = []
+
+        def objective(*batch: Any) -> Tensor:
+            seen.append(len(batch[1]))
+            return in_float64()(*batch)
+
+        trained(tmp_path / "parts", new_state_in_float64(), objective=objective)
+        assert seen == [4 // after] * 3  # from the checkpoint after step 6
+
+    in_processes(before, killed)
+    in_processes(after, finished)
+    close(loaded(tmp_path / "parts", new_state_in_float64()), whole)
+
+
+def test_asked_to_stop_in_one_process_all_stop_at_the_same_step(tmp_path: Path) -> None:
+    def asked() -> None:
+        calls = iter(range(9))
+
+        def objective(*batch: Any) -> Tensor:
+            if next(calls) == 4 and not parallel.is_first():
+                signal.raise_signal(signal.SIGTERM)
+            return in_float64()(*batch)
+
+        state = new_state_in_float64()
+        with pytest.raises(Stopped, match=r"saved .*step-00000005: run the same command again"):
+            trained(tmp_path, state, objective=objective)
+        assert state.step == 5
+
+    in_processes(2, asked)
+    assert [path.name for path in (tmp_path / "resume").iterdir()] == ["step-00000005"]
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
+    def refused() -> None:
+        with pytest.raises(UserError, match="3 processes can't share a batch of 4 evenly"):
+            trained(tmp_path, new_state_in_float64(), objective=in_float64())
+
+    in_processes(3, refused)
+
+
+@given(share=st.integers(1, 9), count=st.integers(1, 5), micro_batch=st.none() | st.integers(1, 20))
+def test_every_row_of_a_batch_is_computed_once(share: int, count: int, micro_batch: int | None) -> None:
+    rows = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "count", lambda: count)
+        for rank in range(count):
+            patch.setattr(parallel, "rank", lambda rank=rank: rank)
+            pieces = parallel.rows_of(share * count, micro_batch)
+            assert all(piece.stop - piece.start <= (micro_batch or share) for piece in pieces)
+            rows += [row for piece in pieces for row in range(piece.start, piece.stop)]
+    assert rows == list(range(share * count))
+
+
+def test_features_from_several_processes_are_those_of_one_to_the_bit() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (17, 1, 4, 4), dtype=np.uint8)
+    weights = torch.randn(16, 5, generator=generator(0))
+    device = torch.device("cpu")
+    net = FeatureNet("net", "torchvision", lambda x: x.float().flatten(1) @ weights, device, batch_size=4)
+    alone = net.features(images)
+
+    def shared() -> None:
+        features = net.features(images)
+        assert torch.equal(features, alone) if parallel.is_first() else not len(features)
+
+    for count in (2, 3):
+        in_processes(count, shared)
+
+
+# ------------------------------------------------------------------------------------------------------- the commands
+
+
+def arguments(command: str, settings: dict[str, Any], **paths: Path) -> list[str]:
+    return [command, "--settings", json.dumps(settings), *(f"--{name}={path}" for name, path in paths.items())]
+
+
+def entpruner(arguments: list[str], folder: Path = ROOT) -> tuple[int, str]:
+    """Exit code and output of a process of its own, and of those that it starts; ``folder`` comes first on its path."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "entpruner.cli", *arguments]
+    run = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return run.returncode, run.stdout
+
+
+BACKBONE = {"process": {"kind": "flow"}, "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
+TRAINING = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "checkpoint_every": 2}
+PRETRAIN = {"artefact": "pretrain/sit", "seed": 0, "backbone": BACKBONE, "training": TRAINING}
+SAMPLE = {"seed": 0, "sampling": {"samples": 10, "batch_size": 4, "flow": {"name": "euler", "steps": 2}}}
+ONE, TWO = {"device": "cpu"}, {"device": "cpu", "gpus": 2}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store, a network that one process trained, and its samples."""
+    root = tmp_path_factory.mktemp("root")
+    random = np.random.default_rng(0)
+    pixels, labels = random.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8), np.arange(20) % 2
+    write_store(root / "store", {"train": (pixels, labels)}, ["a", "b"], {})
+    threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    assert main(arguments("pretrain", PRETRAIN | {"compute": ONE}, store=root / "store", out=root / "model")) == 0
+    assert main(arguments("sample", SAMPLE | {"compute": ONE}, init=root / "model", out=root / "samples")) == 0
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(debug)
+    return root
+
+
+def test_two_processes_train_a_network_that_one_of_them_writes(root: Path, tmp_path: Path) -> None:
+    asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=tmp_path / "model")
+    assert entpruner(asked)[0] == 0
+    (one, card), (two, same) = load_model(root / "model"), load_model(tmp_path / "model")
+    assert card == same
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], tensor, rtol=0, atol=1e-4, msg=name)  # of 4 steps of 1e-3
+    assert read_json(tmp_path / "model/timing.json")["processes"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_two_processes_sample_the_same_bytes_as_one(root: Path, tmp_path: Path) -> None:
+    def share() -> None:
+        settings = sample.Settings(**SAMPLE, compute=TWO)
+        sample.run(settings, init=root / "model", autoencoder=None, latents=None, out=tmp_path / "samples")
+
+    in_processes(2, share)
+    for file in ("images.npy", "labels.npy", "manifest.json", "grid.png"):
+        assert (tmp_path / "samples" / file).read_bytes() == (root / "samples" / file).read_bytes()
+
+
+def test_an_error_in_one_process_ends_all_in_one_line(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nfrom entpruner.errors import UserError\nfrom entpruner.training import loop\n"
+        "def refuse(*_): raise UserError('the second process does not like it')\n"
+        "if os.environ.get('RANK') == '1': loop.draw_batch = refuse\n"
+    )
+    out = tmp_path / "model"
+    asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=out)
+    assert entpruner(asked, folder=tmp_path) == (1, "entpruner: the second process does not like it\n")
+    assert not out.exists()
+
+
+def test_more_gpus_than_there_are_are_refused_in_one_line(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.device_count() >= 64:
+        pytest.skip("a machine with 64 GPUs")
+    settings = PRETRAIN | {"compute": {"device": "auto", "gpus": 64}}
+    assert main(arguments("pretrain", settings, store=root / "store", out=tmp_path / "model")) == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert said.startswith("entpruner: compute asks for 64 GPUs, but PyTorch finds ")
+
+
+def test_nodes_meet_at_the_first_by_the_number_of_their_job() -> None:
+    slurm = {"SLURM_JOB_ID": "1234", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
+    assert meeting_point(1, {}) == ["--standalone"]
+    assert meeting_point(2, slurm)[-1] == "10.0.0.7:21234"
+    assert in_batch_step(2, slurm) and not in_batch_step(2, slurm | {"SLURM_STEP_NUM_TASKS": "2"})
+    with pytest.raises(UserError, match="SLURM_JOB_ID is not set: start the command with srun"):
+        meeting_point(2, {})

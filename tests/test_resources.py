@@ -1,0 +1,207 @@
+"""What rules ask for: memory that is near what autograd keeps, limits that grow with the study, one answer a rule."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from scoring_context import ARCHITECTURE
+from snakemake_runs import ROOT, snakemake
+
+from entpruner.arms import expand
+from entpruner.compute import require_room
+from entpruner.errors import UserError
+from entpruner.models.transformer import Transformer
+from entpruner.paramfiles import read_study
+from entpruner.params import (
+    SIZES,
+    Architecture,
+    Compute,
+    Distillation,
+    Evaluation,
+    Finetuning,
+    Proxies,
+    Sampling,
+    Scoring,
+    Study,
+    Training,
+)
+from entpruner.planning import memory
+from entpruner.planning.jobs import Job, audit_jobs, jobs_of
+from entpruner.planning.memory import GIB, Memory
+from entpruner.planning.resources import needs
+
+SMOKE = ROOT / "params/smoke.yaml"
+DEPTH, WIDTH, HEADS = SIZES["XL"]
+XL = Architecture(
+    depth=DEPTH, hidden_size=WIDTH, num_heads=HEADS, patch_size=2, input_size=32, in_channels=4, num_classes=1000
+)
+GPU = Compute(device="cuda")
+
+
+def study(**compute: Any) -> Study:
+    content = yaml.safe_load(SMOKE.read_text())
+    return Study.model_validate(content | {"compute": content["compute"] | compute})
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("blocks", [2, 4])
+def test_the_activations_of_blocks_are_those_that_autograd_keeps(blocks: int) -> None:
+    shape = ARCHITECTURE.model_copy(update={"hidden_size": 64, "input_size": 16})  # 64 tokens
+    model = Transformer(shape, tuple(range(blocks)))
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    state, c = model.embed(torch.zeros(3, 1, 16, 16), torch.zeros(3), torch.zeros(3, dtype=torch.int64))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        for block in model.blocks:
+            state = block(state, c)
+    counted = 3 * blocks * memory.block_activations(shape, half=False)
+    assert sum(kept.values()) == pytest.approx(counted, rel=0.1)
+
+
+def test_a_training_of_the_largest_network_is_known_by_its_parts() -> None:
+    whole = memory.training(XL, range(28), Training(steps=1, batch_size=32), GPU)
+    assert whole.fixed == 22 * 675_129_632  # weights, average, two moments, gradient: 4 bytes each; a copy in bfloat16
+    assert whole.images == 32
+    pruned = memory.training(XL, range(14), Training(steps=1, batch_size=32), GPU)
+    assert 0.45 < pruned.total / whole.total < 0.6
+
+
+@pytest.mark.parametrize(
+    "compute", [{"micro_batch": 8}, {"gpus": 8}, {"nodes": 2, "gpus": 2}, {"gradient_checkpointing": True}], ids=str
+)
+def test_what_saves_memory_is_counted_as_less(compute: dict[str, Any]) -> None:
+    settings = Training(steps=1, batch_size=64)
+    usual, saving = (memory.training(XL, range(28), settings, Compute(device="cuda", **more)) for more in ({}, compute))
+    assert saving.total < 0.8 * usual.total
+    assert saving.fixed == usual.fixed
+
+
+def test_what_costs_memory_is_counted_as_more() -> None:
+    def trained(**more: Any) -> float:
+        return memory.training(XL, range(14), Finetuning(steps=1, **more), GPU).total
+
+    assert trained(method="lora") < trained() < trained(distillation=Distillation())
+    guided, unguided = (memory.sampling(XL, range(28), Sampling(guidance=scale)).total for scale in (1.5, 1))
+    assert guided > unguided
+    pooled, ranked = (memory.scoring(XL, "ced", Scoring(estimator=e), Sampling()).total for e in ("scalar", "knn"))
+    assert ranked > pooled
+    assert memory.scoring(XL, "taylor", Scoring(), Sampling()).total > 5 * pooled
+    own, published = Evaluation(), Evaluation(extractors={"fid": {"kind": "inception"}})
+    assert memory.features(own, 32).total < memory.features(published, 32).total
+    few, many = (memory.proxies(XL, range(28), Proxies(ntk={"samples": n})).total for n in (4, 64))
+    assert many > few
+
+
+# ------------------------------------------------------------------------------------------------- asked, not crashed
+
+
+NEEDED: dict[str, Callable[[], Memory]] = {
+    "compute.micro_batch": lambda: memory.training(XL, range(28), Training(steps=1, batch_size=256), GPU),
+    "sampling.batch_size": lambda: memory.sampling(XL, range(28), Sampling(batch_size=4000)),
+    "scoring.batch_size": lambda: memory.scoring(XL, "taylor", Scoring(), Sampling()),
+}
+
+
+@pytest.mark.parametrize("key", NEEDED)
+def test_a_gpu_that_is_too_small_is_refused_with_what_would_fit(key: str) -> None:
+    needed, device = NEEDED[key](), torch.device("cpu")
+    with pytest.raises(UserError) as error:
+        require_room(needed, "the arm", device, free=40 * GIB)
+    said = str(error.value)
+    assert said.startswith("the arm needs about ") and "has 40: set " in said and "\n" not in said
+    (fits,) = re.findall(rf"set {re.escape(key)} to (\d+) or less", said)
+    require_room(needed._replace(images=int(fits)), "the arm", device, free=40 * GIB)
+    with pytest.raises(UserError):
+        require_room(needed._replace(images=int(fits) + 1), "the arm", device, free=40 * GIB)
+
+
+def test_where_not_one_image_fits_a_larger_gpu_is_advised() -> None:
+    with pytest.raises(UserError, match=r"has 8: take a larger GPU, or set compute\.gradient_checkpointing, or more"):
+        require_room(NEEDED["compute.micro_batch"](), "the arm", torch.device("cpu"), free=8 * GIB)
+
+
+def test_a_study_for_a_stated_gpu_says_at_the_workflows_start_what_does_not_fit(tmp_path: Path) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text("compute: {device: cuda, gpu_memory: 0.5}\n")
+    said = snakemake(tmp_path, "-n", "--configfile", str(SMOKE), str(small), succeeds=False)
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert re.match(r"\S+ \S+.* needs about \S+ GiB of GPU memory .*, a GPU of compute.gpu_memory has 0\.5: ", last)
+
+
+# --------------------------------------------------------------------------------------------------------------- rules
+
+
+def test_every_rule_asks_for_its_own_resources() -> None:
+    for file in (ROOT / "workflow/rules").glob("*.smk"):
+        for rule in re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", file.read_text(), re.MULTILINE | re.DOTALL):
+            name, body = rule
+            asked = re.findall(r'ask(?:s|ed)\("(\w+)"', body)
+            assert set(asked) <= {name}
+            assert asked or "localrule: True" in body or "shell:" not in body, name
+
+
+def test_every_job_of_every_study_can_be_answered() -> None:
+    for file in ROOT.glob("params/*.yaml"):
+        if file.name != "reference.yaml":
+            described = read_study([file])
+            arms = expand(described)
+            for job in [*jobs_of(described), *audit_jobs(described)]:
+                answer = needs(described, arms, job)
+                assert answer.mem_mb >= 1000 and answer.runtime >= 15 and answer.threads >= 1, job
+
+
+def test_resources_grow_with_the_study() -> None:
+    job = Job("pretrain", backbone="sit", seed=0)
+    small = study()
+    large = small.model_copy(
+        update={"pretrain": small.pretrain.model_copy(update={"steps": 10**6, "batch_size": 4096})}
+    )
+    one, other = (needs(each, {}, job) for each in (small, large))
+    assert one.runtime < 20 and other.runtime == 1440  # no longer than a day: it goes on
+    assert other.mem_mb > one.mem_mb
+
+
+def test_processes_share_the_time_and_ask_for_their_gpus_and_nodes() -> None:
+    shared, alone = Job("pretrain", backbone="sit", seed=0), Job("cost", backbone="sit", data="upstream")
+    four = study(device="cuda", gpus=2, nodes=2, threads=3)
+    assert needs(four, {}, shared)[0] == 6  # threads of a node
+    assert needs(four, {}, shared)[3:] == (4, 2, 2, 0, "srun")
+    assert needs(four, {}, alone)[3:] == (1, None, None, None, None)
+    assert needs(study(), {}, shared)[3:] == (0, None, None, None, None)
+
+
+def test_another_number_of_gpus_is_told_to_commands_and_changes_no_settings(tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text("compute: {gpus: 2, gradient_checkpointing: true}\n")
+    target = "results/smoke/pretrain/sit-s0/model.json"
+    plans = [snakemake(tmp_path, "-n", "-p", target, "--configfile", str(SMOKE), *files) for files in ([], [str(more)])]
+    first, second = ([line for line in plan.splitlines() if "entpruner pretrain" in line] for plan in plans)
+    assert first == second
+    assert "gpus" not in first[0]
+
+
+def test_a_command_hears_of_several_processes_only_if_it_can_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    from entpruner.cli import with_compute
+
+    settings = json.dumps({"compute": {"device": "cpu", "threads": 2}})
+    assert with_compute("sample", settings) == settings
+    monkeypatch.setenv("ENTPRUNER_COMPUTE", json.dumps({"gpus": 2, "compile": True}))
+    told = {name: json.loads(with_compute(name, settings))["compute"] for name in ("sample", "score")}
+    assert told["sample"] == {"device": "cpu", "threads": 2, "gpus": 2, "compile": True}
+    assert told["score"] == {"device": "cpu", "threads": 2, "compile": True}
+    assert with_compute("data", '{"dataset": 1}') == '{"dataset": 1}'
