@@ -1,0 +1,169 @@
+"""DiT-XL/2 and SiT-XL/2 on one GPU: images/s in training and in sampling, peak memory, and what fewer blocks save.
+
+    python benchmarks/gpu.py --list                             # the eight commands, each of at most eight minutes
+    python benchmarks/gpu.py training DiT-XL/2 --compiled       # one of them
+
+Each adds to benchmarks/results/gpu-<card>.json. One that would take longer stops between two networks, and run again
+measures those that are missing. The weights are random: time does not depend on them. The speed-up is against the
+whole network, and cannot exceed its number of blocks over that of the blocks that are left.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from entpruner.artefacts import Stopwatch, read_json, write_json
+from entpruner.compute import compile_blocks, configure
+from entpruner.data.store import ImageSet
+from entpruner.errors import UserError
+from entpruner.evaluation.sampling import sampled_batches
+from entpruner.models.transformer import Transformer
+from entpruner.params import (
+    Architecture,
+    Backbone,
+    Compute,
+    Diffusion,
+    DiffusionSampler,
+    Flow,
+    FlowSampler,
+    Sampling,
+    Training,
+)
+from entpruner.planning.memory import GIB, Memory, sampling, training
+from entpruner.process import Process, make_process
+from entpruner.randomness import generator
+from entpruner.training.loop import train
+from entpruner.training.state import TrainState
+
+RESULTS = Path(__file__).parent / "results"
+BACKBONES = {"DiT-XL/2": Diffusion(), "SiT-XL/2": Flow()}
+BLOCKS = (28, 20, 14, 12)
+BATCH = 32
+WARM_UP, TIMED = 6, 5  # steps and calls that are not counted, and that are
+STEPS = 10  # of a sampler; its time is proportional to them
+LAST_START = 300  # seconds after which no further network is begun
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("what", choices=("training", "sampling"), nargs="?")
+    options.add_argument("backbone", choices=BACKBONES, nargs="?")
+    options.add_argument("--compiled", action="store_true", help="with torch.compile")
+    options.add_argument("--list", action="store_true", help="print the commands that measure everything")
+    given = options.parse_args()
+    if given.list:
+        for what, backbone, compiled in product(("training", "sampling"), BACKBONES, ("", " --compiled")):
+            print(f"python benchmarks/gpu.py {what} {backbone}{compiled}")
+        return 0
+    if given.backbone is None:
+        options.error("say what to measure, and of which backbone; or --list")
+    try:
+        device = configure(compute := Compute(device="cuda", compile=given.compiled))
+    except UserError:
+        print("benchmarks/gpu.py measures a GPU, and PyTorch finds none here: run it where there is one")
+        return 1
+    card = torch.cuda.get_device_name(device)
+    measure(given.what, given.backbone, compute, device, RESULTS / f"gpu-{card.replace(' ', '-')}.json")
+    return 0
+
+
+def measure(what: str, backbone: str, compute: Compute, device: torch.device, out: Path) -> None:
+    """Measure each number of blocks that ``out`` doesn't have yet, as long as there is time, and print them all."""
+    began = time.monotonic()
+    found: dict[str, Any] = read_json(out) if out.exists() else {"measured": {}}
+    rows = found["measured"].setdefault(f"{what} {backbone} {'compiled' if compute.compile else 'eager'}", {})
+    shape = Backbone(process=BACKBONES[backbone], preset=backbone).architecture(32, 4, 1000)
+    assert isinstance(shape, Architecture)
+    process = make_process(BACKBONES[backbone])
+    for blocks in BLOCKS:
+        if str(blocks) in rows:
+            continue
+        if time.monotonic() - began > LAST_START:
+            print("That is enough for one command: run it again for the rest")
+            break
+        rows[str(blocks)] = (trained if what == "training" else sampled)(shape, blocks, process, compute, device)
+        found["machine"] = Stopwatch(device).record()
+        write_json(out, found)
+    report(rows, shape.depth)
+
+
+def trained(
+    shape: Architecture, blocks: int, process: Process, compute: Compute, device: torch.device, batch: int = BATCH
+) -> dict[str, Any]:
+    """Steps of our own loop, with the drawing of their batches."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(
+        256, size=(4 * batch, shape.in_channels, shape.input_size, shape.input_size), dtype=np.uint8
+    )
+    images = ImageSet(pixels, np.arange(4 * batch) % shape.num_classes, shape.num_classes)
+    settings = Training(steps=WARM_UP + TIMED, batch_size=batch, log_every=1)
+    state = TrainState.start(network(shape, blocks))
+    forget_memory(device)
+    curve = train(
+        state, process, images, settings, start=0, stop=settings.steps, seed=0, artefact="gpu", compute=compute
+    )
+    speeds = [point["images_per_second"] for point in curve[WARM_UP:]]
+    return row(speeds, training(shape, range(blocks), settings, compute), device, batch=batch)
+
+
+def sampled(
+    shape: Architecture, blocks: int, process: Process, compute: Compute, device: torch.device, batch: int = BATCH
+) -> dict[str, Any]:
+    """Batches of images by a sampler of ``STEPS`` evaluations, guided, hence each of twice as many images."""
+    settings = Sampling(
+        samples=(1 + TIMED) * batch,
+        batch_size=batch,
+        diffusion=DiffusionSampler(steps=STEPS),
+        flow=FlowSampler(name="euler", steps=STEPS),
+    )
+    model = network(shape, blocks)
+    compile_blocks(model, compute)
+    forget_memory(device)
+    batches = sampled_batches(model, process, settings, range(1 + TIMED), seed=0, device=device)
+    ended = [time.perf_counter() for _ in batches]  # an image is on the CPU when it comes: the GPU has done its work
+    speeds = [batch / (after - before) for before, after in pairwise(ended)]
+    memory = sampling(shape, range(blocks), settings)
+    return row(speeds, memory, device, batch=batch, sampler_steps=STEPS, guidance=settings.guidance)
+
+
+def network(shape: Architecture, blocks: int) -> Transformer:
+    return Transformer(shape, tuple(range(blocks))).initialize(generator("gpu"))
+
+
+def forget_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def row(speeds: list[float], estimate: Memory, device: torch.device, **settings: Any) -> dict[str, Any]:
+    peak = torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else 0.0
+    return {
+        **settings,
+        "images_per_second": statistics.median(speeds),
+        "all_images_per_second": speeds,
+        "peak_gib": peak,
+        "estimated_gib": estimate.total / GIB,
+    }
+
+
+def report(rows: dict[str, Any], depth: int) -> None:
+    print(f"{'blocks':>6s} {'images/s':>10s} {'speed-up':>9s} {'at most':>8s} {'peak GiB':>9s} {'estimated':>10s}")
+    for blocks, found in rows.items():
+        speed = found["images_per_second"]
+        whole = rows.get(str(depth), {}).get("images_per_second", float("nan"))
+        print(
+            f"{blocks:>6s} {speed:10.2f} {speed / whole:8.2f}x {depth / int(blocks):7.2f}x "
+            f"{found['peak_gib']:9.1f} {found['estimated_gib']:10.1f}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
