@@ -97,7 +97,7 @@ def test_a_score_costs_what_pytorch_counts(criterion: Criterion, settings: dict[
 
 
 def test_the_proxies_cost_what_pytorch_counts() -> None:
-    proxies = Proxies()
+    proxies = Proxies(ntk={"samples": 4}, zico={"batch_size": 2})
     samples = ProxySamples(context(Flow()).process, images(), 0, "test", torch.device("cpu"))
     measure = measure_on(network(), samples.process, samples, proxies)
     # and the Gram matrices of every layer's gradients, which grow with the weights and not with the tokens
