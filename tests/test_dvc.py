@@ -48,7 +48,7 @@ def finish_run(results: Path, distance: float) -> None:
         (results / f"arms/{arm}/final/model.safetensors").write_bytes(arm.encode() * 1000)
         write_json(results / f"arms/{arm}/final/timing.json", record(settings={"stage": 2}))
     write_table(results, "table1", {ROW: {"distance": distance}})
-    write_json(results / "audit/masks/dit-s0.json", {"masks": []})
+    write_json(results / "audit/masks/dit-s0.json", {"masks": [], "timing": record()})
     for table in ("table1.csv", "table1.md"):
         (results / "tables" / table).write_text(f"{distance}\n")
 

@@ -233,7 +233,7 @@ def test_a_pruned_network_is_scored_in_the_original_numbering(criterion: str) ->
 
 @pytest.mark.parametrize("criterion", TRANSFORMERS_ONLY)
 def test_a_criterion_that_knows_transformers_alone_says_so(criterion: str) -> None:
-    with pytest.raises(UserError, match="knows transformers alone, not a UNet"):
+    with pytest.raises(UserError, match="knows transformers alone, not a U-Net"):
         score(criterion, context(model=network(), remove=2))
 
 

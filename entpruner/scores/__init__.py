@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 from entpruner.compute import without_tf32
 from entpruner.errors import UserError
-from entpruner.models.transformer import Transformer
+from entpruner.models.unet import UNet
 from entpruner.params import TRANSFORMERS_ONLY
 from entpruner.scores.block_influence import block_influence
 from entpruner.scores.ced import ced
@@ -49,12 +49,12 @@ def score(criterion: str, context: ScoreContext) -> Scores:
     Measured in full float32; what a criterion samples or trains, as samplings and trainings are.
 
     Raises UserError for a criterion that does not exist, for one of ``params.SIZED`` without a number of blocks to
-    remove, for one of ``params.TRANSFORMERS_ONLY`` on another network, and for a network whose outputs are not finite.
+    remove, for one of ``params.TRANSFORMERS_ONLY`` on a U-Net, and for a network whose outputs are not finite.
     """
     if criterion not in CRITERIA:
         raise UserError(f"criterion: there is no {criterion!r}; choose one of {', '.join(CRITERIA)}")
-    if criterion in TRANSFORMERS_ONLY and not isinstance(context.model, Transformer):
-        raise UserError(f"criterion: {criterion} knows transformers alone, not a {type(context.model).__name__}")
+    if criterion in TRANSFORMERS_ONLY and isinstance(context.model, UNet):
+        raise UserError(f"criterion: {criterion} knows transformers alone, not a U-Net")
     context.model.eval()
     samples = criterion == "ld_pruner" and context.settings.ld_pruner == "sampling"
     with nullcontext() if samples or criterion == "learned" else without_tf32():
