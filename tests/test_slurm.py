@@ -190,7 +190,7 @@ def test_a_study_whose_jobs_are_cancelled_and_run_out_of_time_ends_with_the_bits
             queue = run("squeue", "--noheader", "--format=%i %k")
             [number] = [line.split()[0] for line in queue.splitlines() if "rule_adapt" in line]
             run("scancel", number)
-            assert workflow.wait(400) == 0, (tmp_path / "said").read_text()
+            assert workflow.wait(900) == 0, (tmp_path / "said").read_text()
         ended = run("sacct", "--allocations", "--noheader", "--parsable2", "--format=Comment,State,AllocTRES")
         jobs = [line.split("|") for line in ended.splitlines()]
         assert {state.split()[0] for _, state, _ in jobs} == {"COMPLETED", "FAILED", "CANCELLED"}
