@@ -85,7 +85,6 @@ def prune(given: argparse.Namespace) -> None:
 
 
 def sample(given: argparse.Namespace) -> None:
-
     from entpruner import own_model
     from entpruner.artefacts import whole_folder
     from entpruner.commands.sample import grid, picture
