@@ -14,17 +14,7 @@ from entpruner.artefacts import read_json, write_json
 from entpruner.paramfiles import read_study
 from entpruner.planning.report import plan
 from entpruner.planning.speed import on_this_machine
-
-RECORDS = {
-    "classifier": "classifier/*/timing.json",
-    "pretrain": "pretrain/*/timing.json",
-    "adapt": "adapt/*/timing.json",
-    "score": "scores/*/*/timing.json",
-    "prune": "arms/*/stage*/timing.json",
-    "recover": "arms/*/final/timing.json",
-    "sample": "arms/*/*samples/timing.json",
-    "evaluate": "arms/*/*metrics.timing.json",
-}
+from entpruner.reporting.machine import RECORDS
 
 
 def main() -> None:

@@ -16,6 +16,18 @@ from entpruner.artefacts import processor_name, read_json
 TRAINED = ("data", "classifier", "pretrain", "adapt", "scores", "arms/*/stage*", "arms/*/final")
 """Folders of a study that hold what measuring it begins from; whatever else it holds can be measured again."""
 
+RECORDS = {
+    "classifier": "classifier/*/timing.json",
+    "pretrain": "pretrain/*/timing.json",
+    "adapt": "adapt/*/timing.json",
+    "score": "scores/*/*/timing.json",
+    "prune": "arms/*/stage*/timing.json",
+    "recover": "arms/*/final/timing.json",
+    "sample": "arms/*/*samples/timing.json",
+    "evaluate": "arms/*/*metrics.timing.json",
+}
+"""The commands that compute, by rule, and where in a study they leave their records of time."""
+
 
 def timings(study: Path) -> dict[Path, Mapping[str, Any]]:
     """Every record of time in a study, by the path of its file within the study."""

@@ -17,7 +17,7 @@ from entpruner.paramfiles import read_study
 from entpruner.reporting.machine import TRAINED, is_trained, timings
 
 ROOT = Path(__file__).parents[2]
-START, JOB = 8.0, 0.3  # seconds to plan and to load libraries, and between two jobs; seen on two cores
+START, JOB = 4.8, 0.13  # seconds to load libraries, once, and to start a command (benchmarks/results/warm-cpu.json)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Plan:
         return Plan(len(records) + len(tables), seconds, size, " and ".join(machine["device"]))
 
     def __str__(self) -> str:
-        """About how long and how much: libraries are loaded once, and Snakemake takes some tenths of a second a job."""
+        """About how long, without what Snakemake itself takes, and how much."""
         cores = os.cpu_count() or 1
         total = START + self.jobs * JOB + self.seconds / cores
         return (
