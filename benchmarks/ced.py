@@ -16,7 +16,9 @@ from torch import Tensor
 from entpruner.data.store import ImageSet
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
-from entpruner.params import Diffusion, Sampling, Scoring
+from entpruner.params.backbones import Diffusion
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, Scores, score
 

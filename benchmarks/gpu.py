@@ -25,17 +25,10 @@ from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sampled_batches
 from entpruner.models.transformer import Transformer
-from entpruner.params import (
-    Architecture,
-    Backbone,
-    Compute,
-    Diffusion,
-    DiffusionSampler,
-    Flow,
-    FlowSampler,
-    Sampling,
-    Training,
-)
+from entpruner.params.backbones import Architecture, Backbone, Diffusion, Flow
+from entpruner.params.compute import Compute
+from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
+from entpruner.params.training import Training
 from entpruner.planning.memory import GIB, Memory, sampling, training
 from entpruner.process import Process, make_process
 from entpruner.randomness import generator

@@ -11,7 +11,7 @@ import torch
 
 from entpruner.artefacts import Stopwatch, write_json
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture
+from entpruner.params.backbones import Architecture
 
 
 def parser(description: str | None, **sizes: int) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 from entpruner.artefacts import read_json, write_json
-from entpruner.paramfiles import read_study
+from entpruner.params.files import read_study
 from entpruner.planning.report import plan
 from entpruner.planning.speed import on_this_machine
 from entpruner.reporting.machine import RECORDS

@@ -11,7 +11,7 @@ import torch
 from interleaved import compare, network, parser, ratio, report
 from torch import Tensor, nn
 
-from entpruner.params import Diffusion
+from entpruner.params.backbones import Diffusion
 from entpruner.process import make_process
 from entpruner.proxies.ntk import gram_matrix
 from entpruner.proxies.zico import RunningGradient

@@ -4,25 +4,15 @@ from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Any, Literal, TypeVar
 
-from entpruner.params import (
-    SIZED,
-    ArmsFigure,
-    ArmSpec,
-    Criterion,
-    Finetuning,
-    Frozen,
-    Proxies,
-    Pruning,
-    Sampling,
-    Schedule,
-    Scoring,
-    Study,
-    Table,
-    blocks_to_remove,
-    listed,
-    merge,
-    stage_boundaries,
-)
+from entpruner.params.arms import SIZED, ArmSpec, Criterion, Schedule
+from entpruner.params.base import Frozen, listed, merge
+from entpruner.params.proxies import Proxies
+from entpruner.params.pruning import Pruning, blocks_to_remove, stage_boundaries
+from entpruner.params.reporting import ArmsFigure, Table
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
+from entpruner.params.study import Study
+from entpruner.params.training import Finetuning
 
 Section = TypeVar("Section", bound=Frozen)
 

@@ -180,25 +180,25 @@ def tables_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 
 
 def check(given: argparse.Namespace) -> None:
-    from entpruner.paramfiles import read_study
+    from entpruner.params.files import read_study
 
     read_study(given.files)
 
 
 def show(given: argparse.Namespace) -> None:
-    from entpruner.paramfiles import read_study, show
+    from entpruner.params.files import read_study, show
 
     print(show(read_study(given.files)), end="")
 
 
 def schema(_: argparse.Namespace) -> None:
-    from entpruner.paramfiles import schema
+    from entpruner.params.files import schema
 
     print(json.dumps(schema(), indent=2, ensure_ascii=False))
 
 
 def plan(given: argparse.Namespace) -> None:
-    from entpruner.paramfiles import read_study
+    from entpruner.params.files import read_study
     from entpruner.planning.gpus import gpu_named
     from entpruner.planning.report import as_json, as_text, plan
     from entpruner.planning.speed import on_gpu, on_this_machine

@@ -9,7 +9,7 @@ import torch
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.parallel import join, started_by_torchrun
-from entpruner.params import Compute
+from entpruner.params.compute import Compute
 from entpruner.planning.memory import Memory
 
 

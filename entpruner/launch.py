@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from entpruner.errors import Stopped, UserError
 
 if TYPE_CHECKING:  # a command that the warm process runs needs none of it here
-    from entpruner.params import Compute
+    from entpruner.params.compute import Compute
 
 WAIT, SAVING = 60, 600  # seconds: until a process that lost another is ended; that all have to save, asked to stop
 PORTS = range(20000, 60000)  # the nodes of a job meet at one of these, by its number

@@ -44,17 +44,10 @@ from entpruner.models.checkpoints import (
     unnamed_classes,
 )
 from entpruner.models.network import BlockNetwork
-from entpruner.params import (
-    SIZED,
-    Criterion,
-    Diffusion,
-    Flow,
-    OwnModel,
-    ProcessSettings,
-    Schedule,
-    blocks_to_remove,
-    stage_boundaries,
-)
+from entpruner.params.arms import SIZED, Criterion, Schedule
+from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
+from entpruner.params.pruning import blocks_to_remove, stage_boundaries
+from entpruner.params.study import OwnModel
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, Scores
 from entpruner.scores import score as score_blocks

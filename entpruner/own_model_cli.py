@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from entpruner.own_model import Model
-    from entpruner.params import OwnModel
+    from entpruner.params.study import OwnModel
 
     Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
 OVERRIDES = {  # options that stand for one key of a section
@@ -20,7 +20,7 @@ OVERRIDES = {  # options that stand for one key of a section
 
 
 def add_commands(commands: "Parsers") -> None:
-    from entpruner.params import Criterion, Schedule
+    from entpruner.params.arms import Criterion, Schedule
 
     on_score = command(commands, "score", "score every block of a model, on images of yours", score)
     on_score.add_argument("images", type=Path, metavar="IMAGES", help="folder or archive of <class>/*.jpg or .png")
@@ -111,7 +111,7 @@ def loaded(given: argparse.Namespace) -> "Model":
 
 
 def settings(given: argparse.Namespace) -> "OwnModel":
-    from entpruner.paramfiles import read_own_model
+    from entpruner.params.files import read_own_model
 
     options: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
     for option, (section, key) in OVERRIDES.items():

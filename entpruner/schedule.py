@@ -12,7 +12,9 @@ from typing import Literal
 
 import torch
 
-from entpruner.params import Frozen, Pruning, Schedule, candidate_counts, removal_grid
+from entpruner.params.arms import Schedule
+from entpruner.params.base import Frozen
+from entpruner.params.pruning import Pruning, candidate_counts, removal_grid
 from entpruner.proxies import NtkResult, ZicoResult
 
 Measure = Callable[[tuple[int, ...]], tuple[NtkResult, ZicoResult]]

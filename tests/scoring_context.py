@@ -7,7 +7,9 @@ import torch
 
 from entpruner.data.store import ImageSet
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Diffusion, Flow, ProcessSettings, Sampling, Scoring
+from entpruner.params.backbones import Architecture, Diffusion, Flow, ProcessSettings
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext
 

@@ -7,7 +7,7 @@ from typing import Any
 from entpruner.arms import expand
 from entpruner.artefacts import write_json
 from entpruner.models.checkpoints import ModelCard
-from entpruner.paramfiles import read_study
+from entpruner.params.files import read_study
 
 PARAMS = Path(__file__).parents[1] / "params"
 RECORD = {"seconds": 3.0, "device": "a processor", "threads": 1, "python": "3.1", "torch": "2.1", "commit": "abc123"}

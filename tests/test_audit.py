@@ -13,7 +13,8 @@ import pytest
 from entpruner.artefacts import read_json
 from entpruner.cli import main
 from entpruner.commands import audit_masks
-from entpruner.params import Audit, AuditedCriterion, Backbone
+from entpruner.params.audit import Audit, AuditedCriterion
+from entpruner.params.backbones import Backbone
 
 COMPUTE = {"device": "cpu", "threads": 1}
 BACKBONES: dict[str, dict[str, Any]] = {  # of five blocks each

@@ -13,7 +13,8 @@ from entpruner.audit.regime import choice, choose_regime
 from entpruner.audit.statistics import Estimate
 from entpruner.audit.subnetworks import Blocks, Measured
 from entpruner.journal import Journal
-from entpruner.params import AuditedCriterion, Regime, RegimeTrials, Scoring
+from entpruner.params.audit import AuditedCriterion, Regime, RegimeTrials
+from entpruner.params.scoring import Scoring
 from entpruner.reporting.audit import criteria, proxies, schedules, stability
 from entpruner.reporting.audit.figures import forest
 from entpruner.reporting.audit.page import Part, Table, write_report

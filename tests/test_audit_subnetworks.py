@@ -20,7 +20,8 @@ from entpruner.audit.subnetworks import (
 from entpruner.evaluation.classifier import Classifier, initialize
 from entpruner.evaluation.extractors import classifier_net
 from entpruner.models.surgery import drop_blocks
-from entpruner.params import Compute, Finetuning, Training
+from entpruner.params.compute import Compute
+from entpruner.params.training import Finetuning, Training
 from entpruner.randomness import generator
 from entpruner.scores import score
 

@@ -16,7 +16,9 @@ from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
-from entpruner.params import SIZED, Flow, LearnedMask, ProcessSettings
+from entpruner.params.arms import SIZED
+from entpruner.params.backbones import Flow, ProcessSettings
+from entpruner.params.scoring import LearnedMask
 from entpruner.process.flow import FlowMatching
 from entpruner.process.guidance import Network
 from entpruner.scores import CRITERIA, Scores, score

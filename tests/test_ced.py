@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
-from entpruner.params import Diffusion, ProcessSettings
+from entpruner.params.backbones import Diffusion, ProcessSettings
 from entpruner.process.diffusion import GaussianDiffusion
 from entpruner.randomness import generator
 from entpruner.scores import Scores, score

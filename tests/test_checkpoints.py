@@ -25,7 +25,7 @@ from entpruner.models.checkpoints import (
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
 from entpruner.models.unet import UNet
-from entpruner.params import Architecture, Flow, UNetArchitecture
+from entpruner.params.backbones import Architecture, Flow, UNetArchitecture
 
 ARCHITECTURE = Architecture(
     depth=3, hidden_size=8, num_heads=2, patch_size=2, input_size=4, in_channels=1, num_classes=3

@@ -10,7 +10,7 @@ from entpruner.artefacts import write_json
 from entpruner.evaluation.cost import parameters
 from entpruner.models.arithmetic import macs
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture
+from entpruner.params.backbones import Architecture
 from entpruner.reporting.audit import claims
 from entpruner.reporting.audit.evidence import AuditScope, Evidence
 from entpruner.reporting.reference import Reference

@@ -9,7 +9,7 @@ from torch import Tensor
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation.classifier import Classifier, accuracy, fit, load_classifier, save_classifier, shifted
-from entpruner.params import ClassifierTraining
+from entpruner.params.evaluation import ClassifierTraining
 
 CPU = torch.device("cpu")
 SETTINGS = ClassifierTraining(steps=60, batch_size=32, learning_rate=0.01, width=8, features=16)

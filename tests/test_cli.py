@@ -12,8 +12,9 @@ import yaml
 
 from entpruner import cli
 from entpruner.errors import UserError
-from entpruner.paramfiles import read_study
-from entpruner.params import Digits, Frozen
+from entpruner.params.base import Frozen
+from entpruner.params.datasets import Digits
+from entpruner.params.files import read_study
 
 PARAMS = Path(__file__).parents[1] / "params"
 GOOD = json.dumps({"dataset": {"source": "digits", "classes": [0, 1]}})

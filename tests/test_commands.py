@@ -17,7 +17,7 @@ from entpruner.data.store import Store
 from entpruner.evaluation.cost import cost_key
 from entpruner.models.arithmetic import macs, unet_macs
 from entpruner.models.checkpoints import load_model, save_model
-from entpruner.params import UNetArchitecture
+from entpruner.params.backbones import UNetArchitecture
 from entpruner.reporting.stages import curve_of, stage_folders
 from entpruner.scores import Scores
 from entpruner.training import loop

@@ -9,7 +9,7 @@ from entpruner.models import arithmetic
 from entpruner.models.checkpoints import build
 from entpruner.models.transformer import Transformer
 from entpruner.models.unet import UNet
-from entpruner.params import SIZES, Architecture, UNetArchitecture
+from entpruner.params.backbones import SIZES, Architecture, UNetArchitecture
 
 
 def dit(size: str, patch: int = 2, side: int = 32) -> Architecture:

@@ -21,7 +21,7 @@ from entpruner.data.images import centre_crop
 from entpruner.data.sources import prepare
 from entpruner.data.store import Store
 from entpruner.errors import UserError
-from entpruner.params import Digits, ImageFolder
+from entpruner.params.datasets import Digits, ImageFolder
 
 Files = dict[str, bytes]
 

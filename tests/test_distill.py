@@ -11,7 +11,9 @@ from entpruner.data.store import ImageSet
 from entpruner.models.arithmetic import macs, training_flops
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Compute, Diffusion, Distillation, Finetuning, Flow, ProcessSettings
+from entpruner.params.backbones import Architecture, Diffusion, Flow, ProcessSettings
+from entpruner.params.compute import Compute
+from entpruner.params.training import Distillation, Finetuning
 from entpruner.process import Process, make_process
 from entpruner.randomness import generator
 from entpruner.training.distill import distilled, masked_distance, with_states

@@ -19,8 +19,10 @@ from entpruner import artefacts
 from entpruner.data import download as module
 from entpruner.data.download import download
 from entpruner.errors import UserError
-from entpruner.paramfiles import check
-from entpruner.params import ImageFolder, Origin, merge, origins
+from entpruner.params.base import merge
+from entpruner.params.datasets import ImageFolder
+from entpruner.params.files import check
+from entpruner.params.origins import Origin, origins
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

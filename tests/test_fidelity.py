@@ -18,7 +18,7 @@ from entpruner.evaluation import fidelity
 from entpruner.evaluation.classifier import Classifier
 from entpruner.evaluation.extractors import FeatureNet, checked_weights, classifier_net, inception_net, torchvision_net
 from entpruner.evaluation.fidelity import evaluate, frechet_distance, inception_score, stratified_order
-from entpruner.params import Evaluation, InceptionExtractor, TorchvisionExtractor
+from entpruner.params.evaluation import Evaluation, InceptionExtractor, TorchvisionExtractor
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluation(kid_subsets=10, kid_subset_size=100)

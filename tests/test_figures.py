@@ -13,7 +13,8 @@ from PIL import Image
 
 from entpruner.commands import figure as figure_command
 from entpruner.errors import UserError
-from entpruner.params import ArmsFigure, ScoresFigure, Scoring
+from entpruner.params.reporting import ArmsFigure, ScoresFigure
+from entpruner.params.scoring import Scoring
 from entpruner.reporting.arm_figures import (
     Curve,
     DistanceRow,

@@ -8,7 +8,8 @@ import pytest
 import torch
 from scoring_context import ARCHITECTURE
 
-from entpruner.params import Compute, Flow
+from entpruner.params.backbones import Flow
+from entpruner.params.compute import Compute
 from entpruner.process import make_process
 
 FILE = Path(__file__).parents[1] / "benchmarks/gpu.py"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from entpruner.params import Architecture
+from entpruner.params.backbones import Architecture
 from entpruner.process.guidance import guided
 
 

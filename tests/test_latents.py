@@ -24,7 +24,7 @@ from entpruner.data.latents import LatentSet, LatentStore, open_store
 from entpruner.data.store import ImageSet, Store, write_store
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters
-from entpruner.params import KlAutoencoder, TinyAutoencoder
+from entpruner.params.latents import KlAutoencoder, TinyAutoencoder
 from entpruner.planning.work import AUTOENCODERS
 from entpruner.scores.context import draws
 

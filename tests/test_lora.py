@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from entpruner.models.lora import LoraLinear, add_lora
 from entpruner.models.transformer import Block
-from entpruner.params import Lora
+from entpruner.params.training import Lora
 
 SETTINGS = Lora(rank=2, alpha=6)
 

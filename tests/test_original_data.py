@@ -23,7 +23,7 @@ from entpruner.data.lists import read_mat, whole_numbers
 from entpruner.data.sources import prepare
 from entpruner.data.store import Store
 from entpruner.errors import UserError
-from entpruner.params import ArtBench, Cub, Flowers, ImageFolder, ImageNet
+from entpruner.params.datasets import ArtBench, Cub, Flowers, ImageFolder, ImageNet
 from entpruner.planning.images import images_of
 
 Files = dict[str, bytes]

@@ -26,8 +26,10 @@ from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
 from entpruner.models.unet import UNet
 from entpruner.own_model import Model, export, load, prune, sample, score
-from entpruner.paramfiles import read_own_model
-from entpruner.params import Architecture, Diffusion, Flow, KlAutoencoder, OwnModel, UNetArchitecture
+from entpruner.params.backbones import Architecture, Diffusion, Flow, UNetArchitecture
+from entpruner.params.files import read_own_model
+from entpruner.params.latents import KlAutoencoder
+from entpruner.params.study import OwnModel
 from entpruner.scores import Scores
 
 ROOT = Path(__file__).parents[1]

@@ -28,7 +28,8 @@ from entpruner.evaluation.extractors import FeatureNet
 from entpruner.launch import in_batch_step, meeting_point
 from entpruner.models.checkpoints import load_model
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Compute, Distillation, Finetuning
+from entpruner.params.compute import Compute
+from entpruner.params.training import Distillation, Finetuning
 from entpruner.randomness import generator
 from entpruner.training.distill import distilled
 from entpruner.training.loop import Objective

@@ -13,8 +13,13 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from entpruner.errors import UserError
-from entpruner.paramfiles import check, merge, read_study, schema, show
-from entpruner.params import Criterion, Pruning, Scoring, Study, UNetShape, blocks_to_remove
+from entpruner.params.arms import Criterion
+from entpruner.params.backbones import UNetShape
+from entpruner.params.base import merge
+from entpruner.params.files import check, read_study, schema, show
+from entpruner.params.pruning import Pruning, blocks_to_remove
+from entpruner.params.scoring import Scoring
+from entpruner.params.study import Study
 
 SCHEMA_FILE = Path(__file__).parents[1] / "params" / "schema.json"
 

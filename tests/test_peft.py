@@ -16,7 +16,9 @@ from entpruner.models import arithmetic
 from entpruner.models.adapters import Adapter, Scale, add_adapters
 from entpruner.models.checkpoints import ModelCard, load_model, save_model
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Compute, Finetuning, Flow, Lora
+from entpruner.params.backbones import Architecture, Flow
+from entpruner.params.compute import Compute
+from entpruner.params.training import Finetuning, Lora
 from entpruner.process import make_process
 from entpruner.randomness import generator
 from entpruner.training.loop import Objective, data_loss, train

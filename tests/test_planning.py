@@ -17,19 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from entpruner import cli
 from entpruner.artefacts import read_json
 from entpruner.errors import UserError
-from entpruner.paramfiles import read_study
-from entpruner.params import (
-    Criterion,
-    Diffusion,
-    DiffusionSampler,
-    Flow,
-    FlowSampler,
-    ImageFolder,
-    ProcessSettings,
-    Proxies,
-    Sampling,
-    Study,
-)
+from entpruner.params.arms import Criterion
+from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
+from entpruner.params.datasets import ImageFolder
+from entpruner.params.files import read_study
+from entpruner.params.proxies import Proxies
+from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
+from entpruner.params.study import Study
 from entpruner.planning.gpus import gpu_named
 from entpruner.planning.images import images_of
 from entpruner.planning.jobs import audit_jobs, jobs_of

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entpruner.errors import UserError
-from entpruner.params import Architecture, Diffusion, DiffusionSampler, Sampling
+from entpruner.params.backbones import Architecture, Diffusion
+from entpruner.params.sampling import DiffusionSampler, Sampling
 from entpruner.process import make_process
 from entpruner.process.diffusion import Chain, gaussian_kl, normal_cdf, pixel_nll
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entpruner.errors import UserError
-from entpruner.params import Architecture, Flow, FlowSampler, Sampling
+from entpruner.params.backbones import Architecture, Flow
+from entpruner.params.sampling import FlowSampler, Sampling
 from entpruner.process import make_process
 
 INTERPOLANTS = ("linear", "gvp")

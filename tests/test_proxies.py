@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from entpruner.errors import UserError
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Ntk, ProcessSettings, Zico
+from entpruner.params.backbones import Architecture, ProcessSettings
+from entpruner.params.proxies import Ntk, Zico
 from entpruner.process import make_process
 from entpruner.proxies import ntk, zico
 from entpruner.proxies.ntk import condition, gram_matrix

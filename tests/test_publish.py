@@ -10,7 +10,7 @@ from small_study import PARAMS, finish_smoke, record
 from entpruner.artefacts import processor_name, write_json
 from entpruner.cli import main
 from entpruner.errors import UserError
-from entpruner.paramfiles import read_study
+from entpruner.params.files import read_study
 from entpruner.reporting.machine import describe, is_trained
 from entpruner.reporting.publish import publish
 from entpruner.reporting.rebuild import build, stage, tables_at

@@ -12,7 +12,8 @@ import torch
 
 from entpruner.models.checkpoints import load_official
 from entpruner.models.surgery import drop_blocks
-from entpruner.params import Architecture, Diffusion, DiffusionSampler, Flow, FlowSampler, Sampling
+from entpruner.params.backbones import Architecture, Diffusion, Flow
+from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.process import make_process
 from entpruner.process.diffusion import Chain
 from entpruner.process.guidance import guided

@@ -16,20 +16,15 @@ from entpruner.arms import expand
 from entpruner.compute import require_room
 from entpruner.errors import UserError
 from entpruner.models.transformer import Transformer
-from entpruner.paramfiles import read_study
-from entpruner.params import (
-    SIZES,
-    Architecture,
-    Compute,
-    Distillation,
-    Evaluation,
-    Finetuning,
-    Proxies,
-    Sampling,
-    Scoring,
-    Study,
-    Training,
-)
+from entpruner.params.backbones import SIZES, Architecture
+from entpruner.params.compute import Compute
+from entpruner.params.evaluation import Evaluation
+from entpruner.params.files import read_study
+from entpruner.params.proxies import Proxies
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
+from entpruner.params.study import Study
+from entpruner.params.training import Distillation, Finetuning, Training
 from entpruner.planning import memory
 from entpruner.planning.jobs import Job, audit_jobs, jobs_of
 from entpruner.planning.memory import GIB, Memory

@@ -15,16 +15,9 @@ from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sample_images, sampled_batches
 from entpruner.models.checkpoints import ModelCard, save_model
 from entpruner.models.transformer import Transformer
-from entpruner.params import (
-    Architecture,
-    Compute,
-    Diffusion,
-    DiffusionSampler,
-    Flow,
-    FlowSampler,
-    ProcessSettings,
-    Sampling,
-)
+from entpruner.params.backbones import Architecture, Diffusion, Flow, ProcessSettings
+from entpruner.params.compute import Compute
+from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.process import make_process
 
 CPU = torch.device("cpu")

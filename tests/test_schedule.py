@@ -11,7 +11,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from entpruner.params import Pruning, Schedule, candidate_counts, removal_grid
+from entpruner.params.arms import Schedule
+from entpruner.params.pruning import Pruning, candidate_counts, removal_grid
 from entpruner.proxies import NtkResult, ZicoResult
 from entpruner.randomness import generator
 from entpruner.schedule import Candidate, Decision, decide, ranks, vote

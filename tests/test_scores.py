@@ -12,7 +12,9 @@ from scoring_context import PROCESSES, context, network
 
 from entpruner.errors import UserError
 from entpruner.models.surgery import drop_blocks
-from entpruner.params import Criterion, ProcessSettings, Scoring
+from entpruner.params.arms import Criterion
+from entpruner.params.backbones import ProcessSettings
+from entpruner.params.scoring import Scoring
 from entpruner.scores import CRITERIA, Scores, score
 from entpruner.scores.context import draws
 

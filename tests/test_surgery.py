@@ -14,7 +14,7 @@ from entpruner.models.surgery import (
     replace_label_table,
 )
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture
+from entpruner.params.backbones import Architecture
 
 DEPTH = 6
 ARCHITECTURE = Architecture(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from entpruner.artefacts import write_json
 from entpruner.errors import UserError
 from entpruner.intervals import t_interval
-from entpruner.params import ColumnName, Table
+from entpruner.params.reporting import ColumnName, Table
 from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document

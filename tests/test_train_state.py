@@ -7,7 +7,7 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture
+from entpruner.params.backbones import Architecture
 from entpruner.randomness import generator
 from entpruner.training.state import STATE_FILE, TrainState
 

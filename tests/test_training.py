@@ -22,7 +22,9 @@ from entpruner.data.store import ImageSet
 from entpruner.errors import Stopped, UserError
 from entpruner.models.checkpoints import build
 from entpruner.models.transformer import Block, Transformer
-from entpruner.params import Architecture, Compute, Diffusion, Flow, Training, UNetArchitecture
+from entpruner.params.backbones import Architecture, Diffusion, Flow, UNetArchitecture
+from entpruner.params.compute import Compute
+from entpruner.params.training import Training
 from entpruner.process import make_process
 from entpruner.randomness import generator
 from entpruner.training.batches import batch_indices

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Backbone, Flow
+from entpruner.params.backbones import Architecture, Backbone, Flow
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ from entpruner.evaluation.sampling import sample_images
 from entpruner.models.arithmetic import places
 from entpruner.models.surgery import drop_blocks, renumbered_parameters, replace_label_table
 from entpruner.models.unet import UNet
-from entpruner.params import TRANSFORMERS_ONLY, Compute, Finetuning, Flow, ProcessSettings, Training, UNetArchitecture
+from entpruner.params.arms import TRANSFORMERS_ONLY
+from entpruner.params.backbones import Flow, ProcessSettings, UNetArchitecture
+from entpruner.params.compute import Compute
+from entpruner.params.training import Finetuning, Training
 from entpruner.process import make_process
 from entpruner.process.flow import FlowMatching
 from entpruner.randomness import generator

@@ -17,7 +17,7 @@ from small_study import ROW, record, write_table
 from entpruner.artefacts import write_json
 from entpruner.cli import main
 from entpruner.errors import UserError
-from entpruner.params import ColumnName
+from entpruner.params.reporting import ColumnName
 from entpruner.reporting.expected import MARGIN, RULES, Expected, Spread, expect, pooled, rounded_up
 from entpruner.reporting.machine import describe
 from entpruner.reporting.rebuild import Plan, stage

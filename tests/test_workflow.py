@@ -18,9 +18,9 @@ import pytest
 import yaml
 from snakemake_runs import ROOT, command, copy_sources, environment, planned, snakemake
 
-from entpruner import params
-from entpruner.paramfiles import read_study
-from entpruner.params import merge
+from entpruner.params.base import merge
+from entpruner.params.files import read_study
+from entpruner.params.reporting import ArmsFigure, ScoresFigure
 from entpruner.planning.jobs import jobs_of
 
 SMOKE = ROOT / "params/smoke.yaml"
@@ -77,8 +77,8 @@ def test_the_smoke_study_plans_every_rule_and_every_kind_of_figure(tmp_path: Pat
     jobs = planned(snakemake(tmp_path, "all", "audit", "--dry-run", "--configfile", str(SMOKE)))
     assert jobs.keys() == RULES - OF_OTHER_STUDIES
     kinds = {figure["kind"] for figure in yaml.safe_load(SMOKE.read_text())["figures"].values()}
-    assert kinds == {*get_args(params.ScoresFigure.model_fields["kind"].annotation),
-                     *get_args(params.ArmsFigure.model_fields["kind"].annotation)}  # fmt: skip
+    assert kinds == {*get_args(ScoresFigure.model_fields["kind"].annotation),
+                     *get_args(ArmsFigure.model_fields["kind"].annotation)}  # fmt: skip
 
 
 def test_the_default_audit_has_a_u_net_without_what_knows_transformers_alone(tmp_path: Path) -> None:

@@ -16,8 +16,12 @@ shell.prefix(f"{PROGRAMS}exec ")
 
 from entpruner.arms import claimed, expand, select
 from entpruner.errors import UserError
-from entpruner.paramfiles import DEFAULT_STUDY, check, over_default
-from entpruner.params import SIZED, ClassifierExtractor, Compute, ScoresFigure, origins
+from entpruner.params.arms import SIZED
+from entpruner.params.compute import Compute
+from entpruner.params.evaluation import ClassifierExtractor
+from entpruner.params.files import DEFAULT_STUDY, check, over_default
+from entpruner.params.origins import origins
+from entpruner.params.reporting import ScoresFigure
 from entpruner.planning.jobs import Job
 from entpruner.planning.resources import Needs, needs, require_room
 from entpruner.provenance import code_digest

@@ -11,7 +11,8 @@ import numpy as np
 
 from entpruner.audit.statistics import Bootstrapped, Floats, Resamples, Statistic, bootstrap, kendall, spearman
 from entpruner.audit.subnetworks import Blocks, Measured
-from entpruner.params import SIZED, AuditedCriterion, Criterion
+from entpruner.params.arms import SIZED, Criterion
+from entpruner.params.audit import AuditedCriterion
 from entpruner.scores import Scores
 
 SETS_ONLY: tuple[Criterion, ...] = (*SIZED, "first", "last")

@@ -10,7 +10,9 @@ import numpy as np
 from entpruner.audit.statistics import Floats, Statistic, spearman
 from entpruner.audit.subnetworks import Blocks
 from entpruner.models.network import BlockNetwork
-from entpruner.params import AuditedProxies, Frozen, Ntk, Proxies
+from entpruner.params.audit import AuditedProxies
+from entpruner.params.base import Frozen
+from entpruner.params.proxies import Ntk, Proxies
 from entpruner.process import Process
 from entpruner.proxies import ntk
 from entpruner.proxies.measure import ProxySamples

@@ -16,7 +16,8 @@ import numpy as np
 
 from entpruner.audit.statistics import Estimate, consistency
 from entpruner.audit.subnetworks import Blocks
-from entpruner.params import Frozen, Regime, RegimeTrials
+from entpruner.params.audit import Regime, RegimeTrials
+from entpruner.params.base import Frozen
 
 
 class Trial(Frozen):

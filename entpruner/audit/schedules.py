@@ -13,7 +13,11 @@ from typing import Literal
 from entpruner.audit.subnetworks import Bench, distance
 from entpruner.models.arithmetic import training_flops
 from entpruner.models.transformer import Transformer
-from entpruner.params import Frozen, Proxies, Pruning, Schedule, Training, VoteWeights, stage_boundaries
+from entpruner.params.arms import Schedule
+from entpruner.params.base import Frozen
+from entpruner.params.proxies import Proxies
+from entpruner.params.pruning import Pruning, VoteWeights, stage_boundaries
+from entpruner.params.training import Training
 from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.randomness import generator
 from entpruner.schedule import Decision, decide

@@ -18,7 +18,9 @@ from entpruner.evaluation.fidelity import frechet_distance
 from entpruner.evaluation.sampling import sample_images
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
-from entpruner.params import Compute, Frozen, Training
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
+from entpruner.params.training import Training
 from entpruner.randomness import seed_of
 from entpruner.scores import ScoreContext
 from entpruner.scores.context import draws

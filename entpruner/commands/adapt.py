@@ -7,7 +7,7 @@ from entpruner.commands.recording import Recorder
 from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, train_into
 from entpruner.compute import configure
 from entpruner.data.latents import open_store
-from entpruner.params import LabelTable
+from entpruner.params.study import LabelTable
 from entpruner.randomness import generator
 from entpruner.training.state import TrainState
 

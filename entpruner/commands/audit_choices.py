@@ -10,7 +10,7 @@ from entpruner.audit.subnetworks import Blocks, measured
 from entpruner.commands.auditing import BenchSettings, bench_of, journal_of, start_context, write_audit
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
-from entpruner.params import AuditedCriterion
+from entpruner.params.audit import AuditedCriterion
 from entpruner.scores import Scores
 
 

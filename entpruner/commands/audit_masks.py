@@ -11,7 +11,7 @@ from entpruner.audit.subnetworks import Blocks, measured, nested_masks, random_m
 from entpruner.commands.auditing import BenchSettings, bench_of, journal_of, start_context, write_audit
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
-from entpruner.params import blocks_to_remove
+from entpruner.params.pruning import blocks_to_remove
 from entpruner.randomness import generator
 
 

@@ -9,7 +9,8 @@ from entpruner.commands.auditing import AuditSettings, journal_of, start_context
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.models.surgery import drop_blocks
-from entpruner.params import AuditedProxies, Proxies
+from entpruner.params.audit import AuditedProxies
+from entpruner.params.proxies import Proxies
 from entpruner.proxies.measure import ProxySamples
 
 

@@ -8,7 +8,8 @@ from entpruner.audit.subnetworks import Blocks, measured, random_masks
 from entpruner.commands.auditing import BenchSettings, bench_of, journal_of, start_context, write_audit
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
-from entpruner.params import Regime, RegimeTrials, blocks_to_remove
+from entpruner.params.audit import Regime, RegimeTrials
+from entpruner.params.pruning import blocks_to_remove
 from entpruner.randomness import generator
 
 

@@ -12,7 +12,11 @@ from entpruner.commands.auditing import BenchSettings, bench_of, journal_of, sta
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.journal import Journal
-from entpruner.params import Proxies, Pruning, Regime, Schedule, Training, VoteWeights, blocks_to_remove
+from entpruner.params.arms import Schedule
+from entpruner.params.audit import Regime
+from entpruner.params.proxies import Proxies
+from entpruner.params.pruning import Pruning, VoteWeights, blocks_to_remove
+from entpruner.params.training import Training
 from entpruner.scores import score
 
 SCHEDULES: tuple[Schedule, ...] = ("one_shot", "linear", "vote", "random_vote")  # the first sets the FLOPs

@@ -12,7 +12,9 @@ from entpruner.audit.regime import RegimeChoice
 from entpruner.commands.auditing import AuditSettings, journal_of, start_context, write_audit
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
-from entpruner.params import SIZED, AuditedCriterion, Sampling
+from entpruner.params.arms import SIZED
+from entpruner.params.audit import AuditedCriterion
+from entpruner.params.sampling import Sampling
 from entpruner.scores import score
 
 

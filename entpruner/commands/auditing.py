@@ -12,7 +12,12 @@ from entpruner.data.store import MANIFEST, Store
 from entpruner.evaluation.extractors import feature_nets
 from entpruner.journal import Journal
 from entpruner.models.checkpoints import CARD, WEIGHTS
-from entpruner.params import Compute, Evaluation, Finetuning, Frozen, Sampling, Scoring
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
+from entpruner.params.evaluation import Evaluation
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
+from entpruner.params.training import Finetuning
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from entpruner.artefacts import whole_folder
 from entpruner.data.autoencoder import fetch_autoencoder
-from entpruner.params import Frozen, Latents
+from entpruner.params.base import Frozen
+from entpruner.params.latents import Latents
 
 
 class Settings(Frozen):

@@ -7,7 +7,9 @@ from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.data.store import Store
 from entpruner.evaluation.classifier import accuracy, fit, save_classifier
-from entpruner.params import ClassifierTraining, Compute, Frozen
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
+from entpruner.params.evaluation import ClassifierTraining
 
 
 class Settings(Frozen):

@@ -12,7 +12,9 @@ from entpruner.evaluation.cost import cost_key, latency, parameters
 from entpruner.models.adapters import add_adapters
 from entpruner.models.arithmetic import macs
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Backbone, Compute, Frozen
+from entpruner.params.backbones import Architecture, Backbone
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
 from entpruner.randomness import generator
 
 

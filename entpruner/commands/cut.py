@@ -8,7 +8,8 @@ from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
 from entpruner.models.checkpoints import load_model, save_model
 from entpruner.models.surgery import drop_blocks
-from entpruner.params import Compute, Frozen
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
 
 
 class Settings(Frozen):

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from entpruner.data.sources import prepare
-from entpruner.params import Dataset, Frozen
+from entpruner.params.base import Frozen
+from entpruner.params.datasets import Dataset
 
 
 class Settings(Frozen):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from entpruner.data.download import download
-from entpruner.params import Frozen
+from entpruner.params.base import Frozen
 
 
 class Settings(Frozen):

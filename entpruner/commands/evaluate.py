@@ -9,7 +9,9 @@ from entpruner.compute import configure, require_room
 from entpruner.data.store import Store
 from entpruner.evaluation.extractors import feature_nets
 from entpruner.evaluation.fidelity import evaluate
-from entpruner.params import Compute, Evaluation, Frozen
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
+from entpruner.params.evaluation import Evaluation
 from entpruner.planning.memory import features as features_memory
 
 

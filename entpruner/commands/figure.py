@@ -9,7 +9,7 @@ from entpruner.artefacts import read_json
 from entpruner.data.store import Store
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params import Frozen
+from entpruner.params.base import Frozen
 from entpruner.reporting.arm_figures import (
     Curve,
     DistanceRow,

@@ -15,7 +15,8 @@ from entpruner.models.checkpoints import (
     save_model,
     unnamed_classes,
 )
-from entpruner.params import Architecture, Backbone, Frozen
+from entpruner.params.backbones import Architecture, Backbone
+from entpruner.params.base import Frozen
 
 
 class Settings(Frozen):

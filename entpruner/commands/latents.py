@@ -7,7 +7,8 @@ from entpruner.artefacts import sha256_of
 from entpruner.data.autoencoder import WEIGHTS
 from entpruner.data.encoding import gather_latents
 from entpruner.data.store import Store
-from entpruner.params import Frozen, Latents
+from entpruner.params.base import Frozen
+from entpruner.params.latents import Latents
 
 
 class Settings(Frozen):

@@ -6,7 +6,9 @@ from entpruner.compute import configure
 from entpruner.data.autoencoder import load_autoencoder
 from entpruner.data.encoding import encode_shard
 from entpruner.data.store import Store
-from entpruner.params import Compute, Frozen, Latents
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
+from entpruner.params.latents import Latents
 
 
 class Settings(Frozen):

@@ -7,7 +7,7 @@ from entpruner.commands.training import Stretch, TrainingSettings, train_into
 from entpruner.compute import configure
 from entpruner.data.latents import open_store
 from entpruner.models.checkpoints import ModelCard, build
-from entpruner.params import Backbone
+from entpruner.params.backbones import Backbone
 from entpruner.randomness import generator
 from entpruner.training.state import TrainState
 

@@ -12,7 +12,12 @@ from entpruner.compute import configure, require_room
 from entpruner.data.latents import open_store
 from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Criterion, Frozen, Proxies, Pruning, Sampling, Schedule, Scoring
+from entpruner.params.arms import Criterion, Schedule
+from entpruner.params.base import Frozen
+from entpruner.params.proxies import Proxies
+from entpruner.params.pruning import Pruning
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
 from entpruner.planning.memory import proxies as proxies_memory
 from entpruner.process import Process, make_process
 from entpruner.proxies.measure import ProxySamples, measure_on

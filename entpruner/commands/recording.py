@@ -8,7 +8,8 @@ import torch
 
 from entpruner import parallel
 from entpruner.artefacts import Stopwatch, sha256_of
-from entpruner.params import Compute, Frozen
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
 from entpruner.provenance import code_digest, commit
 
 

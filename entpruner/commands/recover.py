@@ -8,7 +8,7 @@ from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of,
 from entpruner.compute import configure
 from entpruner.data.latents import AnyStore, open_store
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params import LabelTable
+from entpruner.params.study import LabelTable
 from entpruner.randomness import generator
 from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState

@@ -20,7 +20,10 @@ from entpruner.evaluation.sampling import asked_labels, sampled_batches
 from entpruner.journal import Parts
 from entpruner.models.checkpoints import CARD, WEIGHTS, load_model
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Compute, Frozen, Latents, Sampling
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
+from entpruner.params.latents import Latents
+from entpruner.params.sampling import Sampling
 from entpruner.planning.memory import sampling as sampling_memory
 from entpruner.process import make_process
 

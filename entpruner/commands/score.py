@@ -7,7 +7,11 @@ from entpruner.commands.inputs import model_for
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure, require_room
 from entpruner.data.latents import open_store
-from entpruner.params import Compute, Criterion, Frozen, Sampling, Scoring
+from entpruner.params.arms import Criterion
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
 from entpruner.planning.memory import scoring as scoring_memory
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, score

@@ -7,7 +7,8 @@ from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json
 from entpruner.evaluation.cost import cost_key
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params import ColumnName, Frozen
+from entpruner.params.base import Frozen
+from entpruner.params.reporting import ColumnName
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import build

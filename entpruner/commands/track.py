@@ -7,7 +7,7 @@ from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json, write_json
 from entpruner.evaluation.cost import cost_key
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params import Frozen
+from entpruner.params.base import Frozen
 from entpruner.reporting.stages import curve_of, stage_folders
 from entpruner.tracking import RunRecord, sync
 

@@ -15,7 +15,9 @@ from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
 from entpruner.models.arithmetic import training_flops
 from entpruner.models.checkpoints import CARD, WEIGHTS, ModelCard, save_model
-from entpruner.params import Compute, Finetuning, Frozen, Training
+from entpruner.params.base import Frozen
+from entpruner.params.compute import Compute
+from entpruner.params.training import Finetuning, Training
 from entpruner.planning.memory import training as training_memory
 from entpruner.process import Process, make_process
 from entpruner.training.distill import distilled

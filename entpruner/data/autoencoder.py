@@ -10,7 +10,7 @@ from torch import Tensor
 
 from entpruner.artefacts import read_json, sha256_of
 from entpruner.errors import UserError
-from entpruner.params import Latents
+from entpruner.params.latents import Latents
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 

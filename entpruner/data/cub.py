@@ -6,7 +6,7 @@ from entpruner.data.archives import opened
 from entpruner.data.labelled import vouched, write_images
 from entpruner.data.lists import content_of, numbered
 from entpruner.errors import UserError
-from entpruner.params import Cub
+from entpruner.params.datasets import Cub
 
 CLASSES, IMAGES = "classes.txt", "images.txt"
 LABELS, SPLIT = "image_class_labels.txt", "train_test_split.txt"

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from entpruner.data.store import write_store
 from entpruner.errors import UserError
-from entpruner.params import Digits
+from entpruner.params.datasets import Digits
 
 
 def prepare_digits(dataset: Digits, out: Path) -> None:

@@ -28,7 +28,8 @@ from entpruner.data.latents import MOMENTS, LatentManifest
 from entpruner.data.store import LABELS, MANIFEST, ImageSet, Store
 from entpruner.errors import UserError
 from entpruner.journal import Journal
-from entpruner.params import Frozen, Latents
+from entpruner.params.base import Frozen
+from entpruner.params.latents import Latents
 from entpruner.provenance import code_digest
 
 READ_AT_ONCE = 1024  # rows

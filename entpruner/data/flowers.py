@@ -7,7 +7,7 @@ from entpruner.data.archives import opened
 from entpruner.data.labelled import vouched, write_images
 from entpruner.data.lists import read_mat, whole_numbers
 from entpruner.errors import UserError
-from entpruner.params import Flowers
+from entpruner.params.datasets import Flowers
 
 SPLITS = ("trnid", "valid", "tstid")
 

@@ -7,7 +7,7 @@ from entpruner.data.archives import Entry, opened
 from entpruner.data.images import SUFFIXES
 from entpruner.data.labelled import vouched, write_images
 from entpruner.errors import UserError
-from entpruner.params import ArtBench, ImageFolder
+from entpruner.params.datasets import ArtBench, ImageFolder
 
 
 def prepare_image_folder(dataset: ImageFolder | ArtBench, out: Path) -> None:

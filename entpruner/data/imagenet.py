@@ -13,7 +13,7 @@ from entpruner.data.labelled import fill, require_every_class, require_whole, vo
 from entpruner.data.lists import content_of, lines, read_mat
 from entpruner.data.store import new_store
 from entpruner.errors import UserError
-from entpruner.params import ImageNet
+from entpruner.params.datasets import ImageNet
 
 META, TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
 

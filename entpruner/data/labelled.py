@@ -12,7 +12,8 @@ from entpruner.data.archives import Entry
 from entpruner.data.images import square
 from entpruner.data.store import new_store
 from entpruner.errors import UserError
-from entpruner.params import Frozen, Origin
+from entpruner.params.base import Frozen
+from entpruner.params.origins import Origin
 
 Section = TypeVar("Section", bound=Frozen)
 Labelled = Sequence[tuple[PurePosixPath, int]]  # images, with the label of each

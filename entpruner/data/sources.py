@@ -7,7 +7,7 @@ from entpruner.data.digits import prepare_digits
 from entpruner.data.flowers import prepare_flowers
 from entpruner.data.image_folder import prepare_image_folder
 from entpruner.data.imagenet import prepare_imagenet
-from entpruner.params import ArtBench, Cub, Dataset, Digits, Flowers, ImageFolder, ImageNet
+from entpruner.params.datasets import ArtBench, Cub, Dataset, Digits, Flowers, ImageFolder, ImageNet
 
 
 def prepare(dataset: Dataset, out: Path) -> None:

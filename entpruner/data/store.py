@@ -15,7 +15,7 @@ from torch import Tensor
 
 from entpruner.artefacts import read_json, require_space, sha256_of, whole_folder, write_json
 from entpruner.errors import UserError
-from entpruner.params import Frozen
+from entpruner.params.base import Frozen
 
 IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from entpruner.artefacts import read_json, write_json
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
-from entpruner.params import ClassifierTraining
+from entpruner.params.evaluation import ClassifierTraining
 from entpruner.randomness import generator
 
 POOLED_SIDE = 4  # the last feature map is averaged to 4x4, which for 8x8 images it is already

@@ -27,7 +27,7 @@ from entpruner.compute import without_tf32
 from entpruner.errors import UserError
 from entpruner.evaluation.classifier import Classifier, load_classifier
 from entpruner.models.checkpoints import read_weights
-from entpruner.params import ClassifierExtractor, Evaluation, InceptionExtractor, TorchvisionExtractor
+from entpruner.params.evaluation import ClassifierExtractor, Evaluation, InceptionExtractor, TorchvisionExtractor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the input normalisation of torchvision's classifiers
 IMAGENET_STD = (0.229, 0.224, 0.225)

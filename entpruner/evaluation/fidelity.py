@@ -17,7 +17,7 @@ from entpruner import parallel
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation.extractors import FeatureNet
-from entpruner.params import Evaluation
+from entpruner.params.evaluation import Evaluation
 from entpruner.randomness import generator, seed_of
 
 Labels = NDArray[np.int64]

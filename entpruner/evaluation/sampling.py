@@ -10,7 +10,7 @@ from torch import Tensor
 from entpruner.data.store import to_uint8
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Sampling
+from entpruner.params.sampling import Sampling
 from entpruner.process import Process
 from entpruner.randomness import generator
 from entpruner.training.progress import Progress

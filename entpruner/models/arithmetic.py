@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from entpruner.params import Architecture, Finetuning, UNetArchitecture
+from entpruner.params.backbones import Architecture, UNetArchitecture
+from entpruner.params.training import Finetuning
 
 TIME_FEATURES = 256  # width of the sinusoidal features of t in every published DiT and SiT
 

@@ -21,7 +21,8 @@ from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import LABEL_TABLE
 from entpruner.models.transformer import Attention, Transformer
 from entpruner.models.unet import UNet
-from entpruner.params import SIZES, Architecture, Frozen, ProcessSettings, TrainedWeights, UNetArchitecture
+from entpruner.params.backbones import SIZES, Architecture, ProcessSettings, TrainedWeights, UNetArchitecture
+from entpruner.params.base import Frozen
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 SHAPED_BY = {  # the keys that the shapes of weights follow from

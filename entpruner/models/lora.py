@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from entpruner.params import Lora
+from entpruner.params.training import Lora
 
 
 class LoraLinear(nn.Module):

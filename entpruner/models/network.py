@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from entpruner.models.embedders import LabelEmbedder
-from entpruner.params import Architecture, UNetArchitecture
+from entpruner.params.backbones import Architecture, UNetArchitecture
 
 State = Any  # each network's own; never changed in place, so that one may be kept and gone on from later
 

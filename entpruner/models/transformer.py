@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Architecture
+from entpruner.params.backbones import Architecture
 
 
 class PatchEmbed(nn.Module):

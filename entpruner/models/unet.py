@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from entpruner.models.arithmetic import Place, places
 from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
 from entpruner.models.network import BlockNetwork
-from entpruner.params import UNetArchitecture
+from entpruner.params.backbones import UNetArchitecture
 
 GROUPS = 8  # of every GroupNorm
 

@@ -8,7 +8,9 @@ import math
 from itertools import pairwise
 
 from entpruner.arms import overridden
-from entpruner.params import Audit, Regime, Scoring, blocks_to_remove, removal_grid, stage_boundaries
+from entpruner.params.audit import Audit, Regime
+from entpruner.params.pruning import blocks_to_remove, removal_grid, stage_boundaries
+from entpruner.params.scoring import Scoring
 from entpruner.planning.jobs import Job
 from entpruner.planning.networks import Work
 from entpruner.planning.work import Planned, voted

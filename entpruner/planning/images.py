@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from entpruner.params import Dataset, Digits, Flowers, ImageFolder
+from entpruner.params.datasets import Dataset, Digits, Flowers, ImageFolder
 
 DIGITS_A_CLASS = 180  # scikit-learn's 1,797 digits are 174 to 183 a class
 

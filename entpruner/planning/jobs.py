@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from entpruner.arms import Arm, claimed, expand, select
-from entpruner.params import ClassifierExtractor, ScoresFigure, Study, Table, origins
+from entpruner.params.evaluation import ClassifierExtractor
+from entpruner.params.origins import origins
+from entpruner.params.reporting import ScoresFigure, Table
+from entpruner.params.study import Study
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,15 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from entpruner.models.arithmetic import mlp_width, parameters_of, pixels_of, places, tokens_of
-from entpruner.params import (
-    Architecture,
-    Compute,
-    Criterion,
-    Evaluation,
-    Finetuning,
-    Latents,
-    Proxies,
-    Sampling,
-    Scoring,
-    Training,
-    UNetArchitecture,
-)
+from entpruner.params.arms import Criterion
+from entpruner.params.backbones import Architecture, UNetArchitecture
+from entpruner.params.compute import Compute
+from entpruner.params.evaluation import Evaluation
+from entpruner.params.latents import Latents
+from entpruner.params.proxies import Proxies
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
+from entpruner.params.training import Finetuning, Training
 
 GIB = 2**30
 WORD, HALF = 4, 2  # bytes of a float32 and of a bfloat16

@@ -3,17 +3,12 @@
 from dataclasses import dataclass, fields
 
 from entpruner.models.arithmetic import macs, parameters_of, step_macs, unet_macs
-from entpruner.params import (
-    Architecture,
-    Criterion,
-    Diffusion,
-    Finetuning,
-    ProcessSettings,
-    Proxies,
-    Sampling,
-    Scoring,
-    UNetArchitecture,
-)
+from entpruner.params.arms import Criterion
+from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings, UNetArchitecture
+from entpruner.params.proxies import Proxies
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
+from entpruner.params.training import Finetuning
 
 DOPRI5_EVALUATIONS = 100
 """Of the network, an image: an assumption, as the solver chooses its own steps."""

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from entpruner.arms import expand
-from entpruner.params import Study
+from entpruner.params.study import Study
 from entpruner.planning.audit import audited
 from entpruner.planning.images import images_of
 from entpruner.planning.jobs import Job, audit_jobs, jobs_of

@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 from entpruner.arms import Arm, expand
 from entpruner.errors import UserError
-from entpruner.params import Compute, Dataset, ImageFolder, Sampling, Study
+from entpruner.params.compute import Compute
+from entpruner.params.datasets import Dataset, ImageFolder
+from entpruner.params.sampling import Sampling
+from entpruner.params.study import Study
 from entpruner.planning.audit import audited
 from entpruner.planning.images import Images, images_of
 from entpruner.planning.jobs import Job, jobs_of

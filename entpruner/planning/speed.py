@@ -13,7 +13,8 @@ from entpruner.data.store import ImageSet
 from entpruner.evaluation.cost import clock
 from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
-from entpruner.params import Architecture, Study
+from entpruner.params.backbones import Architecture
+from entpruner.params.study import Study
 from entpruner.planning.gpus import Gpu
 from entpruner.planning.networks import Network, Work
 from entpruner.planning.work import Planned

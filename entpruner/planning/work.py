@@ -12,21 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from entpruner.arms import Arm
-from entpruner.params import (
-    ClassifierExtractor,
-    Criterion,
-    Extractor,
-    Finetuning,
-    InceptionExtractor,
-    KlAutoencoder,
-    Proxies,
-    Scoring,
-    Study,
-    TinyAutoencoder,
-    Training,
-    candidate_counts,
-    removal_grid,
-)
+from entpruner.params.arms import Criterion
+from entpruner.params.evaluation import ClassifierExtractor, Extractor, InceptionExtractor
+from entpruner.params.latents import KlAutoencoder, TinyAutoencoder
+from entpruner.params.proxies import Proxies
+from entpruner.params.pruning import candidate_counts, removal_grid
+from entpruner.params.scoring import Scoring
+from entpruner.params.study import Study
+from entpruner.params.training import Finetuning, Training
 from entpruner.planning.images import Images
 from entpruner.planning.jobs import Job
 from entpruner.planning.networks import Network, Work

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Diffusion, ProcessSettings, Sampling
+from entpruner.params.backbones import Diffusion, ProcessSettings
+from entpruner.params.sampling import Sampling
 from entpruner.process.diffusion import GaussianDiffusion
 from entpruner.process.flow import FlowMatching
 from entpruner.process.guidance import Network

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Diffusion, Sampling
+from entpruner.params.backbones import Diffusion
+from entpruner.params.sampling import Sampling
 from entpruner.process.guidance import Network, guided
 from entpruner.process.times import uniform
 

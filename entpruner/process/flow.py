@@ -10,7 +10,8 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Flow, FlowSampler, Sampling
+from entpruner.params.backbones import Flow
+from entpruner.params.sampling import FlowSampler, Sampling
 from entpruner.process.guidance import Network, guided
 from entpruner.process.times import uniform
 

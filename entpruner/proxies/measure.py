@@ -9,7 +9,7 @@ from entpruner.compute import without_tf32
 from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
-from entpruner.params import Proxies, Zico
+from entpruner.params.proxies import Proxies, Zico
 from entpruner.process import Process
 from entpruner.proxies.ntk import NtkResult, ntk
 from entpruner.proxies.zico import ZicoResult, zico

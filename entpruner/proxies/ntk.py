@@ -22,7 +22,7 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Ntk
+from entpruner.params.proxies import Ntk
 from entpruner.process import Process
 from entpruner.proxies.per_sample import gradient_factors, recorded_calls
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Zico
+from entpruner.params.proxies import Zico
 from entpruner.process import Process
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from entpruner.intervals import t_interval
-from entpruner.params import ColumnName
+from entpruner.params.reporting import ColumnName
 from entpruner.reporting.results import ArmResult
 
 SINCE_PRE_TRAINING = (

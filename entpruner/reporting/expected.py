@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from entpruner.artefacts import read_json
 from entpruner.errors import UserError
 from entpruner.intervals import t_quantile
-from entpruner.params import Frozen
+from entpruner.params.base import Frozen
 from entpruner.reporting.recorded import RecordedCell, RecordedRow, RecordedTable, located, read_tables
 
 Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entpruner.artefacts import read_json
-from entpruner.paramfiles import read_study
+from entpruner.params.files import read_study
 from entpruner.reporting.machine import TRAINED, is_trained, timings
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from entpruner.errors import UserError
-from entpruner.params import Frozen
+from entpruner.params.base import Frozen
 from entpruner.reporting.results import ArmResult
 
 

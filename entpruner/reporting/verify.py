@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from entpruner.errors import UserError
-from entpruner.paramfiles import DEFAULT_STUDY
+from entpruner.params.files import DEFAULT_STUDY
 from entpruner.reporting.expected import Expected
 from entpruner.reporting.rebuild import DEPTHS, Plan, build, missing_networks, stage, tables_at
 from entpruner.reporting.recorded import read_tables

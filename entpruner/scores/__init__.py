@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from entpruner.compute import without_tf32
 from entpruner.errors import UserError
 from entpruner.models.unet import UNet
-from entpruner.params import TRANSFORMERS_ONLY
+from entpruner.params.arms import TRANSFORMERS_ONLY
 from entpruner.scores.block_influence import block_influence
 from entpruner.scores.ced import ced
 from entpruner.scores.context import ScoreContext, Scores

@@ -11,7 +11,9 @@ from torch import Tensor
 from entpruner.data.store import Images
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Frozen, Sampling, Scoring
+from entpruner.params.base import Frozen
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
 from entpruner.process import Process
 from entpruner.randomness import generator
 

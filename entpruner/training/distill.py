@@ -9,7 +9,7 @@ from torch import Tensor
 
 from entpruner import parallel
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Distillation
+from entpruner.params.training import Distillation
 from entpruner.process import Process
 from entpruner.training.loop import Objective
 

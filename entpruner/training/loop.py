@@ -16,7 +16,8 @@ from entpruner.compute import compile_blocks, device_of
 from entpruner.data.store import Images
 from entpruner.errors import Stopped, UserError
 from entpruner.models.network import BlockNetwork
-from entpruner.params import Compute, Training
+from entpruner.params.compute import Compute
+from entpruner.params.training import Training
 from entpruner.process import Process
 from entpruner.randomness import generator
 from entpruner.training.batches import batch_indices

@@ -16,7 +16,7 @@ from entpruner.models.adapters import add_adapters, add_scales, merge_scales
 from entpruner.models.lora import LoraLinear, add_lora
 from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
-from entpruner.params import Finetuning
+from entpruner.params.training import Finetuning
 
 
 def prepare(model: BlockNetwork, settings: Finetuning, generator: torch.Generator) -> None:

@@ -20,7 +20,7 @@ from entpruner.audit.criteria import (
 )
 from entpruner.audit.statistics import Bootstrapped, Estimate, chance_of_ranks, mean_over_seeds
 from entpruner.audit.subnetworks import Measured
-from entpruner.params import AuditedCriterion
+from entpruner.params.audit import AuditedCriterion
 from entpruner.reporting.audit.evidence import Evidence
 from entpruner.reporting.audit.figures import forest
 from entpruner.reporting.audit.page import Part, Table

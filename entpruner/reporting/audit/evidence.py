@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from entpruner.arms import ArmIdentity
 from entpruner.artefacts import read_json
-from entpruner.params import Frozen
+from entpruner.params.base import Frozen
 from entpruner.reporting.reference import Reference
 
 

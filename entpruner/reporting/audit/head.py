@@ -1,7 +1,7 @@
 """The top of the audit's report: what was measured, in which regime, on which machine."""
 
 from entpruner.audit.regime import RegimeChoice
-from entpruner.params import TRANSFORMERS_ONLY
+from entpruner.params.arms import TRANSFORMERS_ONLY
 from entpruner.reporting.audit.evidence import AuditScope, Evidence
 from entpruner.reporting.audit.page import Table
 from entpruner.reporting.audit.words import listed

@@ -17,7 +17,7 @@ from entpruner.audit.proxies import (
 )
 from entpruner.audit.statistics import Bootstrapped, Estimate, Floats, Resamples, bootstrap, proportion
 from entpruner.audit.subnetworks import Measured
-from entpruner.params import AuditedProxies
+from entpruner.params.audit import AuditedProxies
 from entpruner.reporting.audit.evidence import Evidence
 from entpruner.reporting.audit.page import Cell, Part, Table
 from entpruner.reporting.audit.words import Verdict, listed, sorted_out

@@ -11,11 +11,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from entpruner.errors import UserError
-from entpruner.params import Override, OwnModel, Problem, Study, merge, problems
+from entpruner.params.arms import Override
+from entpruner.params.base import merge
+from entpruner.params.problems import Problem, problems
+from entpruner.params.study import OwnModel, Study
 
-__all__ = ["DEFAULT_STUDY", "check", "merge", "over_default", "read_own_model", "read_study", "schema", "show"]
-
-DEFAULT_STUDY = Path(__file__).parents[1] / "params" / "digits.yaml"
+DEFAULT_STUDY = Path(__file__).parents[2] / "params" / "digits.yaml"
 
 Model = TypeVar("Model", bound=BaseModel)
 Loc = tuple[str | int, ...]

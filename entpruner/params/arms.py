@@ -1,0 +1,53 @@
+"""The arms of a study: rows of its tables, pruned or not."""
+
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from entpruner.params.base import Frozen, Name, Ratio, Seed, Several
+
+Criterion = Literal[
+    "ced", "ld_pruner", "sensitivity", "taylor", "diff_pruning", "magnitude", "block_influence", "similarity_mse",
+    "learned", "random", "random_median", "every_other", "first", "last",
+]  # fmt: skip
+SIZED: tuple[Criterion, ...] = ("learned", "random_median", "every_other")
+"""Criteria that choose a set of a given size: their order is of use for that size only."""
+TRANSFORMERS_ONLY: tuple[Criterion, ...] = ("learned",)
+"""Criteria that cannot score a U-Net: their masks mix tokens."""
+Schedule = Literal["none", "one_shot", "linear", "vote", "random_vote"]
+
+
+class Override(Frozen):
+    """Keys of the study's sections that an arm changes; each is merged over the section."""
+
+    scoring: dict[str, Any] = {}
+    proxies: dict[str, Any] = {}
+    pruning: dict[str, Any] = {}
+    finetune: dict[str, Any] = {}
+    sampling: dict[str, Any] = {}
+
+
+class ArmSpec(Frozen):
+    """One row, or a grid of rows: where a list is given, one arm each."""
+
+    label: str
+    """What the tables call it."""
+    backbone: Name | Several[Name]
+    data: Name | Several[Name]
+    schedule: Schedule = "none"
+    criterion: Criterion | None = None
+    ratio: Ratio | Several[Ratio] | None = None
+    seeds: Several[Seed] | None = None
+    """Instead of the study's."""
+    start: Literal["adapted", "pretrained"] = "adapted"
+    """Where the arm begins: at the network that ``adapt`` made, or at the pre-trained one with a new label table."""
+    override: Override = Override()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        pruned = self.schedule != "none"
+        if pruned and (self.criterion is None or self.ratio is None):
+            raise ValueError(f"schedule {self.schedule} needs a criterion and a ratio")
+        if not pruned and (self.criterion is not None or self.ratio is not None):
+            raise ValueError("criterion and ratio need a schedule: one_shot, linear, vote or random_vote")
+        return self

@@ -1,0 +1,106 @@
+"""The audit: what score, proxies and schedule are worth."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from entpruner.params.arms import TRANSFORMERS_ONLY, Criterion
+from entpruner.params.backbones import Backbone
+from entpruner.params.base import Frozen, Name, Positive, Ratio, Several
+
+
+class Regime(Frozen):
+    """How much is pruned in the audit, and how long is recovered."""
+
+    ratio: Ratio
+    steps: Positive
+    """Of recovery: the study's finetune, shrunk."""
+
+
+class RegimeTrials(Frozen):
+    """The audit's regime is chosen before any criterion is looked at: the first candidate in which random masks differ
+    enough, or failing that the one in which they differ most."""
+
+    candidates: Several[Regime]
+    """From mild to hard."""
+    masks: int = Field(8, ge=3)
+    """Random masks that each candidate is tried with."""
+    repeats: int = Field(2, ge=2)
+    """Independent recoveries of each."""
+    share: float = Field(0.8, gt=0, lt=1)
+    """Share of the variance of the log distance that must lie between masks, not between recoveries of one. At 0.8
+    masks spread twice as far as recoveries."""
+
+
+class AuditedCriterion(Frozen):
+    """A criterion with settings of its own."""
+
+    criterion: Criterion
+    rank_by: Literal["value", "signed"] = "value"
+    """What blocks are ranked by: the score, or the same before its absolute value was taken."""
+    scoring: dict[str, Any] = {}
+    """Keys of the study's scoring section that it changes."""
+
+
+class AuditedProxies(Frozen):
+    """NTK and ZiCo of many sub-networks, and their noise."""
+
+    samples: Several[Annotated[int, Field(ge=2)]] = (4, 8, 16, 32)
+    """NTK's N, each."""
+    batches: Several[Annotated[int, Field(ge=8)]] = (8, 16, 32)
+    """ZiCo's D, each."""
+    repeats: int = Field(3, ge=2)
+    """Independent draws of samples and batches."""
+    chains: int = Field(8, ge=5)
+    """Random orders of the blocks, along each of which sub-networks of several depths are nested."""
+    ratios: Several[Ratio] = (0.25, 0.5, 0.75)
+    """Depths along a chain: shares of blocks removed."""
+
+
+class AuditedSchedules(Frozen):
+    """The schedules, and the weights of the vote, in two regimes: the audit's own, and one of the paper's ratios with
+    the study's whole fine-tuning."""
+
+    ratio: Ratio = 0.5
+    weights: Several[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """NTK's weights in the vote; ZiCo has the rest of 1. 0.5 must be among them: the others are held against it."""
+
+    @field_validator("weights")
+    @classmethod
+    def _with_equal(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if 0.5 not in weights:
+            raise ValueError("a list with 0.5 in it, which the other weights are compared with")
+        return weights
+
+
+class AuditedStability(Frozen):
+    """How often CED ranks the blocks again."""
+
+    draws: Several[Positive] = (64, 256, 1024, 4096)
+    """Numbers of draws N; the study's own is ranked anyway."""
+    repeats: int = Field(3, ge=2)
+    """Independent sets of draws, each."""
+
+
+class Audit(Frozen):
+    """What score, proxies and schedule are worth (``make audit``)."""
+
+    seeds: Annotated[Several[Annotated[int, Field(ge=0)]], Field(min_length=3)] = (0, 1, 2)
+    """Each with a backbone trained from nothing; at least three, for the intervals."""
+    backbones: Several[Name]
+    """Transformers and U-Nets; on a U-Net what knows transformers alone is left out: proxies, and some criteria."""
+    data: Name
+    samples: Positive = 240
+    """Images a distance is measured on."""
+    masks: int = Field(30, ge=5)
+    """Random sets of blocks of the regime's size; all there are, if these are fewer."""
+    regime: RegimeTrials
+    criteria: dict[Name, AuditedCriterion] = Field(min_length=1)
+    proxies: AuditedProxies = AuditedProxies()
+    schedules: AuditedSchedules = AuditedSchedules()
+    stability: AuditedStability = AuditedStability()
+
+    def criteria_for(self, backbone: Backbone) -> dict[str, AuditedCriterion]:
+        """Those that can score it."""
+        barred = () if backbone.unet is None else TRANSFORMERS_ONLY
+        return {name: audited for name, audited in self.criteria.items() if audited.criterion not in barred}

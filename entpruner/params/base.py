@@ -1,0 +1,42 @@
+"""Types and helpers that the sections of a study share."""
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+def _without_repeats(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a list without repeats")
+    return values
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and underscores")]
+Positive = Annotated[int, Field(gt=0)]
+Ratio = Annotated[float, Field(gt=0, lt=1, description="share of blocks to remove: above 0, below 1")]
+Seed = Annotated[int, Field(ge=0)]
+Several = Annotated[  # a list with at least one entry, none of them twice
+    tuple[T, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_without_repeats)
+]
+
+
+class Frozen(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """``overlay`` laid over ``base``: nested mappings merge, anything else is replaced, as with --configfile."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = merge(base[key], value) if both else value
+    return merged
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """One value or several, as several."""
+    return value if isinstance(value, tuple) else (value,)

@@ -1,0 +1,58 @@
+"""Where and how a study runs."""
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field
+
+from entpruner.params.base import Frozen, Positive
+
+
+class Compute(Frozen):
+    """Where and how it runs; part of a result's record."""
+
+    AT_WILL: ClassVar[frozenset[str]] = frozenset(
+        ("gpus", "nodes", "micro_batch", "gradient_checkpointing", "compile", "gpu_memory")
+    )
+    """Keys that change how the same numbers are computed, to rounding: a killed run may go on with others."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive = 1
+    """CPU threads of a process: other counts round differently."""
+    bf16: bool = True
+    """bfloat16 autocast of trainings where the device is CUDA. Sampling multiplies in TF32, as the official samplers;
+    scores, proxies and feature nets in full float32."""
+    gpus: Positive = 1
+    """Of a training, a sampling or an evaluation, on each of its nodes: one process each. With ``device: cpu``, so many
+    processes. They share each batch, which they must divide."""
+    nodes: Positive = 1
+    """Of the same commands: above 1 they need ``srun``, as the workflow gives them under SLURM."""
+    micro_batch: Positive | None = None
+    """Images that a process trains on at once; the gradients of several such pieces add up to its share of a batch.
+    Without it, its whole share."""
+    gradient_checkpointing: bool = False
+    """In training keep only what enters each block, and compute its inside again for the backward pass: a fraction of
+    the memory, for a third more time."""
+    compile: bool = False
+    """torch.compile the blocks of the networks that are trained and sampled; once, as they are all alike."""
+    gpu_memory: float | None = Field(None, gt=0)
+    """GiB of each GPU that the study is meant for. The workflow then says at its start if something does not fit;
+    without it each command asks the GPU that it runs on."""
+
+    @property
+    def processes(self) -> int:
+        """Of a command that several can share."""
+        return self.gpus * self.nodes
+
+    @property
+    def alone(self) -> Self:
+        """The same for a command that one process runs."""
+        return self.model_copy(update={"gpus": 1, "nodes": 1})
+
+    def at_once(self, batch_size: int) -> int:
+        """Images of a batch that a process trains on at once."""
+        share = batch_size // self.processes
+        return min(self.micro_batch or share, share)
+
+    def in_pieces(self, batch_size: int) -> bool:
+        """Whether a process trains on its share of a batch in several pieces."""
+        return self.at_once(batch_size) * self.processes < batch_size

@@ -1,0 +1,76 @@
+"""What images are measured with."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from entpruner.params.base import Frozen, Name, Positive
+
+
+class ClassifierExtractor(Frozen):
+    """A small classifier that the pipeline trains on the data set itself."""
+
+    kind: Literal["classifier"]
+
+
+class TorchvisionExtractor(Frozen):
+    """Any torchvision classifier; its features are what its last linear or convolutional classifier layer sees."""
+
+    kind: Literal["torchvision"]
+    model: str
+    """Name in torchvision.models: squeezenet1_0, resnet50, ..."""
+    weights: str
+    """A .safetensors file, or a state dict that loads with weights_only."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+
+
+class InceptionExtractor(Frozen):
+    """torch-fidelity's inception-v3-compat: the only one whose distance is called FID."""
+
+    kind: Literal["inception"]
+    weights: str | None = None
+    """A local weights file; without it torch-fidelity downloads its own."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+
+
+Extractor = Annotated[
+    ClassifierExtractor | TorchvisionExtractor | InceptionExtractor,
+    Field(discriminator="kind"),
+]
+
+
+class ClassifierTraining(Frozen):
+    """The small classifier of the study's own data."""
+
+    steps: Positive = 600
+    batch_size: Positive = 64
+    learning_rate: float = Field(2e-3, gt=0)
+    width: Positive = 32
+    features: Positive = 64
+    """Width of the layer whose activations are the features."""
+
+
+class Evaluation(Frozen):
+    """What the images are measured with."""
+
+    extractors: dict[Name, Extractor] = {"classifier": ClassifierExtractor(kind="classifier")}
+    """Feature nets by name; the first is the one that tables show."""
+    batch_size: Positive = 256
+    kid_subsets: Positive = 100
+    kid_subset_size: Positive = 100
+    neighbours: Positive = 3
+    """k of precision and recall."""
+    manifold_images: Positive = 10_000
+    """Images of each side that precision and recall see, drawn at random where there are more: what they cost grows
+    with the square. ADM's evaluator sees 10,000 real ones."""
+    latency_batch_size: Positive = 64
+    latency_repeats: int = Field(20, ge=5)
+    classifier: ClassifierTraining = ClassifierTraining()
+
+    @model_validator(mode="after")
+    def _feature_nets(self) -> Self:
+        if not self.extractors:
+            raise ValueError("extractors needs at least one feature net")
+        if sum(extractor.kind == "inception" for extractor in self.extractors.values()) > 1:
+            raise ValueError("extractors may hold one inception net only: its distance is the one called FID")
+        return self

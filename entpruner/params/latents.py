@@ -1,0 +1,65 @@
+"""The autoencoder whose latents a study's networks work on."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from entpruner.params.base import Frozen, Positive
+
+
+class Autoencoder(Frozen):
+    """An image autoencoder of diffusers', trained elsewhere. Networks work on its latents, evaluation on pixels."""
+
+    folder: str | None = None
+    """Where it lies as diffusers saves it: config.json and diffusion_pytorch_model.safetensors."""
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """Or its id on the Hugging Face hub: stabilityai/sd-vae-ft-ema."""
+    revision: str = "main"
+    """Commit, tag or branch on the hub. Of these a commit alone stays what it is."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum that its weights must have."""
+    channels: Positive = 4
+    """Of a latent."""
+    factor: Positive = 8
+    """An image's side over its latent's."""
+    mirror: bool = True
+    """Keep the latents of mirror images too, which ``horizontal_flip`` needs: a flipped latent is none of its own."""
+    batch_size: Positive = 32
+    """Images that are encoded, or decoded, at once."""
+    shards: Positive = 1
+    """Jobs that encode a data set side by side."""
+    scale: float
+    """What networks see is a latent times this."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.folder is None) == (self.hub is None):
+            raise ValueError("give folder or hub, one of them")
+        return self
+
+    @property
+    def views(self) -> Literal[1, 2]:
+        """What is encoded: an image, or it and its mirror image."""
+        return 2 if self.mirror else 1
+
+
+class KlAutoencoder(Autoencoder):
+    """AutoencoderKL (Stable Diffusion's VAE): a latent is a draw from an image's posterior."""
+
+    moments: ClassVar[Literal[1, 2]] = 2
+    """Kept of a latent: mean and standard deviation."""
+    kind: Literal["kl"]
+    scale: float = Field(0.18215, gt=0)
+    """What networks see is a latent times this; DiT's and SiT's."""
+
+
+class TinyAutoencoder(Autoencoder):
+    """AutoencoderTiny (TAESD): small and fast. It has no posterior; an image has one latent."""
+
+    moments: ClassVar[Literal[1, 2]] = 1
+    kind: Literal["tiny"]
+    scale: float = Field(1.0, gt=0)
+    """What networks see is a latent times this; these have about unit variance as they are."""
+
+
+Latents = Annotated[KlAutoencoder | TinyAutoencoder, Field(discriminator="kind")]

@@ -1,0 +1,35 @@
+"""The training-free proxies that vote."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from entpruner.params.base import Frozen, Positive
+
+
+class Ntk(Frozen):
+    """NTK condition number."""
+
+    samples: int = Field(16, ge=2)
+    """Samples N: the Gram matrix is N x N."""
+    functional: Literal["sum", "projection"] = "sum"
+    """Scalar of the output whose per-sample gradients are taken: the sum (AutoProg-Zero) or random signs."""
+    projections: Positive = 4
+    """Random sign vectors of the ``projection`` functional."""
+
+
+class Zico(Frozen):
+    """ZiCo: gradient mean over spread across batches."""
+
+    batches: int = Field(8, ge=8)
+    """D; below 8 the ratio is seed noise."""
+    batch_size: Positive = 16
+    reduction: Literal["sum", "mean"] = "sum"
+    """Over layers: the published sum, which grows with depth, or the mean."""
+
+
+class Proxies(Frozen):
+    """Training-free predictors that vote on a sub-network."""
+
+    ntk: Ntk = Ntk()
+    zico: Zico = Zico()

@@ -1,0 +1,63 @@
+"""When and how much is pruned: stages, the grid of block counts, the vote."""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from entpruner.params.base import Frozen, Positive
+
+
+def blocks_to_remove(depth: int, ratio: float) -> int:
+    """How many of ``depth`` blocks a ratio stands for: the nearest whole number (30 % of 28 are 8)."""
+    return round(ratio * depth)
+
+
+def stage_boundaries(stages: int, fraction: float, steps: int) -> tuple[int, ...]:
+    """Steps at which stages 1, 2, ... and the recovery begin, then the last step: ``stages`` + 2 numbers.
+
+    The stages share the first ``fraction`` of the steps evenly; with no stage, all is recovery.
+    """
+    pruned = round(fraction * steps) if stages else 0
+    return (*(round(pruned * stage / stages) for stage in range(stages)), pruned, steps)
+
+
+def removal_grid(total: int, stages: int) -> tuple[int, ...]:
+    """Blocks removed after 0, 1, ..., k even steps: k + 1 rising numbers from 0 to ``total``."""
+    return tuple(round(stage * total / stages) for stage in range(stages + 1))
+
+
+def candidate_counts(grid: Sequence[int], removed: int, stage: int, lookahead: int) -> tuple[int, ...]:
+    """Block counts that stage 1 ... k may choose from: stay, and up to ``lookahead`` steps on; at last the target."""
+    if stage == len(grid) - 1:
+        return (grid[-1],)
+    return tuple(count for count in grid if count >= removed)[: lookahead + 1]
+
+
+class VoteWeights(Frozen):
+    """Weight of each proxy's rank in the vote. The paper weighs both alike."""
+
+    ntk: float = Field(1.0, ge=0)
+    zico: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _somebody_votes(self) -> Self:
+        if self.ntk == self.zico == 0:
+            raise ValueError("at least one proxy must have a weight above 0")
+        return self
+
+
+class Pruning(Frozen):
+    """When and how much is pruned."""
+
+    stages: Positive = 4
+    """k: pruning decisions, equally spaced over the pruning part of the run."""
+    fraction: float = Field(0.5, gt=0, le=1)
+    """Share of the run's steps that the stages take; the rest is recovery. Ours: the paper's is unknown."""
+    lookahead: Positive = 2
+    """How many grid steps further than "stay" a vote may go."""
+    weights: VoteWeights = VoteWeights()
+    tie: Literal["more", "fewer"] = "more"
+    """Which candidate wins a tied vote: the one that prunes more, or fewer."""
+    rerank: bool = False
+    """Score the blocks again at every stage after the first, on the network as it then is."""

@@ -1,0 +1,58 @@
+"""The tables and figures of a study."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from entpruner.params.base import Frozen, Name, Ratio, Seed, Several
+
+
+class Only(Frozen):
+    """Which part of the arms' grids to show: all of it where nothing is said."""
+
+    backbone: Several[Name] | None = None
+    data: Several[Name] | None = None
+    ratio: Several[Ratio] | None = None
+    """Unpruned arms, which have no ratio, are shown anyway."""
+    seed: Several[Seed] | None = None
+
+
+ColumnName = Literal[
+    "distance_before", "distance", "over_floor", "inception_score", "kid", "precision", "recall", "agreement",
+    "trained_parameters", "parameters", "macs", "speedup", "steps", "training_flops", "training_seconds",
+]  # fmt: skip
+
+
+class Table(Frozen):
+    caption: str
+    arms: Several[Name]
+    """Names of arms, in the order of the rows."""
+    only: Only = Only()
+    columns: Several[ColumnName] = (
+        "distance", "over_floor", "kid", "precision", "recall", "agreement",
+        "parameters", "macs", "speedup", "steps", "training_flops",
+    )  # fmt: skip
+    """What is shown of each arm, from left to right."""
+
+
+class ScoresFigure(Frozen):
+    """Entropy change against loss change on removal, a point a block (the paper's Figure 2); or CED block by block,
+    with sign and error bar; or block by timestep bin."""
+
+    kind: Literal["entropy_vs_loss", "ced_by_block", "ced_by_timestep"]
+    caption: str
+    data: Name
+    backbones: Several[Name]
+
+
+class ArmsFigure(Frozen):
+    """Training curves with the stages marked (Figure 8), samples side by side from the same noise, the blocks that
+    each arm kept, or the distance against the ratio."""
+
+    kind: Literal["curves", "samples", "kept_blocks", "distance_vs_ratio"]
+    caption: str
+    arms: Several[Name]
+    only: Only = Only()
+
+
+Figure = Annotated[ScoresFigure | ArmsFigure, Field(discriminator="kind")]

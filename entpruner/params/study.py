@@ -1,0 +1,80 @@
+"""A whole params file: a study, or the settings for a model of one's own."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from entpruner.params.arms import ArmSpec
+from entpruner.params.audit import Audit
+from entpruner.params.backbones import Backbone
+from entpruner.params.base import Frozen, Name, Seed, Several
+from entpruner.params.compute import Compute
+from entpruner.params.datasets import Dataset
+from entpruner.params.evaluation import Evaluation
+from entpruner.params.latents import Latents
+from entpruner.params.proxies import Proxies
+from entpruner.params.pruning import Pruning
+from entpruner.params.reporting import Figure, Table
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
+from entpruner.params.training import Finetuning, Training
+
+LabelTable = Literal["new", "first_rows"]
+
+
+class Study(Frozen):
+    """One params file."""
+
+    study: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of the study and of its folder under results/."""
+    seeds: Several[Seed] = (0,)
+    """Every arm runs once a seed, unless it names its own."""
+    datasets: dict[Name, Dataset]
+    """upstream: what the backbones are pre-trained on; any others: what they may be moved to."""
+    latents: Latents | None = None
+    """The autoencoder whose latents the networks work on; without one they work on pixels."""
+    backbones: dict[Name, Backbone]
+    pretrain: Training
+    adapt: Training
+    """From upstream to another data set, before scoring: new labels and these steps, shared by all arms."""
+    label_table: LabelTable = "new"
+    """What a network that moves to other classes begins with: a new label table; or the first rows of its old one and
+    the old row of "no class", as the authors' earlier code did, which kept ImageNet's table."""
+    finetune: Finetuning
+    """Budget of every arm, pruned or not."""
+    scoring: Scoring = Scoring()
+    proxies: Proxies = Proxies()
+    pruning: Pruning = Pruning()
+    sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
+    compute: Compute = Compute()
+    arms: dict[Name, ArmSpec]
+    tables: dict[Name, Table] = {}
+    figures: dict[Name, Figure] = {}
+    audit: Audit | None = None
+
+    def input_shape(self, data: str) -> tuple[int, int]:
+        """Channels and side of what networks see of a data set: of its pixels, or of their latents."""
+        images = self.datasets[data]
+        if self.latents is None:
+            return images.channels, images.image_size
+        return self.latents.channels, images.image_size // self.latents.factor
+
+
+class OwnModel(Frozen):
+    """What ``entpruner score``, ``prune`` and ``sample`` do with one's own model and images: sections as a study's."""
+
+    seed: Seed = 0
+    latents: Latents | None = None
+    """The autoencoder whose latents the model works on, if it does, as the official ones do."""
+    label_table: LabelTable = "new"
+    """What the model begins with if it does not know the images' classes; see Study."""
+    adapt: Training = Training(steps=5000)
+    """Training on the images before scoring, if the model does not know their classes."""
+    finetune: Finetuning = Finetuning(steps=10_000)
+    """All training from the first pruning stage on."""
+    scoring: Scoring = Scoring()
+    proxies: Proxies = Proxies()
+    pruning: Pruning = Pruning()
+    sampling: Sampling = Sampling(samples=16, batch_size=16)
+    compute: Compute = Compute()
