@@ -87,20 +87,22 @@ def sha256_of(path: Path) -> str:
 
 
 class Stopwatch:
-    """Wall time, peak memory and machine of one command: the content of its ``timing.json``.
+    """Time, peak memory and machine of one command: the content of its ``timing.json``.
 
+    ``seconds`` are the clock's; ``cpu_seconds`` are those of all threads at work, whatever else the machine was doing.
     The memory is what was resident at most: in a child of the warm process (``warm.py``) with the libraries' data that
     it shares, and without those pages of their code that it never touched.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.started = time.perf_counter()
+        self.started, self.worked = time.perf_counter(), time.process_time()
 
     def record(self, **more: Any) -> dict[str, Any]:
         cuda = self.device.type == "cuda"
         return {
             "seconds": time.perf_counter() - self.started,
+            "cpu_seconds": time.process_time() - self.worked,
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "peak_gpu_memory_mb": torch.cuda.max_memory_allocated(self.device) / 2**20 if cuda else 0,
             "device": torch.cuda.get_device_name(self.device) if cuda else processor_name(),

@@ -89,6 +89,7 @@ def test_a_stopwatch_records_time_and_machine() -> None:
     watch = Stopwatch(torch.device("cpu"))
     first, second = watch.record(), watch.record(steps=3)
     assert 0 <= first["seconds"] <= second["seconds"]
+    assert 0 <= first["cpu_seconds"] <= second["cpu_seconds"]
     assert first["peak_memory_mb"] > 10
     assert first["peak_gpu_memory_mb"] == 0
     assert (second["steps"], second["torch"], second["threads"]) == (3, torch.__version__, torch.get_num_threads())
