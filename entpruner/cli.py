@@ -147,11 +147,12 @@ def other_command(arguments: Sequence[str]) -> int:
 def plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     ahead = commands.add_parser("plan", help="what a study will cost, before anything runs")
     ahead.add_argument("files", type=Path, nargs="+", metavar="FILE", help="later files lie over earlier")
-    ahead.add_argument("--gpu", default="H100 SXM", metavar="NAME", help="default: H100 SXM")
+    where = ahead.add_mutually_exclusive_group()
+    where.add_argument("--gpu", default="H100 SXM", metavar="NAME", help="default: H100 SXM")
+    where.add_argument("--here", action="store_true", help="on this machine instead, whose speed is tried for a while")
     ahead.add_argument(
-        "--mfu", type=float, default=0.4, metavar="SHARE", help="of its peak that is reached; default: 0.4"
+        "--mfu", type=float, default=0.4, metavar="SHARE", help="of the GPU's peaks that is reached; default: 0.4"
     )
-    ahead.add_argument("--here", action="store_true", help="on this machine instead, whose speed is tried for a while")
     ahead.add_argument("--json", action="store_true", help="FLOPs, seconds and bytes, as JSON")
     ahead.set_defaults(action=plan)
 

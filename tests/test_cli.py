@@ -128,7 +128,6 @@ def test_the_commands_are_the_rules_modules() -> None:
     assert sources.keys() - rules == {
         "__init__",
         "auditing",
-        "decoding",
         "inputs",
         "recording",
         "training",

@@ -7,13 +7,12 @@ batches, other training noise, other sampling noise, again the same for all.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from entpruner.compute import without_tf32
 from entpruner.evaluation.extractors import FeatureNet
 from entpruner.evaluation.fidelity import frechet_distance
 from entpruner.evaluation.sampling import sample_images
@@ -42,8 +41,6 @@ class Bench:
     """Features of the real images, float64 (M, D)."""
     recovery: Training
     compute: Compute
-    decode: Callable[[Tensor], Tensor] | None = None
-    """What makes images of the networks' samples, where these are latents."""
 
 
 class Measured(Frozen):
@@ -74,7 +71,7 @@ def measured(bench: Bench, dropped: Sequence[int], *, repeat: int = 0, before: b
         repeat=repeat,
         loss=mean_loss(network, bench.context),
         distance_before=distance(network, bench, repeat) if before else None,
-        distance=distance(recovered(network, bench.context, bench.recovery, bench.compute, repeat), bench, repeat),
+        distance=distance(recovered(network, bench, repeat), bench, repeat),
         seconds=time.perf_counter() - began,
     )
 
@@ -84,26 +81,24 @@ def mean_loss(network: BlockNetwork, context: ScoreContext) -> float:
     """Training loss over fixed draws, labels never dropped; others than the criteria see, who would know the answer."""
     network.eval()
     own = replace(context, artefact=f"{context.artefact}/loss")
-    with without_tf32():
-        losses = [context.process.losses(network, d.x, d.noise, d.t, d.y)["loss"].double() for d in draws(own)]
+    losses = [context.process.losses(network, d.x, d.noise, d.t, d.y)["loss"].double() for d in draws(own)]
     return float(torch.cat(losses).mean())
 
 
-def recovered(
-    network: BlockNetwork, context: ScoreContext, recovery: Training, compute: Compute, repeat: int = 0
-) -> BlockNetwork:
-    """The averaged weights after ``recovery``; ``network`` itself is trained too."""
+def recovered(network: BlockNetwork, bench: Bench, repeat: int) -> BlockNetwork:
+    """The averaged weights after ``bench.recovery``; ``network`` itself is trained too."""
+    context = bench.context
     state = TrainState.start(network)
     train(
         state,
         context.process,
         context.images,
-        recovery,
+        bench.recovery,
         start=0,
-        stop=recovery.steps,
+        stop=bench.recovery.steps,
         seed=context.seed,
         artefact=f"{context.artefact}/recovery{repeat}",
-        compute=compute,
+        compute=bench.compute,
     )
     return state.ema
 
@@ -111,9 +106,7 @@ def recovered(
 def distance(network: BlockNetwork, bench: Bench, repeat: int) -> float:
     context = bench.context
     seed = seed_of(context.seed, context.artefact, "sampling", repeat)
-    images, _ = sample_images(
-        network, context.process, context.sampling, seed=seed, device=context.device, decode=bench.decode
-    )
+    images, _ = sample_images(network, context.process, context.sampling, seed=seed, device=context.device)
     return frechet_distance(bench.net.features(images), bench.real)
 
 

@@ -11,6 +11,7 @@ from entpruner.arms import overridden
 from entpruner.params.audit import Audit, Regime
 from entpruner.params.pruning import blocks_to_remove, removal_grid, stage_boundaries
 from entpruner.params.scoring import Scoring
+from entpruner.planning import fits
 from entpruner.planning.jobs import Job
 from entpruner.planning.networks import Work
 from entpruner.planning.work import Planned, voted
@@ -25,9 +26,10 @@ class PlannedAudit:
         self.criteria = audit.criteria_for(planned.study.backbones[backbone])
         self.sampling = planned.study.sampling.model_copy(update={"samples": audit.samples})
         first = next(iter(planned.study.evaluation.extractors.values()))
-        net = planned.net(first, audit.data)
-        self.real = Work(features=planned.images[audit.data].train * net)
-        self.seen = net + planned.decoded(audit.data)  # of a sampled image
+        self.net = planned.net(first, audit.data)
+        real = planned.images[audit.data].train
+        self.real = Work(features=real * self.net)
+        self.fit = fits.frechet(real, audit.samples, planned.width(first))
         self.regime = max(audit.regime.candidates, key=lambda tried: self.measured(self.left(tried), tried.steps).flops)
 
     def work(self, part: str) -> Work:
@@ -47,20 +49,27 @@ class PlannedAudit:
 
     def measured(self, blocks: int, steps: int, before: bool = False) -> Work:
         """One sub-network: its loss, the distance before recovery where that is asked for, recovery, the distance."""
-        distances = (2 if before else 1) * self.audit.samples
-        return Work(
+        work = Work(
             steps=steps,
             training=steps * self.study.finetune.batch_size * self.network.step(blocks),
-            forward=self.study.scoring.draws * self.network.forward(blocks)
-            + distances * self.network.sampled(blocks, self.sampling),
-            features=distances * self.seen,
+            scoring=self.study.scoring.draws * self.network.forward(blocks),
+        )
+        return work + self.distance(blocks) * (2 if before else 1)
+
+    def distance(self, blocks: int) -> Work:
+        """Of one sub-network's samples to the real images."""
+        samples = self.audit.samples
+        return Work(
+            sampling=samples * self.network.sampled(blocks, self.sampling),
+            features=samples * self.net,
+            fits=self.fit,
         )
 
     def trials(self) -> Work:
-        work = self.real
+        work = Work()
         for regime in self.audit.regime.candidates:
             runs = self.audit.regime.masks * self.audit.regime.repeats
-            work += self.measured(self.left(regime), regime.steps) * runs
+            work += self.real + self.measured(self.left(regime), regime.steps) * runs
         return work
 
     def masks(self) -> Work:
@@ -98,24 +107,25 @@ class PlannedAudit:
 
     def proxies(self) -> Work:
         """The largest number of batches serves the smaller ones; each number of samples is drawn anew."""
-        audit, work = self.audit.proxies, Work()
+        audit, proxies = self.audit.proxies, self.study.proxies
         left = self.left(self.regime)
         masks = min(self.audit.masks, math.comb(self.network.depth, left))
-        zico = self.study.proxies.zico.model_copy(update={"batches": max(audit.batches)})
-        ntk = self.study.proxies.ntk.model_copy(update={"samples": sum(audit.samples)})
-        proxies = self.study.proxies.model_copy(update={"zico": zico, "ntk": ntk})
-        for blocks in [left] * masks + self.chained():
-            work += self.network.proxied(blocks, proxies) * audit.repeats
-        return work
+        largest = proxies.zico.model_copy(update={"batches": max(audit.batches)})
+        sizes = [proxies.ntk.model_copy(update={"samples": samples}) for samples in audit.samples]
+        once = sum(
+            self.network.zico(blocks, largest) + sum(self.network.ntk(blocks, size) for size in sizes)
+            for blocks in [left] * masks + self.chained()
+        )
+        return Work(proxies=audit.repeats * once)
 
     def schedules(self) -> Work:
         """Of each regime: one-shot, linear, vote and random vote; the last three again, at the FLOPs of the first; and
         the vote with each weight."""
-        audit, work = self.audit.schedules, self.real + self.ced(self.study.scoring)
-        paper = Regime(ratio=audit.ratio, steps=self.audit.steps_of(self.study.finetune))
+        audit, work = self.audit.schedules, self.ced(self.study.scoring)
+        paper = Regime(ratio=audit.ratio, steps=self.study.finetune.steps)
         for regime in (paper, self.regime):
             one_shot, staged = self.scheduled(regime, 1), self.scheduled(regime, self.study.pruning.stages)
-            work += one_shot * 4 + staged * (3 + len(audit.weights))
+            work += self.real + one_shot * 4 + staged * (3 + len(audit.weights))
             work += self.votes(regime) * (2 + len(audit.weights))
         return work
 
@@ -127,13 +137,7 @@ class PlannedAudit:
         lengths = [stop - start for start, stop in pairwise(bounds)]
         left = [depth - removed for removed in (*grid[1:], grid[-1])]
         training = sum(steps * batch * self.network.step(blocks) for steps, blocks in zip(lengths, left, strict=True))
-        samples = self.audit.samples
-        return Work(
-            steps=regime.steps,
-            training=training,
-            forward=samples * self.network.sampled(left[-1], self.sampling),
-            features=samples * self.seen,
-        )
+        return Work(steps=regime.steps, training=training) + self.distance(left[-1])
 
     def votes(self, regime: Regime) -> Work:
         pruning = self.study.pruning
@@ -147,14 +151,14 @@ class PlannedAudit:
         )
 
     def stability(self) -> Work:
-        """CED at each number of draws; of the network before it was adapted, and after the fine-tuning."""
-        scoring, work = self.study.scoring, Work()
+        """CED at each number of draws; of the network before it was adapted, and after all of the fine-tuning."""
+        scoring, work = self.study.scoring, self.real
         for draws in sorted({*self.audit.stability.draws, scoring.draws}):
             work += self.ced(scoring.model_copy(update={"draws": draws})) * self.audit.stability.repeats
-        steps = self.audit.steps_of(self.study.finetune)
-        training = steps * self.study.finetune.batch_size * self.network.step(self.network.depth)
+        finetune = self.study.finetune
+        training = finetune.steps * finetune.batch_size * self.network.step(self.network.depth)
         work += self.ced(scoring) * (2 * self.audit.stability.repeats)
-        return work + Work(steps=steps, training=training)
+        return work + Work(steps=finetune.steps, training=training)
 
     def ced(self, scoring: Scoring) -> Work:
         return self.network.scores("ced", scoring, self.study.sampling, self.network.depth, 0)

@@ -16,6 +16,11 @@ class Gpu(NamedTuple):
     """In GB."""
     source: str
 
+    @property
+    def tf32(self) -> float:
+        """Half of bfloat16's on all of these."""
+        return self.bf16 / 2
+
 
 GPUS = (
     Gpu("H200", 989.4, 67, 141, "NVIDIA H200 data sheet"),
@@ -32,9 +37,10 @@ GPUS = (
 def gpu_named(name: str) -> Gpu:
     """The GPU of this name, in any case. Raises UserError with the names to choose from."""
     known = {gpu.name.lower(): gpu for gpu in GPUS}
-    if name.lower() not in known:
-        near = get_close_matches(name.lower(), known, n=1)
-        hint = f"; did you mean {known[near[0]].name}?" if near else ""
+    asked = name.lower()
+    if asked not in known:
+        near = [key for key in known if asked in key] or get_close_matches(asked, known, n=1)
+        hint = f"; did you mean {' or '.join(known[key].name for key in near)}?" if near else ""
         names = ", ".join(gpu.name for gpu in GPUS)
         raise UserError(f"--gpu: got {name}; allowed: {names}{hint} (entpruner/planning/gpus.py takes others)")
-    return known[name.lower()]
+    return known[asked]

@@ -1,11 +1,12 @@
 """What one pass of a network, one step of its training and one score of its blocks cost, as FLOPs."""
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from entpruner.models.arithmetic import macs, parameters_of, step_macs, unet_macs
 from entpruner.params.arms import Criterion
 from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings, UNetArchitecture
-from entpruner.params.proxies import Proxies
+from entpruner.params.proxies import Ntk, Proxies, Zico
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.params.training import Finetuning
@@ -13,19 +14,29 @@ from entpruner.params.training import Finetuning
 DOPRI5_EVALUATIONS = 100
 """Of the network, an image: an assumption, as the solver chooses its own steps."""
 
+KINDS = ("training", "sampling", "scoring", "proxies", "features", "fits")
+SHARED_KINDS = ("training", "sampling", "features")
+"""What several processes do together; the first does the rest of a job alone."""
+
 
 @dataclass(frozen=True)
 class Work:
-    """What a job computes and leaves behind. A machine does the three kinds of FLOPs at different speeds."""
+    """What a job computes and leaves behind: FLOPs by kind, as a machine does each at a speed of its own."""
 
     steps: int = 0
     """Optimizer steps."""
     training: float = 0.0
-    """FLOPs of steps, and of all else that has a backward pass."""
-    forward: float = 0.0
-    """FLOPs of forward passes alone."""
+    """FLOPs of trainings: bfloat16 on a GPU."""
+    sampling: float = 0.0
+    """Of samplings and autoencoders: TF32 on a GPU."""
+    scoring: float = 0.0
+    """Of scores: float32, whatever the device; so are the next two."""
+    proxies: float = 0.0
+    """Of NTK and ZiCo: small batches, and gradients of every sample."""
     features: float = 0.0
-    """FLOPs of feature nets: in float32, without tensor cores."""
+    """Of feature nets, the study's own and its training among them: convolutions are as fast there."""
+    fits: float = 0.0
+    """Of distances between features: float64, on the processor, whatever the device."""
     disk: float = 0.0
     """Bytes that stay."""
 
@@ -37,7 +48,30 @@ class Work:
 
     @property
     def flops(self) -> float:
-        return self.training + self.forward + self.features
+        return sum(getattr(self, kind) for kind in KINDS)
+
+
+class Speed(NamedTuple):
+    """FLOP/s of each kind of ``Work``."""
+
+    training: float
+    sampling: float
+    scoring: float
+    proxies: float
+    features: float
+    fits: float
+    start: float = 0.0
+    """Seconds that each command takes beside its work."""
+    machine: str = ""
+    """What it is, and at what utilisation, in words."""
+    memory: float | None = None
+    """Bytes of a GPU's memory, where one is named."""
+
+    def seconds(self, work: Work, processes: int = 1) -> float:
+        """Of a job that so many processes share."""
+        taken = {kind: getattr(work, kind) / getattr(self, kind) for kind in KINDS}
+        shared = sum(taken[kind] for kind in SHARED_KINDS)
+        return shared / processes + sum(taken.values()) - shared + (self.start if work.flops else 0)
 
 
 @dataclass(frozen=True)
@@ -83,35 +117,41 @@ class Network:
         removals = scoring.draws * self.forward(blocks + blocks * (blocks - 1) / 2)
         match criterion:
             case "ced" | "sensitivity":
-                return Work(forward=removals)
+                return Work(scoring=removals)
             case "ld_pruner" if scoring.ld_pruner == "one_step":
-                return Work(forward=removals)
+                return Work(scoring=removals)
             case "ld_pruner":
                 variants = self.sampled(blocks, sampling) + blocks * self.sampled(blocks - 1, sampling)
-                return Work(forward=scoring.ld_pruner_samples * variants)
+                return Work(sampling=scoring.ld_pruner_samples * variants)
             case "block_influence":
-                return Work(forward=once / 4 if scoring.block_influence == "clean" else once)
+                return Work(scoring=once / 4 if scoring.block_influence == "clean" else once)
             case "similarity_mse":
-                return Work(forward=once)
+                return Work(scoring=once)
             case "taylor":
-                return Work(training=3 * once)
+                return Work(scoring=3 * once)
             case "diff_pruning":
-                return Work(training=3 * once, forward=once)
+                return Work(scoring=4 * once)
             case "learned":
                 search = scoring.learned
                 step = self.step(blocks, Finetuning(steps=0, method="lora", lora=search.lora))
                 return Work(steps=search.steps, training=search.steps * search.batch_size * step)
             case "random_median":
-                return Work(forward=scoring.masks * scoring.draws * self.forward(blocks - remove))
+                return Work(scoring=scoring.masks * scoring.draws * self.forward(blocks - remove))
             case "magnitude" | "random" | "every_other" | "first" | "last":
                 return Work()
 
     def proxied(self, blocks: int, proxies: Proxies) -> Work:
-        """Both proxies of one sub-network: a forward pass, its backward, and the weights' gradients."""
-        probes = proxies.ntk.projections if proxies.ntk.functional == "projection" else 1
-        ntk = proxies.ntk.samples * (1 + 2 * probes)
-        zico = proxies.zico.batches * proxies.zico.batch_size * 3
-        return Work(training=(ntk + zico) * self.forward(blocks))
+        """Both proxies of one sub-network."""
+        return Work(proxies=self.ntk(blocks, proxies.ntk) + self.zico(blocks, proxies.zico))
+
+    def ntk(self, blocks: int, settings: Ntk) -> float:
+        """A forward pass; for each probe its backward, every sample's gradients, and their products with each other."""
+        n, probes = settings.samples, settings.projections if settings.functional == "projection" else 1
+        return n * (1 + 2 * probes) * self.forward(blocks) + probes * 2 * n**2 * self.parameters(blocks)
+
+    def zico(self, blocks: int, settings: Zico) -> float:
+        """Forward passes, and the gradients of every batch."""
+        return settings.batches * settings.batch_size * 3 * self.forward(blocks)
 
 
 def evaluations(process: ProcessSettings, sampling: Sampling) -> int:

@@ -1,6 +1,6 @@
 """The plan of a study: a row a rule, as a table to read or as JSON."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -9,9 +9,8 @@ from entpruner.params.study import Study
 from entpruner.planning.audit import audited
 from entpruner.planning.images import images_of
 from entpruner.planning.jobs import Job, audit_jobs, jobs_of
-from entpruner.planning.networks import Work
-from entpruner.planning.resources import memory
-from entpruner.planning.speed import Speed
+from entpruner.planning.networks import KINDS, Speed, Work
+from entpruner.planning.resources import SHARED, memory
 from entpruner.planning.work import Planned
 
 ORDER = (  # what others need comes first
@@ -21,11 +20,12 @@ ORDER = (  # what others need comes first
     "audit_regime", "audit_masks", "audit_scores", "audit_choices", "audit_proxies", "audit_schedules",
     "audit_stability", "audit_report",
 )  # fmt: skip
-HEADINGS = ("rule", "jobs", "steps", "PFLOPs", "hours", "longest job", "GPU memory", "disk")
-NOT_COUNTED = (
-    "Hours are of one device; GPU memory is the hungriest job's, estimated. Not counted: downloads, reading images,\n"
-    "fits, distances, tables, starts of processes. Assumed: votes go one step on at every stage; the audit takes its\n"
-    "dearest regime."
+HEADINGS = ("rule", "jobs", "steps", "PFLOPs", "device-hours", "longest job", "GPU memory", "disk")
+NOTES = (
+    "PFLOPs are 10^15 floating-point operations of matrix products. Device-hours are of one device for all jobs, one",
+    "after the other. GPU memory is the hungriest job's, estimated.",
+    "Not counted: downloads, reading images, nearest neighbours, tables and figures, and what a cluster takes to start",
+    "jobs. Assumed: a vote goes one step on at every stage; the audit takes its dearest regime.",
 )
 
 
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     work: Work
     seconds: float
     longest: float
-    """Seconds of the longest job."""
+    """Seconds of the longest job, on all the processes that share it."""
     memory: float
     """Bytes of a GPU's memory that the hungriest job needs; 0 where none is used."""
 
@@ -50,6 +50,8 @@ class Plan(NamedTuple):
     """What ``snakemake audit`` adds; none without an audit."""
     missing: tuple[str, ...]
     """Sources of images that aren't there, so that these are not counted."""
+    processes: int
+    """On how many devices jobs of the rules in ``SHARED`` run."""
 
 
 def plan(study: Study, speed_of: Callable[[Planned], Speed]) -> Plan:
@@ -63,6 +65,7 @@ def plan(study: Study, speed_of: Callable[[Planned], Speed]) -> Plan:
         rows(planned, jobs_of(study), speed),
         rows(planned, audit_jobs(study), speed),
         tuple(dict.fromkeys(known.missing for known in images.values() if known.missing)),
+        study.compute.processes,
     )
 
 
@@ -75,9 +78,10 @@ def rows(planned: Planned, jobs: Iterable[Job], speed: Speed) -> tuple[Row, ...]
 
 def row(planned: Planned, rule: str, jobs: Sequence[Job], speed: Speed) -> Row:
     works = [audited(planned, job) for job in jobs]
-    seconds = [speed.seconds(work) for work in works]
+    processes = planned.study.compute.processes if rule in SHARED else 1
+    longest = max(speed.seconds(work, processes) for work in works)
     needed = [needed.total for job in jobs if (needed := memory(planned, job))]
-    return Row(rule, len(jobs), sum(works, Work()), sum(seconds), max(seconds), max(needed, default=0.0))
+    return Row(rule, len(jobs), sum(works, Work()), sum(map(speed.seconds, works)), longest, max(needed, default=0.0))
 
 
 def total(name: str, parts: Sequence[Row]) -> Row:
@@ -106,10 +110,25 @@ def as_text(found: Plan) -> str:
     table = [
         "  ".join([rule.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]).rstrip() for rule, *numbers in lines
     ]
-    notes = [f"{source} is not here: its images are not counted." for source in found.missing]
-    return "\n".join(
-        [f"Study {found.study} on {found.speed.machine}", "", *map(str.rstrip, table), "", *notes, NOT_COUNTED]
-    )
+    head = [f"Study {found.study} on {found.speed.machine}", rates(found.speed)]
+    return "\n".join([*head, "", *table, "", *notes(found)])
+
+
+def rates(speed: Speed) -> str:
+    return ", ".join(f"{kind} {engineering(getattr(speed, kind))}FLOP/s" for kind in KINDS)
+
+
+def notes(found: Plan) -> Iterator[str]:
+    for source in found.missing:
+        yield f"{source} is not here: its images are not counted."
+    for row in (*found.rules, *found.audit):
+        if found.speed.memory is not None and row.memory > found.speed.memory:
+            yield f"{row.rule} needs more memory than this GPU's {size(found.speed.memory)}."
+    if found.processes > 1:
+        yield f"The longest job of {', '.join(SHARED)} runs on {found.processes} devices."
+    if found.speed.memory is not None:
+        yield "Small networks and batches reach far less of a GPU's peak than large ones: --mfu takes another share."
+    yield from NOTES
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -118,7 +137,7 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.jobs:,}",
         f"{row.work.steps:,}" if row.work.steps else "",
         short(row.work.flops / 1e15),
-        short(row.seconds / 3600),
+        hours(row.seconds),
         duration(row.longest),
         size(row.memory),
         size(row.work.disk),
@@ -132,11 +151,23 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1e-4 else f"{value:.0e}"
 
 
+def hours(seconds: float) -> str:
+    return "<0.001" if 0 < seconds < 3.6 else short(seconds / 3600)
+
+
+def engineering(value: float) -> str:
+    """Three digits, and the unit's prefix."""
+    for prefix, factor in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g} "
+
+
 def duration(seconds: float) -> str:
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s" if seconds else ""
+    return "<0.1 s" if 0 < seconds < 0.1 else f"{seconds:.1f} s" if seconds else ""
 
 
 def size(bytes_: float) -> str:
@@ -160,4 +191,5 @@ def as_json(found: Plan) -> dict[str, Any]:
         "total": plain(total("all", found.rules)),
         "audit": [plain(row) for row in found.audit],
         "missing": found.missing,
+        "processes": found.processes,
     }

@@ -18,24 +18,21 @@ from entpruner.params.sampling import Sampling
 from entpruner.params.study import Study
 from entpruner.planning.audit import audited
 from entpruner.planning.images import Images, images_of
-from entpruner.planning.jobs import Job, audit_jobs, jobs_of
+from entpruner.planning.jobs import Job, jobs_of
 from entpruner.planning.memory import (
     GIB,
     OVERHEAD,
     WORD,
     Memory,
     Shape,
-    bench,
     coding,
     features,
-    largest,
     proxies,
     sampling,
     scoring,
-    swept,
     training,
 )
-from entpruner.planning.networks import Network, Work
+from entpruner.planning.networks import Network, Speed
 from entpruner.planning.work import Planned
 
 ASSUMED = Images(train=50_000, test=10_000, classes=1000)
@@ -45,20 +42,17 @@ ON_GPU = (
     *SHARED, "latents_shard", "classifier", "score", "cost", "audit_regime", "audit_masks", "audit_scores",
     "audit_choices", "audit_proxies", "audit_schedules", "audit_stability",
 )  # fmt: skip
-BENCHED = ("audit_regime", "audit_masks", "audit_choices", "audit_schedules")
-"""Those that sample from sub-networks and measure the distance."""
 
 ROOM = 2  # times the estimate
 START, DAY = 15, 1440  # minutes; what takes longer goes on after its limit
-CPU = Work(training=7e9, forward=7e9, features=7e9)
-"""FLOP/s of a thread."""
-GPU = Work(training=1e14, forward=5e13, features=5e12)
-"""FLOP/s: about a third of an A100's bfloat16, TF32 and float32."""
+CPU = Speed(training=7e9, sampling=7e9, scoring=7e9, proxies=7e9, features=7e9, fits=7e9)
+"""Of a thread."""
+GPU = Speed(training=1e14, sampling=5e13, scoring=5e12, proxies=5e12, features=5e12, fits=7e9)
+"""About a third of an A100's bfloat16, TF32 and float32, and a thread of a processor."""
 DECODED = 100  # images a second, that are read, resized and stored
 LIBRARIES = {"cpu": 2000, "cuda": 5000}
 """MB of a process before it computes."""
 COPIES = 7  # of all weights in the CPU's memory, while a training state is read
-FEATURES = 2048  # numbers an image, at most
 
 
 class Needs(NamedTuple):
@@ -106,7 +100,7 @@ def require_room(study: Study) -> None:
     if study.compute.gpu_memory is None or study.compute.device == "cpu":
         return
     planned = Planned(study, expand(study), {name: assumed(dataset) for name, dataset in study.datasets.items()})
-    for job in [*jobs_of(study), *audit_jobs(study)]:
+    for job in jobs_of(study):
         needed = memory(planned, job)
         what = " ".join(filter(None, (job.rule, job.name, job.arm or job.backbone, job.data)))
         gpu = "a GPU of compute.gpu_memory"
@@ -115,9 +109,9 @@ def require_room(study: Study) -> None:
 
 
 def minutes(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
-    speed, work = GPU if on_gpu else CPU, audited(planned, job)
-    seconds = work.training / speed.training + work.forward / speed.forward + work.features / speed.features
-    seconds /= compute.processes * (1 if on_gpu else compute.threads)
+    seconds = (GPU if on_gpu else CPU).seconds(audited(planned, job), compute.processes)
+    if not on_gpu:
+        seconds /= compute.threads
     if job.rule in ("data", "latents"):
         seconds += planned.images[job.data].total / DECODED
     return min(START + round(ROOM * seconds / 60), DAY)
@@ -129,18 +123,13 @@ def host_mb(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
     network = network_of(planned, job)
     bytes_ = 0.0 if network is None else COPIES * WORD * network.parameters(network.depth)
     if job.rule == "evaluate":
-        bytes_ += features_held(planned, planned.arms[job.arm].data, planned.arms[job.arm].sampling.samples)
-    if (audit := planned.study.audit) and job.rule in BENCHED:
-        bytes_ += features_held(planned, audit.data, audit.samples)
+        seen = planned.images[planned.arms[job.arm].data].train + planned.arms[job.arm].sampling.samples
+        width = max(map(planned.width, planned.study.evaluation.extractors.values()))
+        bytes_ += 3 * 8 * width * seen  # real and generated ones, and half of them again, in float64
     needed = memory(planned, job)
     if needed is not None and not on_gpu:
         bytes_ += needed.total - OVERHEAD
     return round(compute.gpus * (LIBRARIES["cuda" if on_gpu else "cpu"] + bytes_ / 1e6))
-
-
-def features_held(planned: Planned, data: str, samples: int) -> float:
-    """Bytes of real and generated images' features, and half of them again, in float64."""
-    return 3 * 8 * FEATURES * (planned.images[data].train + samples)
 
 
 def network_of(planned: Planned, job: Job) -> Network | None:
@@ -165,7 +154,7 @@ def memory(planned: Planned, job: Job) -> Memory | None:
         return None
     shape, whole = network.architecture, range(network.depth)
     if job.rule.startswith("audit_"):
-        return largest(audit_memory(study, job, shape))
+        return audit_memory(planned, job, shape)
     if job.rule in ("pretrain", "adapt"):
         return training(shape, whole, getattr(study, job.rule), study.compute)
     if job.rule == "score":
@@ -180,25 +169,32 @@ def memory(planned: Planned, job: Job) -> Memory | None:
     if job.rule == "recover":
         return training(shape, left, arm.finetune, study.compute)
     parts = [training(shape, whole, arm.finetune, study.compute)]  # a vote may keep all until the last stage
-    return largest([*parts, *([proxies(shape, whole, arm.proxies)] if arm.schedule == "vote" else [])])
+    if arm.schedule == "vote":
+        parts.append(proxies(shape, whole, arm.proxies))
+    if arm.pruning.rerank and arm.criterion is not None:
+        parts.append(scoring(shape, arm.criterion, arm.scoring, study.sampling))
+    return largest(parts)
 
 
-def audit_memory(study: Study, job: Job, shape: Shape) -> list[Memory]:
-    """What a job of the audit does one after the other with a backbone of this shape."""
+def audit_memory(planned: Planned, job: Job, shape: Shape) -> Memory:
+    """Of whatever a job of the audit does, at most."""
+    study, whole = planned.study, range(shape.depth)
     assert study.audit is not None, "there are no such jobs without an audit"
-    batch_size, compute = study.finetune.batch_size, study.compute.alone
-    sampled = bench(shape, batch_size, compute, study.sampling, study.latents)
-    ced = scoring(shape, "ced", study.scoring, study.sampling)
-    match job.rule:
-        case "audit_scores":
-            criteria = study.audit.criteria_for(study.backbones[job.backbone]).values()
-            settings = [(audited.criterion, overridden(study.scoring, audited.scoring)) for audited in criteria]
-            return [scoring(shape, criterion, own, study.sampling) for criterion, own in settings]
-        case "audit_proxies":
-            return [swept(shape, study.proxies, study.audit.proxies.samples)]
-        case "audit_schedules":
-            return [sampled, ced, proxies(shape, range(shape.depth), study.proxies)]
-        case "audit_stability":
-            return [bench(shape, batch_size, compute), ced]
-        case _:
-            return [sampled, ced]
+    if job.rule == "audit_scores":
+        criteria = study.audit.criteria_for(study.backbones[job.backbone]).values()
+        settings = [(audited.criterion, overridden(study.scoring, audited.scoring)) for audited in criteria]
+        return largest([scoring(shape, criterion, how, study.sampling) for criterion, how in settings])
+    samples = max(study.audit.proxies.samples)
+    if job.rule == "audit_proxies":
+        ntk = study.proxies.ntk.model_copy(update={"samples": samples})
+        return proxies(shape, whole, study.proxies.model_copy(update={"ntk": ntk}))
+    parts = [
+        training(shape, whole, study.finetune, study.compute.alone),
+        sampling(shape, whole, study.sampling, study.latents),
+        scoring(shape, "ced", study.scoring, study.sampling),
+    ]
+    return largest([*parts, *([proxies(shape, whole, study.proxies)] if job.rule == "audit_schedules" else [])])
+
+
+def largest(parts: list[Memory]) -> Memory:
+    return max(parts, key=lambda part: part.total)

@@ -1,7 +1,7 @@
 """What each job of a study computes and leaves behind, whatever it runs on: steps, FLOPs and bytes.
 
 FLOPs are those of matrix products, twice the multiply-accumulates of ``models/arithmetic.py``. Not counted: reading and
-resizing images, the fits of entropies, Gram matrices and Fréchet distances, tables, figures, starting a process.
+resizing images, entropies and nearest neighbours, tables, figures, starting a process.
 
 What only the run itself knows is assumed: a vote goes one step on at every stage; the audit tries every candidate
 regime and takes the dearest, and its criteria all choose different blocks; ``networks.py`` says how often dopri5 asks.
@@ -9,23 +9,27 @@ regime and takes the dearest, and its criteria all choose different blocks; ``ne
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from entpruner.arms import Arm
+from entpruner.errors import UserError
 from entpruner.params.arms import Criterion
-from entpruner.params.evaluation import ClassifierExtractor, Extractor, InceptionExtractor
+from entpruner.params.evaluation import ClassifierExtractor, Extractor, InceptionExtractor, TorchvisionExtractor
 from entpruner.params.latents import KlAutoencoder, TinyAutoencoder
 from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import candidate_counts, removal_grid
 from entpruner.params.scoring import Scoring
 from entpruner.params.study import Study
 from entpruner.params.training import Finetuning, Training
+from entpruner.planning import fits
 from entpruner.planning.images import Images
 from entpruner.planning.jobs import Job
 from entpruner.planning.networks import Network, Work
 
 WORD = 4  # bytes of a float32
 INCEPTION_MACS = 5.7e9  # of InceptionV3 at its 299 pixels
+INCEPTION_WIDTH = 2048  # its features
 AUTOENCODERS = {  # of 256 x 256 pixels: MACs to encode and to decode, and parameters; of Stable Diffusion's, and TAESD
     "kl": (136.4e9, 311.1e9, 83.7e6),
     "tiny": (15.3e9, 17.7e9, 2.4e6),
@@ -95,16 +99,12 @@ class Planned:
     def encoded(self, job: Job) -> Work:
         """A shard: images, and their mirror images."""
         images = self.images[job.data].total * self.latents.views / self.latents.shards
-        return Work(features=images * self.coded(job.data, decode=False))
+        return Work(sampling=images * self.coded(job.data, decode=False))
 
     def gathered(self, job: Job) -> Work:
         channels, size = self.study.input_shape(job.data)
         one = 2 * self.latents.views * self.latents.moments * channels * size**2  # float16
         return Work(disk=self.images[job.data].total * (one + 8))
-
-    def decoded(self, data: str) -> float:
-        """FLOPs that make an image of what a network samples: none of pixels."""
-        return self.coded(data, decode=True) if self.study.latents else 0.0
 
     def coded(self, data: str, *, decode: bool) -> float:
         """FLOPs of one image through the autoencoder."""
@@ -114,7 +114,7 @@ class Planned:
         training = self.study.evaluation.classifier
         one = self.net(ClassifierExtractor(kind="classifier"), job.data)
         seen = 3 * training.steps * training.batch_size + self.images[job.data].total
-        return Work(steps=training.steps, features=seen * one)  # convolutions are as fast in training as else
+        return Work(steps=training.steps, features=seen * one)
 
     # ------------------------------------------------------------------------------------------------------- training
 
@@ -180,13 +180,18 @@ class Planned:
         width = arm.finetune.adapter_width if arm.finetune.method == "adapters" else None
         one = self.of(arm).sampled(arm.depth - arm.blocks_removed, arm.sampling, width)
         n = arm.sampling.samples
-        return Work(forward=n * one, features=n * self.decoded(arm.data), disk=n * self.image_bytes(arm.data))
+        decoded = self.coded(arm.data, decode=True) if self.study.latents else 0.0
+        return Work(sampling=n * (one + decoded), disk=n * self.image_bytes(arm.data))
 
     def evaluated(self, job: Job) -> Work:
-        """Features of all real images and of the generated ones, by every feature net."""
-        arm = self.arms[job.arm]
-        seen = self.images[arm.data].train + arm.sampling.samples
-        return Work(features=seen * sum(self.net(net, arm.data) for net in self.study.evaluation.extractors.values()))
+        """Features of all real images and of the generated ones, by every feature net; and the metrics on them."""
+        arm, settings = self.arms[job.arm], self.study.evaluation
+        real, generated = self.images[arm.data].train, arm.sampling.samples
+        nets = settings.extractors.values()
+        return Work(
+            features=(real + generated) * sum(self.net(net, arm.data) for net in nets),
+            fits=sum(fits.evaluation(real, generated, self.width(net), settings) for net in nets),
+        )
 
     def net(self, extractor: Extractor, data: str) -> float:
         """FLOPs of one image through a feature net."""
@@ -197,9 +202,15 @@ class Planned:
             width, features = self.study.evaluation.classifier.width, self.study.evaluation.classifier.features
             convolutions = 9 * width * images.channels + (18 * width**2 + 36 * width**2) / 4
             return 2 * (images.image_size**2 * convolutions + 2 * width * 16 * features)
-        from torchvision import models  # slow to import, and known to few studies
+        return 2 * torchvision_macs(extractor.model)
 
-        return 2e9 * models.get_model_weights(extractor.model).DEFAULT.meta["_ops"]  # "GFLOPS" that are GMACs
+    def width(self, extractor: Extractor) -> int:
+        """How many features a feature net has."""
+        if isinstance(extractor, TorchvisionExtractor):
+            return torchvision_width(extractor.model)
+        return (
+            INCEPTION_WIDTH if isinstance(extractor, InceptionExtractor) else self.study.evaluation.classifier.features
+        )
 
     def nothing(self, _: Job) -> Work:
         """Of files whose size is not known, and of tables and the like, whose numbers are there."""
@@ -212,7 +223,7 @@ class Planned:
         kept = {network.depth, *(arm.depth - arm.blocks_removed for arm in arms)}
         widths = {arm.finetune.adapter_width for arm in arms if arm.finetune.method == "adapters"}
         passes = [network.forward(blocks) for blocks in kept] + [network.forward(network.depth, w) for w in widths]
-        return Work(forward=(evaluation.latency_repeats + 1) * evaluation.latency_batch_size * sum(passes))
+        return Work(sampling=(evaluation.latency_repeats + 1) * evaluation.latency_batch_size * sum(passes))
 
 
 def voted(network: Network, grid: Sequence[int], stage: int, lookahead: int, proxies: Proxies) -> Work:
@@ -220,3 +231,27 @@ def voted(network: Network, grid: Sequence[int], stage: int, lookahead: int, pro
     counts = candidate_counts(grid, grid[stage - 1], stage, lookahead)
     candidates = [network.proxied(network.depth - count, proxies) for count in counts]
     return sum(candidates, Work()) if len(counts) > 1 else Work()
+
+
+@cache
+def torchvision_macs(model: str) -> float:
+    """Raises UserError for a name that torchvision does not know."""
+    from torchvision import models  # slow to import, and known to few studies
+
+    try:
+        weights = models.get_model_weights(model)
+    except ValueError:
+        raise UserError(f"evaluation.extractors: torchvision has no classifier {model!r}; change `model`") from None
+    return 1e9 * weights.DEFAULT.meta["_ops"]  # "GFLOPS" that are GMACs
+
+
+@cache
+def torchvision_width(model: str) -> int:
+    """What enters a classifier's last layer (``evaluation/extractors.py``): its shape alone is made."""
+    import torch
+    from torchvision import models
+
+    with torch.device("meta"):
+        layers = models.get_model(model, weights=None).modules()
+    last = [layer for layer in layers if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)][-1]
+    return last.in_features if isinstance(last, torch.nn.Linear) else last.in_channels
