@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # a command that the warm process runs needs none of it here
 
 WAIT, SAVING = 60, 600  # seconds: until a process that lost another is ended; that all have to save, asked to stop
 PORTS = range(20000, 60000)  # the nodes of a job meet at one of these, by its number
+LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 
 
 def together(work: Callable[[], None], arguments: Sequence[str], compute: "Compute") -> None:
@@ -41,6 +42,9 @@ def launch(arguments: Sequence[str], compute: "Compute") -> None:
     In a SLURM job of several nodes a task on each of them does so. Returns when all have ended well. A signal is passed
     on to them, and ends this process too. Raises UserError with the message of the first process that failed with one,
     and for more GPUs than there are here.
+
+    On one node nothing listens beyond loopback, and the processes meet in files. Several nodes meet over their network,
+    where PyTorch asks nobody for a password and encrypts nothing: only trusted machines and users may reach it.
     """
     if compute.nodes > 1 and in_batch_step(compute.nodes, os.environ):
         command = ["srun", f"--nodes={compute.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
@@ -56,10 +60,13 @@ def launch(arguments: Sequence[str], compute: "Compute") -> None:
     torchrun: Callable[[Sequence[str]], None] = main
     device_of(compute)
     logging.disable()  # torchrun tells at length what one line can say
-    with TemporaryDirectory(prefix="entpruner-") as logs:
-        options = [*meeting_point(compute.nodes, os.environ), "--nproc-per-node", str(compute.gpus), "--log-dir", logs]
-        options += ["--shutdown-timeout", str(SAVING)]
+    with TemporaryDirectory(prefix="entpruner-") as folder:  # closed to other users
+        options = meeting_point(compute.nodes, os.environ, folder)
+        options += ["--nproc-per-node", str(compute.gpus), "--log-dir", folder]
         os.environ.setdefault("OMP_NUM_THREADS", str(compute.threads))
+        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING))  # PyTorch 2.11 gives them 30
+        if compute.nodes == 1:
+            os.environ |= on_loopback(folder)
         try:
             torchrun([*options, "-m", "entpruner.cli", *arguments])
         except ChildFailedError as error:
@@ -87,10 +94,25 @@ def in_batch_step(nodes: int, environment: Mapping[str, str]) -> bool:
     return "SLURM_JOB_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != str(nodes)
 
 
-def meeting_point(nodes: int, environment: Mapping[str, str]) -> list[str]:
-    """Options that say where the processes find each other. Raises UserError for several nodes without ``srun``."""
+def on_loopback(folder: str) -> dict[str, str]:
+    """What tells PyTorch's processes on one node to meet in ``folder``, and to listen to each other alone."""
+    from entpruner.parallel import MEETING
+
+    return {
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # torchrun's own server, which would listen everywhere
+        MEETING: f"file://{folder}/processes",
+        "GLOO_SOCKET_IFNAME": LOOPBACK,
+        "NCCL_SOCKET_IFNAME": LOOPBACK,  # for the first contact: then the GPUs' own links, or shared memory
+    }
+
+
+def meeting_point(nodes: int, environment: Mapping[str, str], folder: str) -> list[str]:
+    """torchrun's options for where it finds those of the other nodes: for a single one, a file in ``folder``.
+
+    Raises UserError for several nodes without ``srun``.
+    """
     if nodes == 1:
-        return ["--standalone"]
+        return ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--rdzv-endpoint", f"{folder}/nodes"]
     try:
         job, host = environment["SLURM_JOB_ID"], environment["SLURM_LAUNCH_NODE_IPADDR"]
     except KeyError as error:

@@ -12,6 +12,7 @@ In a single process all of this does nothing, and ``torch.distributed`` is never
 import ctypes
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+MEETING = "ENTPRUNER_MEETING"  # where the launcher has the processes of one node meet; else where torchrun says
 LONGEST_WAIT = timedelta(hours=12)  # of all for one: the first may score alone for hours. A dead one is seen at once
 PR_SET_PDEATHSIG = 1
 
@@ -44,7 +46,13 @@ def join(device: torch.device) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # whatever ends torchrun leaves nobody behind
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        init_method=os.environ.get(MEETING, "env://"),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        rank=int(os.environ["RANK"]),
+        timeout=LONGEST_WAIT,
+    )
     if rank():
         logging.disable(logging.INFO)  # the first says it
 

@@ -3,12 +3,16 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import test_training
 import torch
@@ -193,14 +197,23 @@ def arguments(command: str, settings: dict[str, Any], **paths: Path) -> list[str
     return [command, "--settings", json.dumps(settings), *(f"--{name}={path}" for name, path in paths.items())]
 
 
-def entpruner(arguments: list[str], folder: Path = ROOT) -> tuple[int, str]:
-    """Exit code and output of a process of its own, and of those that it starts; ``folder`` comes first on its path."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1"}
+def started(arguments: list[str], folder: Path = ROOT, **more: str) -> subprocess.Popen[str]:
+    """A process of its own, which starts others; ``folder`` comes first on its path."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1", **more}
     command = [sys.executable, "-m", "entpruner.cli", *arguments]
-    run = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    return run.returncode, run.stdout
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def addresses(process: subprocess.Popen[str]) -> set[str]:
+    """Where it, and those that it starts, listen for TCP connections, as long as it runs."""
+    found = set()
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            whole = psutil.Process(process.pid)
+            for each in (whole, *whole.children(recursive=True)):
+                found |= {s.laddr.ip for s in each.net_connections("tcp") if s.status == psutil.CONN_LISTEN}
+        time.sleep(0.02)
+    return found
 
 
 BACKBONE = {"process": {"kind": "flow"}, "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
@@ -225,15 +238,32 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_two_processes_train_a_network_that_one_of_them_writes(root: Path, tmp_path: Path) -> None:
-    asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=tmp_path / "model")
-    assert entpruner(asked)[0] == 0
-    (one, card), (two, same) = load_model(root / "model"), load_model(tmp_path / "model")
+@pytest.fixture(scope="module")
+def in_two(root: Path) -> tuple[Path, set[str]]:
+    """The folder of a network that two processes trained, and the addresses at which they listened meanwhile."""
+    folder = root / "two"
+    asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=folder / "model")
+    elsewhere = socket.if_nameindex()[-1][1]  # a card that a cluster may have all processes use
+    with started(asked, GLOO_SOCKET_IFNAME=elsewhere) as process:
+        found = addresses(process)
+        assert process.returncode == 0, process.stdout and process.stdout.read()
+    return folder, found
+
+
+def test_two_processes_train_a_network_that_one_of_them_writes(root: Path, in_two: tuple[Path, set[str]]) -> None:
+    folder, _ = in_two
+    (one, card), (two, same) = load_model(root / "model"), load_model(folder / "model")
     assert card == same
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], tensor, rtol=0, atol=1e-4, msg=name)  # of 4 steps of 1e-3
-    assert read_json(tmp_path / "model/timing.json")["processes"] == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert read_json(folder / "model/timing.json")["processes"] == 2
+    assert [path.name for path in folder.iterdir()] == ["model"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only root sees at which addresses a process listens")
+def test_the_processes_of_one_node_listen_on_loopback_alone(in_two: tuple[Path, set[str]]) -> None:
+    _, found = in_two
+    assert found and found <= {"127.0.0.1", "::1"}
 
 
 def test_two_processes_sample_the_same_bytes_as_one(root: Path, tmp_path: Path) -> None:
@@ -254,7 +284,9 @@ def test_an_error_in_one_process_ends_all_in_one_line(root: Path, tmp_path: Path
     )
     out = tmp_path / "model"
     asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=out)
-    assert entpruner(asked, folder=tmp_path) == (1, "entpruner: the second process does not like it\n")
+    with started(asked, folder=tmp_path) as process:
+        said, _ = process.communicate()
+    assert (process.returncode, said) == (1, "entpruner: the second process does not like it\n")
     assert not out.exists()
 
 
@@ -272,8 +304,7 @@ def test_more_gpus_than_there_are_are_refused_in_one_line(
 
 def test_nodes_meet_at_the_first_by_the_number_of_their_job() -> None:
     slurm = {"SLURM_JOB_ID": "1234", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
-    assert meeting_point(1, {}) == ["--standalone"]
-    assert meeting_point(2, slurm)[-1] == "10.0.0.7:21234"
+    assert meeting_point(2, slurm, "folder")[-1] == "10.0.0.7:21234"
     assert in_batch_step(2, slurm) and not in_batch_step(2, slurm | {"SLURM_STEP_NUM_TASKS": "2"})
     with pytest.raises(UserError, match="SLURM_JOB_ID is not set: start the command with srun"):
-        meeting_point(2, {})
+        meeting_point(2, {}, "folder")

@@ -25,7 +25,8 @@ class Compute(Frozen):
     """Of a training, a sampling or an evaluation, on each of its nodes: one process each. With ``device: cpu``, so many
     processes. They share each batch, which they must divide."""
     nodes: Positive = 1
-    """Of the same commands: above 1 they need ``srun``, as the workflow gives them under SLURM."""
+    """Of the same commands: above 1 they need ``srun``, as the workflow gives them under SLURM, and a network that only
+    trusted machines and users reach: the nodes meet there without a password."""
     micro_batch: Positive | None = None
     """Images that a process trains on at once; the gradients of several such pieces add up to its share of a batch.
     Without it, its whole share."""
