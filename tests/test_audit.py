@@ -52,13 +52,13 @@ def bench(seed: int, backbone: str) -> dict[str, Any]:
 
 def trials(root: Path, backbone: str, out: Path) -> int:
     settings = bench(0, backbone) | {"trials": {"candidates": CANDIDATES, "masks": 3, "repeats": 2, "share": 0.99}}
-    return entpruner("audit_regime", settings, **starts(root, 0, backbone), classifier=root / "net", out=out)
+    return entpruner("audit_regime", settings, **starts(root, 0, backbone), **images(root), out=out)
 
 
 def masks(root: Path, seed: int, out: Path, backbone: str = "sit") -> int:
     chains = 2 if backbone == "sit" else 0
     settings = bench(seed, backbone) | {"masks": 4, "chains": chains, "ratios": (0.4, 0.8)}
-    paths = {"classifier": root / "net", "regime": root / f"audit/regime/{backbone}.json"}
+    paths = images(root) | {"regime": root / f"audit/regime/{backbone}.json"}
     return entpruner("audit_masks", settings, **starts(root, seed, backbone), **paths, out=out)
 
 
@@ -69,12 +69,17 @@ def schedules(root: Path, seed: int, out: Path) -> int:
         "paper": {"ratio": 0.4, "steps": 8},
         "weights": (0.5, 1.0),
     }
-    paths = {"classifier": root / "net", "regime": root / "audit/regime/sit.json"}
+    paths = images(root) | {"regime": root / "audit/regime/sit.json"}
     return entpruner("audit_schedules", settings, **starts(root, seed, "sit"), **paths, out=out)
 
 
 def starts(root: Path, seed: int, backbone: str) -> dict[str, Path]:
     return {"store": root / "store", "init": root / f"{backbone}-s{seed}"}
+
+
+def images(root: Path) -> dict[str, Path]:
+    """What distances are measured with."""
+    return {"pixels": root / "store", "classifier": root / "net"}
 
 
 def file_of(root: Path, part: str, seed: int, backbone: str = "sit") -> Path:
@@ -116,10 +121,10 @@ def audit_seed(root: Path, seed: int, backbone: str) -> None:
     scores = file_of(root, "scores", seed, backbone)
     assert entpruner("audit_scores", settings, **paths, regime=regime, out=scores) == 0
     out = file_of(root, "choices", seed, backbone)
-    chosen = paths | {"classifier": root / "net", "scores": scores}
+    chosen = paths | images(root) | {"scores": scores}
     assert entpruner("audit_choices", bench(seed, backbone), **chosen, out=out) == 0
-    stability = bench(seed, backbone) | {"draws": (8,), "repeats": 2}
-    before = {"upstream": root / "store", "pretrained": paths["init"], "classifier": root / "net"}
+    stability = common(seed, backbone) | {"draws": (8,), "repeats": 2, "finetune": TRAINING, "steps": 8}
+    before = {"upstream": root / "store", "pretrained": paths["init"]}
     out = file_of(root, "stability", seed, backbone)
     assert entpruner("audit_stability", stability, **paths, **before, out=out) == 0
 
@@ -305,6 +310,15 @@ def test_the_report_shows_every_table_and_figure_that_lies_beside_it(root: Path)
     assert [row["criterion"] for row in rows] == list(CRITERIA)
     distances = [read_json(file_of(root, "choices", seed))["choices"]["ced"]["distance"] for seed in SEEDS]
     assert float(rows[0]["distance after recovery"]) == pytest.approx(sum(distances) / 3)
+
+
+def test_the_report_says_what_seeds_share_and_what_was_shortened(root: Path) -> None:
+    usual = write_report(root)
+    assert "each trained from nothing" in usual and "shrunk to" not in usual
+    text = write_report(root, imported=("sit",), finetune_steps=8)
+    assert "sit: published weights, the same for every seed. A seed changes the training that moved them to d" in text
+    assert "unet: trained from nothing with each seed." in text and "each trained from nothing" not in text
+    assert "The study's fine-tuning is shrunk to 8 steps" in text
 
 
 def test_criteria_that_only_choose_sets_have_no_correlation_to_draw(root: Path) -> None:

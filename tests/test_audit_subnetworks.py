@@ -63,6 +63,20 @@ def test_a_repeat_recovers_and_samples_anew_but_sees_the_same_draws(bench: Bench
     assert measured(bench, (2,), before=False).distance_before is None
 
 
+def test_samples_that_are_latents_are_decoded_before_the_feature_net_sees_them(bench: Bench) -> None:
+    shown: list[torch.Size] = []
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        shown.append(latents.shape)
+        return latents.clamp(-1, 1).repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+
+    decoded = measured(replace(bench, decode=decode), (2,))
+    assert shown == [(12, 1, 8, 8)] * 2  # before recovery and after it
+    plain = measured(bench, (2,))
+    assert decoded.loss == plain.loss
+    assert decoded.distance != plain.distance
+
+
 def test_random_masks_are_different_and_all_there_are_where_these_are_fewer() -> None:
     masks = random_masks((0, 2, 5, 7, 9, 11), 3, 12, generator(1))
     assert len(set(masks)) == 12

@@ -128,6 +128,7 @@ def test_the_commands_are_the_rules_modules() -> None:
     assert sources.keys() - rules == {
         "__init__",
         "auditing",
+        "decoding",
         "inputs",
         "recording",
         "training",

@@ -1,4 +1,4 @@
-"""One arm of a study of latents, from a zip of images to its distance on pixels."""
+"""An arm and an audit of a study of latents, from a zip of images to distances on pixels."""
 
 import io
 import subprocess
@@ -33,6 +33,8 @@ def study() -> dict[str, Any]:
         "backbones": {"sit": smoke["backbones"]["sit"] | {"patch_size": 2}},
         **dict.fromkeys(("pretrain", "adapt", "finetune"), training),
         "scoring": {"draws": 16},
+        "proxies": {"ntk": {"samples": 2}, "zico": {"batch_size": 2}},
+        "pruning": {"stages": 2},
         "sampling": {"samples": 8, "batch_size": 4, "flow": {"name": "euler", "steps": 2}},
         "evaluation": smoke["evaluation"] | {"classifier": {"steps": 4}, "kid_subset_size": 4},
         "compute": smoke["compute"],
@@ -41,6 +43,14 @@ def study() -> dict[str, Any]:
                 "label": "EntPruner", "backbone": "sit", "data": "upstream",
                 "criterion": "ced", "schedule": "one_shot", "ratio": 0.5,
             },
+        },
+        "audit": {
+            "backbones": ["sit"], "data": "upstream", "samples": 4, "masks": 5, "finetune_steps": 2,
+            "regime": {"masks": 3, "candidates": [{"ratio": 0.5, "steps": 1}]},
+            "criteria": {name: {"criterion": name} for name in ("ced", "ld_pruner", "taylor")},
+            "proxies": {"samples": [2], "batches": [8], "repeats": 2, "chains": 5, "ratios": [0.5]},
+            "schedules": {"weights": [0.5]},
+            "stability": {"draws": [8], "repeats": 2},
         },
     }  # fmt: skip
 
@@ -54,33 +64,55 @@ def random_images(file: Path) -> None:
             archive.writestr(name, content.getvalue())
 
 
-def test_networks_of_a_study_of_latents_are_measured_on_pixels(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the study has run, its arm and its audit."""
     from diffusers import AutoencoderKL
 
+    folder = tmp_path_factory.mktemp("study")
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
     widths = {"block_out_channels": (8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
-    AutoencoderKL(**blocks, **widths).save_pretrained(tmp_path / "vae")
-    random_images(tmp_path / "faces.zip")
-    file = tmp_path / "faces.yaml"
-    file.write_text(yaml.safe_dump(study(), sort_keys=False))
-    given = (f"{ARM}/metrics.json", "--configfile", str(file))
+    AutoencoderKL(**blocks, **widths).save_pretrained(folder / "vae")
+    random_images(folder / "faces.zip")
+    (folder / "faces.yaml").write_text(yaml.safe_dump(study(), sort_keys=False))
     warm = [str(Path(sys.executable).parent / "entpruner"), "warm", "--"]
-    run = subprocess.run(
-        [*warm, *command(tmp_path, *given)], env=environment(), capture_output=True, text=True, check=False
-    )
+    made = command(folder, f"{ARM}/metrics.json", "audit", *given(folder))
+    run = subprocess.run([*warm, *made], env=environment(), capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+    return folder
 
-    results = tmp_path / "results/faces"
-    latents = LatentStore.open(results / "latents/upstream", verify=True)
+
+def given(folder: Path) -> tuple[str, str]:
+    return "--configfile", str(folder / "faces.yaml")
+
+
+def test_networks_of_a_study_of_latents_are_measured_on_pixels(folder: Path) -> None:
+    latents = LatentStore.open(folder / "results/faces/latents/upstream", verify=True)
     assert latents.moments.shape == (24, 2, 8, 4, 4)
-    assert not [path for path in (results / "latents/upstream.parts").rglob("*") if path.is_file()]
-    architecture = read_json(tmp_path / ARM / "final/model.json")["architecture"]
+    assert not [path for path in (folder / "results/faces/latents/upstream.parts").rglob("*") if path.is_file()]
+    architecture = read_json(folder / ARM / "final/model.json")["architecture"]
     assert (architecture["in_channels"], architecture["input_size"]) == (4, 4)
-    assert Store.open(tmp_path / ARM / "samples").images.shape == (8, 3, 16, 16)
-    assert read_json(tmp_path / ARM / "metrics.json")["fd_classifier"] > 0
-    assert planned(snakemake(tmp_path, *given, "--dry-run")) == {}
+    assert Store.open(folder / ARM / "samples").images.shape == (8, 3, 16, 16)
+    assert read_json(folder / ARM / "metrics.json")["fd_classifier"] > 0
 
-    (results / "latents/upstream/moments.npy").unlink()
-    again = planned(snakemake(tmp_path, "results/faces/latents/upstream/moments.npy", *given[1:], "--dry-run"))
+
+def test_so_are_the_sub_networks_of_its_audit(folder: Path) -> None:
+    audit = folder / "results/faces/audit"
+    assert "trained from nothing" in (audit / "README.md").read_text()
+    assert "fine-tuning is shrunk to 2 steps" in (audit / "README.md").read_text()
+    parts = ("masks", "scores", "choices", "proxies", "schedules", "stability")
+    for seed in (0, 1, 2):
+        contents = {part: read_json(audit / part / f"sit-s{seed}.json") for part in parts}
+        for record in (contents["masks"]["unpruned"], *contents["masks"]["masks"]):
+            assert min(record["loss"], record["distance_before"], record["distance"]) > 0
+        assert contents["schedules"]["paper"]["regime"] == {"ratio": 0.5, "steps": 2}
+        assert contents["choices"]["choices"].keys() == {"ced", "ld_pruner", "taylor"}
+
+
+def test_nothing_is_made_again_but_latents_that_are_gone_in_shards(folder: Path) -> None:
+    assert planned(snakemake(folder, f"{ARM}/metrics.json", "audit", *given(folder), "--dry-run")) == {}
+    moments = "results/faces/latents/upstream/moments.npy"
+    (folder / moments).unlink()
+    again = planned(snakemake(folder, moments, *given(folder), "--dry-run"))
     assert again == {"latents_shard": 2, "latents": 1}

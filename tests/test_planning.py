@@ -17,6 +17,7 @@ from snakemake_runs import ROOT, planned, snakemake
 from torch.utils.flop_counter import FlopCounterMode
 
 from entpruner import cli
+from entpruner.arms import expand
 from entpruner.artefacts import read_json
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
@@ -31,13 +32,14 @@ from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.params.study import Study
 from entpruner.planning import fits
+from entpruner.planning.audit import audited
 from entpruner.planning.gpus import gpu_named
 from entpruner.planning.images import images_of
-from entpruner.planning.jobs import audit_jobs, jobs_of
+from entpruner.planning.jobs import Job, audit_jobs, jobs_of
 from entpruner.planning.networks import KINDS, Network, Speed, Work, evaluations
 from entpruner.planning.report import Plan, as_json, as_text, plan
 from entpruner.planning.speed import on_gpu, on_this_machine
-from entpruner.planning.work import torchvision_width
+from entpruner.planning.work import AUTOENCODERS, INCEPTION_MACS, Planned, torchvision_width
 from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.reporting.machine import RECORDS
 from entpruner.scores import score
@@ -139,6 +141,19 @@ def test_the_features_of_a_published_net_are_counted(model: str, width: int) -> 
 def test_an_adaptive_sampler_is_assumed_to_ask_a_hundred_times() -> None:
     assert evaluations(Flow(), Sampling(flow=FlowSampler(name="dopri5", steps=7))) == 100
     assert evaluations(Diffusion(), Sampling(diffusion=DiffusionSampler(steps=25))) == 25
+
+
+def test_an_audit_of_latents_pays_for_what_makes_images_of_them() -> None:
+    paper = study("paper")
+    assert paper.audit is not None
+    planned_study = Planned(paper, expand(paper), {name: images_of(data) for name, data in paper.datasets.items()})
+    work = audited(planned_study, Job("audit_choices", backbone="dit", seed=0))
+    sampled = len(paper.audit.criteria) * paper.audit.samples
+    decoding = 2 * AUTOENCODERS["kl"][1] * sampled
+    assert work.features == pytest.approx(2 * INCEPTION_MACS * (2_040 + sampled))
+    network = planned_study.network("dit", paper.audit.data)
+    left = network.depth - round(network.depth * 0.3)
+    assert work.sampling == pytest.approx(sampled * network.sampled(left, paper.sampling) + decoding)
 
 
 # ---------------------------------------------------------------------------------------------------- what was measured

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,18 @@ from entpruner.params.backbones import SIZES, Architecture
 from entpruner.params.compute import Compute
 from entpruner.params.evaluation import Evaluation
 from entpruner.params.files import read_study
+from entpruner.params.latents import KlAutoencoder
 from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.params.study import Study
 from entpruner.params.training import Distillation, Finetuning, Training
-from entpruner.planning import memory, resources
+from entpruner.planning import memory
 from entpruner.planning.jobs import Job, audit_jobs, jobs_of
 from entpruner.planning.memory import GIB, Memory
-from entpruner.planning.resources import needs
+from entpruner.planning.resources import assumed, needs
+from entpruner.planning.resources import memory as memory_of
+from entpruner.planning.resources import require_room as require_room_for
 from entpruner.planning.work import Planned
 
 SMOKE = ROOT / "params/smoke.yaml"
@@ -102,6 +107,16 @@ def test_what_costs_memory_is_counted_as_more() -> None:
     assert many > few
 
 
+def test_the_audit_keeps_the_network_that_sub_networks_are_cut_from_and_their_decoder() -> None:
+    vae = KlAutoencoder(kind="kl", hub="stabilityai/sd-vae-ft-ema")
+    training = memory.training(XL, range(28), Training(steps=1, batch_size=32), GPU)
+    ranked, measured = memory.bench(XL, 32, GPU), memory.bench(XL, 32, GPU, Sampling(), vae)
+    assert ranked.fixed == training.fixed + 4 * 675_129_632
+    assert measured.fixed == ranked.fixed + memory.AUTOENCODERS["kl"][0]
+    swept = memory.swept(XL, Proxies(), (4, 64))
+    assert (swept.images, swept.setting) == (64, "audit.proxies.samples")
+
+
 # ------------------------------------------------------------------------------------------------- asked, not crashed
 
 
@@ -139,22 +154,48 @@ def test_a_study_for_a_stated_gpu_says_at_the_workflows_start_what_does_not_fit(
     assert re.match(r"\S+ \S+.* needs about \S+ GiB of GPU memory .*, a GPU of compute.gpu_memory has 0\.5: ", last)
 
 
-def test_every_job_of_the_papers_study_has_room_on_the_gpu_that_it_states() -> None:
+def test_the_papers_tables_and_audit_fit_into_the_gpus_that_it_states_and_the_audit_is_asked_too() -> None:
     paper = read_study([ROOT / "params/paper.yaml"])
     assert paper.compute.gpu_memory is not None and paper.compute.gpu_memory < 80  # 80 GB as sold are 79 GiB
-    resources.require_room(paper)
-    smaller = paper.model_copy(update={"compute": paper.compute.model_copy(update={"gpu_memory": 40})})
-    with pytest.raises(UserError, match=r"needs about .* GiB"):
-        resources.require_room(smaller)
+    require_room_for(paper)
+    audit = paper.audit
+    assert audit is not None
+    many = audit.model_copy(update={"proxies": audit.proxies.model_copy(update={"samples": (8, 128)})})
+    with pytest.raises(UserError, match=r"^audit_proxies dit .* set audit\.proxies\.samples to \d+ or less"):
+        require_room_for(paper.model_copy(update={"audit": many}))
+
+
+def test_the_audits_commands_ask_a_gpu_for_what_the_workflow_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entpruner.cli import HOW, with_compute
+
+    paper = read_study([ROOT / "params/paper.yaml"])
+    images = {name: assumed(dataset) for name, dataset in paper.datasets.items()}
+    counted = Planned(paper, expand(paper), images)
+    plan = snakemake(tmp_path, "audit", "-n", "-p", "--configfile", str(ROOT / "params/paper.yaml"))
+    at_will = paper.compute.model_dump(include=Compute.AT_WILL, exclude_defaults=True)
+    monkeypatch.setenv(HOW, json.dumps(at_will))  # as the workflow does
+    asked = dict[str, float]()
+    for line in plan.splitlines():
+        if "entpruner audit_" in line and "audit_report" not in line:
+            words = shlex.split(line)
+            rule, settings = words[words.index("entpruner") + 1], words[words.index("--settings") + 1]
+            command = import_module(f"entpruner.commands.{rule}")
+            asked[rule] = command.Settings.model_validate_json(with_compute(rule, settings)).needed(XL).total
+    known = {job.rule: memory_of(counted, job) for job in audit_jobs(paper) if job.rule in asked}
+    assert len(asked) == 7
+    # a table of 102 classes, not of XL's 1000
+    assert asked == {rule: pytest.approx(needed.total, rel=0.01) for rule, needed in known.items() if needed}
 
 
 def test_a_stage_that_ranks_again_asks_for_that_too() -> None:
     paper = read_study([ROOT / "params/paper.yaml"])
-    images = {name: resources.assumed(dataset) for name, dataset in paper.datasets.items()}
+    images = {name: assumed(dataset) for name, dataset in paper.datasets.items()}
     usual = next(arm for arm in expand(paper).values() if arm.pruning.rerank)
     for criterion, setting in (("ced", "compute.micro_batch"), ("taylor", "scoring.batch_size")):
         arm = usual.model_copy(update={"criterion": criterion})
-        needed = resources.memory(Planned(paper, {arm.key: arm}, images), Job("prune", arm=arm.key, stage=2))
+        needed = memory_of(Planned(paper, {arm.key: arm}, images), Job("prune", arm=arm.key, stage=2))
         assert needed is not None and needed.setting == setting
 
 

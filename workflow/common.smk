@@ -274,10 +274,13 @@ def sampled_latents(wildcards):
     return {"latents": arm_store(wildcards)} | autoencoder(wildcards) if STUDY.latents else {}
 
 
+def autoencoder_option(wildcards, input):
+    return f"--autoencoder {Path(input.weights).parent}" if STUDY.latents else ""
+
+
 def decoder_option(wildcards, input):
-    if not STUDY.latents:
-        return ""
-    return f"--autoencoder {Path(input.weights).parent} --latents {Path(input.latents).parent}"
+    latents = f" --latents {Path(input.latents).parent}" if STUDY.latents else ""
+    return autoencoder_option(wildcards, input) + latents
 
 
 def classifier_of(data):
@@ -619,8 +622,16 @@ def audit_store(wildcards):
     return store_of(STUDY.audit.data)
 
 
-def audit_classifier(wildcards):
-    return classifier_of(STUDY.audit.data)
+def audit_images(wildcards):
+    """What distances are measured with: real images, the net that sees them, and what makes images of latents."""
+    data = STUDY.audit.data
+    measuring = {"pixels": pixels_of(data), "classifier": classifier_of(data)}
+    return measuring | (autoencoder(wildcards) if STUDY.latents else {})
+
+
+def audit_images_options(wildcards, input):
+    options = classifier_option(wildcards, input), autoencoder_option(wildcards, input)
+    return " ".join([f"--pixels {Path(input.pixels).parent}", *filter(None, options)])
 
 
 def audit_common(wildcards):
@@ -638,6 +649,7 @@ def audit_bench(wildcards):
         "sampling": STUDY.sampling.model_copy(update={"samples": STUDY.audit.samples}),
         "finetune": STUDY.finetune,
         "evaluation": STUDY.evaluation,
+        "latents": STUDY.latents,
     }
 
 
@@ -672,14 +684,24 @@ def audit_schedules_settings(wildcards):
         **audit_bench(wildcards),
         pruning=STUDY.pruning,
         proxies=STUDY.proxies,
-        paper={"ratio": audit.ratio, "steps": STUDY.finetune.steps},
+        paper={"ratio": audit.ratio, "steps": STUDY.audit.steps_of(STUDY.finetune)},
         weights=audit.weights,
     )
 
 
 def audit_stability_settings(wildcards):
     audit = STUDY.audit.stability
-    return settings(**audit_bench(wildcards), draws=audit.draws, repeats=audit.repeats)
+    return settings(
+        **audit_common(wildcards),
+        draws=audit.draws,
+        repeats=audit.repeats,
+        finetune=STUDY.finetune,
+        steps=STUDY.audit.steps_of(STUDY.finetune),
+    )
+
+
+def audit_upstream(wildcards):
+    return store_of("upstream")
 
 
 def audit_pretrained(wildcards):
@@ -696,6 +718,8 @@ def audit_report_settings(wildcards):
         seeds=audit.seeds,
         criteria=list(audit.criteria),
         samples=audit.samples,
+        imported=[name for name in audit.backbones if STUDY.backbones[name].checkpoint],
+        finetune_steps=audit.finetune_steps,
         distance=distance(),
         claimed=[{"kind": kind, "arm": arm.identity} for kind, arm in claimed(STUDY, ARMS.values())],
     )

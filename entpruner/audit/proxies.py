@@ -9,6 +9,7 @@ import numpy as np
 
 from entpruner.audit.statistics import Floats, Statistic, spearman
 from entpruner.audit.subnetworks import Blocks
+from entpruner.compute import without_tf32
 from entpruner.models.network import BlockNetwork
 from entpruner.params.audit import AuditedProxies
 from entpruner.params.base import Frozen
@@ -39,8 +40,9 @@ def proxied(
     began = time.perf_counter()
     kappas, sums, means = [], [], []
     for samples in draws:
-        kappas.append([log10_kappa(network, process, samples, settings.ntk, n) for n in sweeps.samples])
-        both = zico_at(network, process, samples, settings, sweeps.batches)
+        with without_tf32():
+            kappas.append([log10_kappa(network, process, samples, settings.ntk, n) for n in sweeps.samples])
+            both = zico_at(network, process, samples, settings, sweeps.batches)
         sums.append([published for published, _ in both])
         means.append([mean for _, mean in both])
     return Proxied(

@@ -7,12 +7,13 @@ batches, other training noise, other sampling noise, again the same for all.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from entpruner.compute import without_tf32
 from entpruner.evaluation.extractors import FeatureNet
 from entpruner.evaluation.fidelity import frechet_distance
 from entpruner.evaluation.sampling import sample_images
@@ -41,6 +42,8 @@ class Bench:
     """Features of the real images, float64 (M, D)."""
     recovery: Training
     compute: Compute
+    decode: Callable[[Tensor], Tensor] | None = None
+    """What makes images of the networks' samples, where these are latents."""
 
 
 class Measured(Frozen):
@@ -71,7 +74,7 @@ def measured(bench: Bench, dropped: Sequence[int], *, repeat: int = 0, before: b
         repeat=repeat,
         loss=mean_loss(network, bench.context),
         distance_before=distance(network, bench, repeat) if before else None,
-        distance=distance(recovered(network, bench, repeat), bench, repeat),
+        distance=distance(recovered(network, bench.context, bench.recovery, bench.compute, repeat), bench, repeat),
         seconds=time.perf_counter() - began,
     )
 
@@ -81,24 +84,26 @@ def mean_loss(network: BlockNetwork, context: ScoreContext) -> float:
     """Training loss over fixed draws, labels never dropped; others than the criteria see, who would know the answer."""
     network.eval()
     own = replace(context, artefact=f"{context.artefact}/loss")
-    losses = [context.process.losses(network, d.x, d.noise, d.t, d.y)["loss"].double() for d in draws(own)]
+    with without_tf32():
+        losses = [context.process.losses(network, d.x, d.noise, d.t, d.y)["loss"].double() for d in draws(own)]
     return float(torch.cat(losses).mean())
 
 
-def recovered(network: BlockNetwork, bench: Bench, repeat: int) -> BlockNetwork:
-    """The averaged weights after ``bench.recovery``; ``network`` itself is trained too."""
-    context = bench.context
+def recovered(
+    network: BlockNetwork, context: ScoreContext, recovery: Training, compute: Compute, repeat: int = 0
+) -> BlockNetwork:
+    """The averaged weights after ``recovery``; ``network`` itself is trained too."""
     state = TrainState.start(network)
     train(
         state,
         context.process,
         context.images,
-        bench.recovery,
+        recovery,
         start=0,
-        stop=bench.recovery.steps,
+        stop=recovery.steps,
         seed=context.seed,
         artefact=f"{context.artefact}/recovery{repeat}",
-        compute=bench.compute,
+        compute=compute,
     )
     return state.ema
 
@@ -106,7 +111,9 @@ def recovered(network: BlockNetwork, bench: Bench, repeat: int) -> BlockNetwork:
 def distance(network: BlockNetwork, bench: Bench, repeat: int) -> float:
     context = bench.context
     seed = seed_of(context.seed, context.artefact, "sampling", repeat)
-    images, _ = sample_images(network, context.process, context.sampling, seed=seed, device=context.device)
+    images, _ = sample_images(
+        network, context.process, context.sampling, seed=seed, device=context.device, decode=bench.decode
+    )
     return frechet_distance(bench.net.features(images), bench.real)
 
 

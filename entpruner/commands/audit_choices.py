@@ -18,13 +18,23 @@ class Settings(BenchSettings):
     pass
 
 
-def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None, scores: Path, out: Path) -> None:
+def run(
+    settings: Settings,
+    *,
+    store: Path,
+    pixels: Path,
+    init: Path,
+    classifier: Path | None,
+    autoencoder: Path | None,
+    scores: Path,
+    out: Path,
+) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = start_context(settings, store, init)
     scored = read_json(scores)
     within = RegimeChoice.from_json(scored["regime"])
-    bench = bench_of(settings, context, store, classifier, within.regime.steps)
-    journal = journal_of(out, recorder, store, init, classifier, scores)
+    bench = bench_of(settings, context, store, pixels, classifier, autoencoder, within.regime.steps)
+    journal = journal_of(out, recorder, store, pixels, init, classifier, autoencoder, scores)
 
     def record(mask: Blocks) -> Any:
         return journal.record(str(mask), lambda: measured(bench, mask, before=False).model_dump(mode="json"))

@@ -22,12 +22,22 @@ class Settings(BenchSettings):
     """Depths along a chain: shares of blocks removed."""
 
 
-def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None, regime: Path, out: Path) -> None:
+def run(
+    settings: Settings,
+    *,
+    store: Path,
+    pixels: Path,
+    init: Path,
+    classifier: Path | None,
+    autoencoder: Path | None,
+    regime: Path,
+    out: Path,
+) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = start_context(settings, store, init)
     chosen = RegimeChoice.from_json(read_json(regime))
-    bench = bench_of(settings, context, store, classifier, chosen.regime.steps)
-    journal = journal_of(out, recorder, store, init, classifier, regime)
+    bench = bench_of(settings, context, store, pixels, classifier, autoencoder, chosen.regime.steps)
+    journal = journal_of(out, recorder, store, pixels, init, classifier, autoencoder, regime)
     blocks = context.model.kept_blocks
 
     def record(mask: Blocks, before: bool) -> Any:

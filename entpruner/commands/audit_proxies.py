@@ -11,12 +11,17 @@ from entpruner.compute import configure
 from entpruner.models.surgery import drop_blocks
 from entpruner.params.audit import AuditedProxies
 from entpruner.params.proxies import Proxies
+from entpruner.planning import memory
+from entpruner.planning.memory import Memory, Shape
 from entpruner.proxies.measure import ProxySamples
 
 
 class Settings(AuditSettings):
     proxies: Proxies
     sweeps: AuditedProxies
+
+    def needed(self, shape: Shape) -> Memory:
+        return memory.swept(shape, self.proxies, self.sweeps.samples)
 
 
 def run(settings: Settings, *, store: Path, init: Path, masks: Path, out: Path) -> None:

@@ -1,10 +1,11 @@
 """Choose the audit's regime for a backbone by random masks alone, before any criterion is looked at."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from entpruner.audit.regime import choose_regime
-from entpruner.audit.subnetworks import Blocks, measured, random_masks
+from entpruner.audit.subnetworks import Blocks, measured, random_masks, short_recovery
 from entpruner.commands.auditing import BenchSettings, bench_of, journal_of, start_context, write_audit
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
@@ -17,13 +18,24 @@ class Settings(BenchSettings):
     trials: RegimeTrials
 
 
-def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None, out: Path) -> None:
+def run(
+    settings: Settings,
+    *,
+    store: Path,
+    pixels: Path,
+    init: Path,
+    classifier: Path | None,
+    autoencoder: Path | None,
+    out: Path,
+) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = start_context(settings, store, init)
+    candidates = settings.trials.candidates
+    bench = bench_of(settings, context, store, pixels, classifier, autoencoder, candidates[0].steps)
     benches = {
-        regime: bench_of(settings, context, store, classifier, regime.steps) for regime in settings.trials.candidates
+        regime: replace(bench, recovery=short_recovery(settings.finetune, regime.steps)) for regime in candidates
     }
-    journal = journal_of(out, recorder, store, init, classifier)
+    journal = journal_of(out, recorder, store, pixels, init, classifier, autoencoder)
     blocks = context.model.kept_blocks
 
     def masks(regime: Regime) -> Sequence[Blocks]:

@@ -1,6 +1,7 @@
 """Compare the schedules at equal steps and at equal FLOPs, and the weights of the vote, in two regimes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from entpruner.params.audit import Regime
 from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import Pruning, VoteWeights, blocks_to_remove
 from entpruner.params.training import Training
+from entpruner.planning import memory
+from entpruner.planning.memory import Memory, Shape
 from entpruner.scores import score
 
 SCHEDULES: tuple[Schedule, ...] = ("one_shot", "linear", "vote", "random_vote")  # the first sets the FLOPs
@@ -26,19 +29,33 @@ class Settings(BenchSettings):
     pruning: Pruning
     proxies: Proxies
     paper: Regime
-    """A ratio of the paper's, and all steps of the study's fine-tuning; the other regime is the audit's own."""
+    """A ratio of the paper's, and the study's fine-tuning; the other regime is the audit's own."""
     weights: tuple[float, ...]
     """NTK's weights in the vote; ZiCo has the rest of 1."""
 
+    def needed(self, shape: Shape) -> Memory:
+        return memory.largest([super().needed(shape), memory.proxies(shape, range(shape.depth), self.proxies)])
 
-def run(settings: Settings, *, store: Path, init: Path, classifier: Path | None, regime: Path, out: Path) -> None:
+
+def run(
+    settings: Settings,
+    *,
+    store: Path,
+    pixels: Path,
+    init: Path,
+    classifier: Path | None,
+    autoencoder: Path | None,
+    regime: Path,
+    out: Path,
+) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = start_context(settings, store, init)
-    journal = journal_of(out, recorder, store, init, classifier, regime)
+    whole = bench_of(settings, context, store, pixels, classifier, autoencoder, settings.paper.steps)
+    journal = journal_of(out, recorder, store, pixels, init, classifier, autoencoder, regime)
     order = score("ced", context).order
     content = {}
     for name, chosen in {"paper": settings.paper, "hard": RegimeChoice.from_json(read_json(regime)).regime}.items():
-        bench = bench_of(settings, context, store, classifier, chosen.steps)
+        bench = replace(whole, recovery=short_recovery(settings.finetune, chosen.steps))
         size = blocks_to_remove(len(order), chosen.ratio)
         runs = compared(name, bench, order, size, settings, journal)
         found = {kind: [run.model_dump(mode="json") for run in found] for kind, found in runs.items()}

@@ -15,6 +15,8 @@ from entpruner.compute import configure
 from entpruner.params.arms import SIZED
 from entpruner.params.audit import AuditedCriterion
 from entpruner.params.sampling import Sampling
+from entpruner.planning import memory
+from entpruner.planning.memory import Memory, Shape
 from entpruner.scores import score
 
 
@@ -22,6 +24,12 @@ class Settings(AuditSettings):
     sampling: Sampling
     """The study's own, for the criteria that sample."""
     criteria: dict[str, AuditedCriterion]
+
+    def needed(self, shape: Shape) -> Memory:
+        return memory.largest(
+            memory.scoring(shape, audited.criterion, overridden(self.scoring, audited.scoring), self.sampling)
+            for audited in self.criteria.values()
+        )
 
 
 def run(settings: Settings, *, store: Path, init: Path, regime: Path, out: Path) -> None:

@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from entpruner.audit.stability import ranking
-from entpruner.audit.subnetworks import Bench, recovered
-from entpruner.commands.auditing import BenchSettings, bench_of, journal_of, start_context, write_audit
+from entpruner.audit.subnetworks import recovered, short_recovery
+from entpruner.commands.auditing import AuditSettings, journal_of, start_context, write_audit
 from entpruner.commands.recording import Recorder
 from entpruner.compute import configure
+from entpruner.params.training import Finetuning
+from entpruner.planning import memory
+from entpruner.planning.memory import Memory, Shape
 from entpruner.scores import ScoreContext
 
 
-class Settings(BenchSettings):
+class Settings(AuditSettings):
     draws: tuple[int, ...]
     repeats: int
+    finetune: Finetuning
+    steps: int
+    """Of it, after which the blocks are ranked again."""
+
+    def needed(self, shape: Shape) -> Memory:
+        return memory.largest([memory.bench(shape, self.finetune.batch_size, self.compute), super().needed(shape)])
 
 
-def run(
-    settings: Settings,
-    *,
-    store: Path,
-    init: Path,
-    upstream: Path,
-    pretrained: Path,
-    classifier: Path | None,
-    out: Path,
-) -> None:
+def run(settings: Settings, *, store: Path, init: Path, upstream: Path, pretrained: Path, out: Path) -> None:
     """``pretrained`` is the network that ``init`` was adapted from, ``upstream`` its data."""
     recorder = Recorder(__name__, settings, configure(settings.compute))
     adapted = start_context(settings, store, init)
-    journal = journal_of(out, recorder, store, init, classifier, upstream / "manifest.json", pretrained)
+    journal = journal_of(out, recorder, store, init, upstream, pretrained)
 
     def rankings(network: str, context: ScoreContext, draws: int) -> list[Any]:
         return [
@@ -42,11 +42,10 @@ def run(
 
     usual = settings.scoring.draws
     before = start_context(settings, upstream, pretrained)
-    bench = bench_of(settings, adapted, store, classifier, settings.finetune.steps)
     content = {
         "draws": {str(draws): rankings("adapted", adapted, draws) for draws in sorted({*settings.draws, usual})},
         "pretrained": rankings("pretrained", before, usual),
-        "finetuned": rankings("finetuned", finetuned(bench), usual),
+        "finetuned": rankings("finetuned", finetuned(adapted, settings), usual),
     }
     write_audit(out, content, recorder, journal)
 
@@ -55,6 +54,7 @@ def ranked(context: ScoreContext, draws: int, repeat: int) -> Any:
     return ranking(context, draws, repeat).to_json()
 
 
-def finetuned(bench: Bench) -> ScoreContext:
-    """The start network after all of the study's fine-tuning, unpruned."""
-    return replace(bench.context, model=recovered(deepcopy(bench.context.model), bench, repeat=0))
+def finetuned(context: ScoreContext, settings: Settings) -> ScoreContext:
+    """The start network after the study's fine-tuning, unpruned."""
+    training = short_recovery(settings.finetune, settings.steps)
+    return replace(context, model=recovered(deepcopy(context.model), context, training, settings.compute))

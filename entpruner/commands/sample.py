@@ -9,17 +9,14 @@ from PIL import Image
 
 from entpruner import parallel
 from entpruner.artefacts import whole_folder, write_json
+from entpruner.commands.decoding import codec_for
 from entpruner.commands.recording import Recorder
 from entpruner.compute import compile_blocks, configure, require_room
 from entpruner.data import autoencoder as vae
-from entpruner.data.autoencoder import Codec, load_autoencoder
-from entpruner.data.latents import LatentManifest
-from entpruner.data.store import new_store, read_manifest
-from entpruner.errors import UserError
+from entpruner.data.store import new_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
 from entpruner.journal import Parts
 from entpruner.models.checkpoints import CARD, WEIGHTS, load_model
-from entpruner.models.network import BlockNetwork
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.latents import Latents
@@ -72,20 +69,6 @@ def run(settings: Settings, *, init: Path, autoencoder: Path | None, latents: Pa
         shown.save(folder / "grid.png")
         write_json(folder / "timing.json", recorder.record())
     parts.discard()
-
-
-def codec_for(model: BlockNetwork, latents: Path, folder: Path, settings: Latents, device: torch.device) -> Codec:
-    """The autoencoder in ``folder``. Raises UserError if ``latents`` are not its own, or not of the model's shape."""
-    codec, made = load_autoencoder(folder, settings, device), read_manifest(latents, LatentManifest)
-    if (made.autoencoder_sha256, made.scale) != (codec.sha256, settings.scale):
-        raise UserError(f"{latents}: not the latents of {folder} at scale {settings.scale}; encode the data again")
-    a = model.architecture
-    if made.shape != (a.in_channels, a.input_size, a.input_size):
-        raise UserError(
-            f"{latents}: latents of shape {made.shape}, for a model of inputs ({a.in_channels}, {a.input_size}, "
-            f"{a.input_size}); train it on these latents"
-        )
-    return codec
 
 
 def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.Image:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from entpruner.params.arms import TRANSFORMERS_ONLY, Criterion
 from entpruner.params.backbones import Backbone
 from entpruner.params.base import Frozen, Name, Positive, Ratio, Several
+from entpruner.params.training import Training
 
 
 class Regime(Frozen):
@@ -59,7 +60,7 @@ class AuditedProxies(Frozen):
 
 class AuditedSchedules(Frozen):
     """The schedules, and the weights of the vote, in two regimes: the audit's own, and one of the paper's ratios with
-    the study's whole fine-tuning."""
+    the study's fine-tuning."""
 
     ratio: Ratio = 0.5
     weights: Several[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -86,7 +87,8 @@ class Audit(Frozen):
     """What score, proxies and schedule are worth (``make audit``)."""
 
     seeds: Annotated[Several[Annotated[int, Field(ge=0)]], Field(min_length=3)] = (0, 1, 2)
-    """Each with a backbone trained from nothing; at least three, for the intervals."""
+    """Each with a backbone trained from nothing or, where its weights are published, adapted anew; at least three, for
+    the intervals."""
     backbones: Several[Name]
     """Transformers and U-Nets; on a U-Net what knows transformers alone is left out: proxies, and some criteria."""
     data: Name
@@ -94,11 +96,18 @@ class Audit(Frozen):
     """Images a distance is measured on."""
     masks: int = Field(30, ge=5)
     """Random sets of blocks of the regime's size; all there are, if these are fewer."""
+    finetune_steps: Positive | None = None
+    """Steps to which the study's fine-tuning is shrunk where the audit repeats it: for the schedules at the paper's
+    ratio, and before CED ranks again. Without it, all of them."""
     regime: RegimeTrials
     criteria: dict[Name, AuditedCriterion] = Field(min_length=1)
     proxies: AuditedProxies = AuditedProxies()
     schedules: AuditedSchedules = AuditedSchedules()
     stability: AuditedStability = AuditedStability()
+
+    def steps_of(self, finetune: Training) -> int:
+        """Of the study's fine-tuning in the audit."""
+        return self.finetune_steps or finetune.steps
 
     def criteria_for(self, backbone: Backbone) -> dict[str, AuditedCriterion]:
         """Those that can score it."""

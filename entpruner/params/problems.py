@@ -91,8 +91,6 @@ def _unfit_for_latents(study: Study, latents: Autoencoder) -> Iterator[Problem]:
         if training.get("horizontal_flip") and not latents.mirror:
             allowed = "false; or latents.mirror true, for the latents of mirror images"
             yield Problem((*loc, "horizontal_flip"), True, allowed)
-    if study.audit:
-        yield Problem(("audit",), "an audit", "none in a study of latents: it measures on the pixels networks work on")
 
 
 def _misfits(study: Study) -> Iterator[Problem]:

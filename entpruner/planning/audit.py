@@ -26,9 +26,9 @@ class PlannedAudit:
         self.criteria = audit.criteria_for(planned.study.backbones[backbone])
         self.sampling = planned.study.sampling.model_copy(update={"samples": audit.samples})
         first = next(iter(planned.study.evaluation.extractors.values()))
-        self.net = planned.net(first, audit.data)
-        real = planned.images[audit.data].train
-        self.real = Work(features=real * self.net)
+        net, real = planned.net(first, audit.data), planned.images[audit.data].train
+        self.real = Work(features=real * net)
+        self.seen = Work(sampling=planned.decoded(audit.data), features=net)  # of a sampled image
         self.fit = fits.frechet(real, audit.samples, planned.width(first))
         self.regime = max(audit.regime.candidates, key=lambda tried: self.measured(self.left(tried), tried.steps).flops)
 
@@ -58,18 +58,14 @@ class PlannedAudit:
 
     def distance(self, blocks: int) -> Work:
         """Of one sub-network's samples to the real images."""
-        samples = self.audit.samples
-        return Work(
-            sampling=samples * self.network.sampled(blocks, self.sampling),
-            features=samples * self.net,
-            fits=self.fit,
-        )
+        sampled = self.seen + Work(sampling=self.network.sampled(blocks, self.sampling))
+        return sampled * self.audit.samples + Work(fits=self.fit)
 
     def trials(self) -> Work:
-        work = Work()
+        work = self.real
         for regime in self.audit.regime.candidates:
             runs = self.audit.regime.masks * self.audit.regime.repeats
-            work += self.real + self.measured(self.left(regime), regime.steps) * runs
+            work += self.measured(self.left(regime), regime.steps) * runs
         return work
 
     def masks(self) -> Work:
@@ -121,11 +117,11 @@ class PlannedAudit:
     def schedules(self) -> Work:
         """Of each regime: one-shot, linear, vote and random vote; the last three again, at the FLOPs of the first; and
         the vote with each weight."""
-        audit, work = self.audit.schedules, self.ced(self.study.scoring)
-        paper = Regime(ratio=audit.ratio, steps=self.study.finetune.steps)
+        audit, work = self.audit.schedules, self.real + self.ced(self.study.scoring)
+        paper = Regime(ratio=audit.ratio, steps=self.audit.steps_of(self.study.finetune))
         for regime in (paper, self.regime):
             one_shot, staged = self.scheduled(regime, 1), self.scheduled(regime, self.study.pruning.stages)
-            work += self.real + one_shot * 4 + staged * (3 + len(audit.weights))
+            work += one_shot * 4 + staged * (3 + len(audit.weights))
             work += self.votes(regime) * (2 + len(audit.weights))
         return work
 
@@ -151,14 +147,14 @@ class PlannedAudit:
         )
 
     def stability(self) -> Work:
-        """CED at each number of draws; of the network before it was adapted, and after all of the fine-tuning."""
-        scoring, work = self.study.scoring, self.real
+        """CED at each number of draws; of the network before it was adapted, and after the fine-tuning."""
+        scoring, work = self.study.scoring, Work()
         for draws in sorted({*self.audit.stability.draws, scoring.draws}):
             work += self.ced(scoring.model_copy(update={"draws": draws})) * self.audit.stability.repeats
-        finetune = self.study.finetune
-        training = finetune.steps * finetune.batch_size * self.network.step(self.network.depth)
+        steps = self.audit.steps_of(self.study.finetune)
+        training = steps * self.study.finetune.batch_size * self.network.step(self.network.depth)
         work += self.ced(scoring) * (2 * self.audit.stability.repeats)
-        return work + Work(steps=finetune.steps, training=training)
+        return work + Work(steps=steps, training=training)
 
     def ced(self, scoring: Scoring) -> Work:
         return self.network.scores("ced", scoring, self.study.sampling, self.network.depth, 0)

@@ -6,7 +6,7 @@ the allocator leaves in pieces, ``OVERHEAD`` for the libraries' own buffers, the
 of it has been held against a GPU yet.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from entpruner.models.arithmetic import mlp_width, parameters_of, pixels_of, places, tokens_of
@@ -95,6 +95,13 @@ def proxies(shape: Shape, blocks: Blocks, settings: Proxies) -> Memory:
     return Memory(fixed, image, settings.zico.batch_size, "proxies.zico.batch_size")
 
 
+def swept(shape: Shape, settings: Proxies, samples: Collection[int]) -> Memory:
+    """Of the audit's proxies: the same at the largest number of samples."""
+    ntk = settings.ntk.model_copy(update={"samples": max(samples)})
+    needed = proxies(shape, range(shape.depth), settings.model_copy(update={"ntk": ntk}))
+    return needed._replace(setting=needed.setting.replace("proxies.ntk", "audit.proxies"))
+
+
 def sampling(shape: Shape, blocks: Blocks, settings: Sampling, latents: Latents | None = None) -> Memory:
     """A forward pass of a batch, doubled where it is guided; and the decoding of some latents at once."""
     image = passing(shape) * (2 if settings.guidance > 1 else 1)
@@ -123,6 +130,19 @@ def scoring(shape: Shape, criterion: Criterion, settings: Scoring, sampled: Samp
     return Memory(2 * weights + predictions, image, settings.batch_size, "scoring.batch_size")
 
 
+def bench(
+    shape: Shape, batch_size: int, compute: Compute, sampled: Sampling | None = None, latents: Latents | None = None
+) -> Memory:
+    """Of the audit: all weights of a sub-network are trained beside the network that it was cut from and, where it is
+    sampled from as well, beside the autoencoder of its latents."""
+    whole, beside = range(shape.depth), AUTOENCODERS[latents.kind][0] if latents else 0.0
+    trained = training(shape, whole, Training(steps=0, batch_size=batch_size), compute)
+    parts = [trained._replace(fixed=trained.fixed + beside)]
+    parts += [sampling(shape, whole, sampled, latents)] if sampled else []
+    needed = largest(parts)
+    return needed._replace(fixed=needed.fixed + WORD * parameters_of(shape, whole))
+
+
 def coding(latents: Latents, image_size: int) -> Memory:
     """Of an autoencoder, either way."""
     weights, image = AUTOENCODERS[latents.kind]
@@ -134,6 +154,11 @@ def features(settings: Evaluation, image_size: int) -> Memory:
     own = 3 * WORD * settings.classifier.width * image_size**2
     published = any(net.kind != "classifier" for net in settings.extractors.values())
     return Memory(0, FEATURE_NET if published else own, settings.batch_size, "evaluation.batch_size")
+
+
+def largest(parts: Iterable[Memory]) -> Memory:
+    """Of what does not happen at once."""
+    return max(parts, key=lambda part: part.total)
 
 
 # --------------------------------------------------------------------------------------------------------- of one image

@@ -18,18 +18,21 @@ from entpruner.params.sampling import Sampling
 from entpruner.params.study import Study
 from entpruner.planning.audit import audited
 from entpruner.planning.images import Images, images_of
-from entpruner.planning.jobs import Job, jobs_of
+from entpruner.planning.jobs import Job, audit_jobs, jobs_of
 from entpruner.planning.memory import (
     GIB,
     OVERHEAD,
     WORD,
     Memory,
     Shape,
+    bench,
     coding,
     features,
+    largest,
     proxies,
     sampling,
     scoring,
+    swept,
     training,
 )
 from entpruner.planning.networks import Network, Speed
@@ -42,6 +45,8 @@ ON_GPU = (
     *SHARED, "latents_shard", "classifier", "score", "cost", "audit_regime", "audit_masks", "audit_scores",
     "audit_choices", "audit_proxies", "audit_schedules", "audit_stability",
 )  # fmt: skip
+BENCHED = ("audit_regime", "audit_masks", "audit_choices", "audit_schedules")
+"""Those that sample from sub-networks and measure the distance."""
 
 ROOM = 2  # times the estimate
 START, DAY = 15, 1440  # minutes; what takes longer goes on after its limit
@@ -100,7 +105,7 @@ def require_room(study: Study) -> None:
     if study.compute.gpu_memory is None or study.compute.device == "cpu":
         return
     planned = Planned(study, expand(study), {name: assumed(dataset) for name, dataset in study.datasets.items()})
-    for job in jobs_of(study):
+    for job in [*jobs_of(study), *audit_jobs(study)]:
         needed = memory(planned, job)
         what = " ".join(filter(None, (job.rule, job.name, job.arm or job.backbone, job.data)))
         gpu = "a GPU of compute.gpu_memory"
@@ -123,13 +128,19 @@ def host_mb(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
     network = network_of(planned, job)
     bytes_ = 0.0 if network is None else COPIES * WORD * network.parameters(network.depth)
     if job.rule == "evaluate":
-        seen = planned.images[planned.arms[job.arm].data].train + planned.arms[job.arm].sampling.samples
-        width = max(map(planned.width, planned.study.evaluation.extractors.values()))
-        bytes_ += 3 * 8 * width * seen  # real and generated ones, and half of them again, in float64
+        bytes_ += features_held(planned, planned.arms[job.arm].data, planned.arms[job.arm].sampling.samples)
+    if (audit := planned.study.audit) and job.rule in BENCHED:
+        bytes_ += features_held(planned, audit.data, audit.samples)
     needed = memory(planned, job)
     if needed is not None and not on_gpu:
         bytes_ += needed.total - OVERHEAD
     return round(compute.gpus * (LIBRARIES["cuda" if on_gpu else "cpu"] + bytes_ / 1e6))
+
+
+def features_held(planned: Planned, data: str, samples: int) -> float:
+    """Bytes of real and generated images' features, and half of them again, in float64."""
+    width = max(map(planned.width, planned.study.evaluation.extractors.values()))
+    return 3 * 8 * width * (planned.images[data].train + samples)
 
 
 def network_of(planned: Planned, job: Job) -> Network | None:
@@ -154,7 +165,7 @@ def memory(planned: Planned, job: Job) -> Memory | None:
         return None
     shape, whole = network.architecture, range(network.depth)
     if job.rule.startswith("audit_"):
-        return audit_memory(planned, job, shape)
+        return largest(audit_memory(study, job, shape))
     if job.rule in ("pretrain", "adapt"):
         return training(shape, whole, getattr(study, job.rule), study.compute)
     if job.rule == "score":
@@ -176,25 +187,22 @@ def memory(planned: Planned, job: Job) -> Memory | None:
     return largest(parts)
 
 
-def audit_memory(planned: Planned, job: Job, shape: Shape) -> Memory:
-    """Of whatever a job of the audit does, at most."""
-    study, whole = planned.study, range(shape.depth)
+def audit_memory(study: Study, job: Job, shape: Shape) -> list[Memory]:
+    """What a job of the audit does one after the other with a backbone of this shape."""
     assert study.audit is not None, "there are no such jobs without an audit"
-    if job.rule == "audit_scores":
-        criteria = study.audit.criteria_for(study.backbones[job.backbone]).values()
-        settings = [(audited.criterion, overridden(study.scoring, audited.scoring)) for audited in criteria]
-        return largest([scoring(shape, criterion, how, study.sampling) for criterion, how in settings])
-    samples = max(study.audit.proxies.samples)
-    if job.rule == "audit_proxies":
-        ntk = study.proxies.ntk.model_copy(update={"samples": samples})
-        return proxies(shape, whole, study.proxies.model_copy(update={"ntk": ntk}))
-    parts = [
-        training(shape, whole, study.finetune, study.compute.alone),
-        sampling(shape, whole, study.sampling, study.latents),
-        scoring(shape, "ced", study.scoring, study.sampling),
-    ]
-    return largest([*parts, *([proxies(shape, whole, study.proxies)] if job.rule == "audit_schedules" else [])])
-
-
-def largest(parts: list[Memory]) -> Memory:
-    return max(parts, key=lambda part: part.total)
+    batch_size, compute = study.finetune.batch_size, study.compute.alone
+    sampled = bench(shape, batch_size, compute, study.sampling, study.latents)
+    ced = scoring(shape, "ced", study.scoring, study.sampling)
+    match job.rule:
+        case "audit_scores":
+            criteria = study.audit.criteria_for(study.backbones[job.backbone]).values()
+            settings = [(audited.criterion, overridden(study.scoring, audited.scoring)) for audited in criteria]
+            return [scoring(shape, criterion, own, study.sampling) for criterion, own in settings]
+        case "audit_proxies":
+            return [swept(shape, study.proxies, study.audit.proxies.samples)]
+        case "audit_schedules":
+            return [sampled, ced, proxies(shape, range(shape.depth), study.proxies)]
+        case "audit_stability":
+            return [bench(shape, batch_size, compute), ced]
+        case _:
+            return [sampled, ced]

@@ -106,6 +106,10 @@ class Planned:
         one = 2 * self.latents.views * self.latents.moments * channels * size**2  # float16
         return Work(disk=self.images[job.data].total * (one + 8))
 
+    def decoded(self, data: str) -> float:
+        """FLOPs that make an image of what a network samples: none of pixels."""
+        return self.coded(data, decode=True) if self.study.latents else 0.0
+
     def coded(self, data: str, *, decode: bool) -> float:
         """FLOPs of one image through the autoencoder."""
         return 2 * AUTOENCODERS[self.latents.kind][decode] * (self.study.datasets[data].image_size / 256) ** 2
@@ -180,8 +184,7 @@ class Planned:
         width = arm.finetune.adapter_width if arm.finetune.method == "adapters" else None
         one = self.of(arm).sampled(arm.depth - arm.blocks_removed, arm.sampling, width)
         n = arm.sampling.samples
-        decoded = self.coded(arm.data, decode=True) if self.study.latents else 0.0
-        return Work(sampling=n * (one + decoded), disk=n * self.image_bytes(arm.data))
+        return Work(sampling=n * (one + self.decoded(arm.data)), disk=n * self.image_bytes(arm.data))
 
     def evaluated(self, job: Job) -> Work:
         """Features of all real images and of the generated ones, by every feature net; and the metrics on them."""

@@ -9,8 +9,8 @@ rule audit:
 rule audit_regime:
     input:
         unpack(audit_start),
+        unpack(audit_images),
         store=audit_store,
-        classifier=audit_classifier,
     output:
         f"{RESULTS}/audit/regime/{{backbone}}.json",
     log:
@@ -23,18 +23,18 @@ rule audit_regime:
         code=code("audit_regime"),
         store=subpath(input.store, parent=True),
         init=subpath(input.model, parent=True),
-        classifier=classifier_option,
+        images=audit_images_options,
     message:
         "Choosing the audit's regime for {wildcards.backbone}"
     shell:
-        "entpruner audit_regime --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --out {output} &> {log}"
+        "entpruner audit_regime --settings {params.settings:q} --store {params.store} --init {params.init} {params.images} --out {output} &> {log}"
 
 
 rule audit_masks:
     input:
         unpack(audit_start),
+        unpack(audit_images),
         store=audit_store,
-        classifier=audit_classifier,
         regime=f"{RESULTS}/audit/regime/{{backbone}}.json",
     output:
         f"{RESULTS}/audit/masks/{{backbone}}-s{{seed}}.json",
@@ -48,11 +48,11 @@ rule audit_masks:
         code=code("audit_masks"),
         store=subpath(input.store, parent=True),
         init=subpath(input.model, parent=True),
-        classifier=classifier_option,
+        images=audit_images_options,
     message:
         "Measuring sub-networks of {wildcards.backbone} (seed {wildcards.seed})"
     shell:
-        "entpruner audit_masks --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --regime {input.regime} --out {output} &> {log}"
+        "entpruner audit_masks --settings {params.settings:q} --store {params.store} --init {params.init} {params.images} --regime {input.regime} --out {output} &> {log}"
 
 
 rule audit_scores:
@@ -81,8 +81,8 @@ rule audit_scores:
 rule audit_choices:
     input:
         unpack(audit_start),
+        unpack(audit_images),
         store=audit_store,
-        classifier=audit_classifier,
         scores=f"{RESULTS}/audit/scores/{{backbone}}-s{{seed}}.json",
     output:
         f"{RESULTS}/audit/choices/{{backbone}}-s{{seed}}.json",
@@ -96,11 +96,11 @@ rule audit_choices:
         code=code("audit_choices"),
         store=subpath(input.store, parent=True),
         init=subpath(input.model, parent=True),
-        classifier=classifier_option,
+        images=audit_images_options,
     message:
         "Measuring the sets of blocks that the criteria choose in {wildcards.backbone} (seed {wildcards.seed})"
     shell:
-        "entpruner audit_choices --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --scores {input.scores} --out {output} &> {log}"
+        "entpruner audit_choices --settings {params.settings:q} --store {params.store} --init {params.init} {params.images} --scores {input.scores} --out {output} &> {log}"
 
 
 rule audit_proxies:
@@ -129,8 +129,8 @@ rule audit_proxies:
 rule audit_schedules:
     input:
         unpack(audit_start),
+        unpack(audit_images),
         store=audit_store,
-        classifier=audit_classifier,
         regime=f"{RESULTS}/audit/regime/{{backbone}}.json",
     output:
         f"{RESULTS}/audit/schedules/{{backbone}}-s{{seed}}.json",
@@ -144,19 +144,18 @@ rule audit_schedules:
         code=code("audit_schedules"),
         store=subpath(input.store, parent=True),
         init=subpath(input.model, parent=True),
-        classifier=classifier_option,
+        images=audit_images_options,
     message:
         "Comparing schedules on {wildcards.backbone} (seed {wildcards.seed})"
     shell:
-        "entpruner audit_schedules --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --regime {input.regime} --out {output} &> {log}"
+        "entpruner audit_schedules --settings {params.settings:q} --store {params.store} --init {params.init} {params.images} --regime {input.regime} --out {output} &> {log}"
 
 
 rule audit_stability:
     input:
         unpack(audit_start),
         store=audit_store,
-        classifier=audit_classifier,
-        upstream=f"{RESULTS}/data/upstream/manifest.json",
+        upstream=audit_upstream,
         pretrained=audit_pretrained,
     output:
         f"{RESULTS}/audit/stability/{{backbone}}-s{{seed}}.json",
@@ -170,13 +169,12 @@ rule audit_stability:
         code=code("audit_stability"),
         store=subpath(input.store, parent=True),
         init=subpath(input.model, parent=True),
-        classifier=classifier_option,
         upstream=subpath(input.upstream, parent=True),
         pretrained=subpath(input.pretrained, parent=True),
     message:
         "Ranking the blocks of {wildcards.backbone} again and again (seed {wildcards.seed})"
     shell:
-        "entpruner audit_stability --settings {params.settings:q} --store {params.store} --init {params.init} {params.classifier} --upstream {params.upstream} --pretrained {params.pretrained} --out {output} &> {log}"
+        "entpruner audit_stability --settings {params.settings:q} --store {params.store} --init {params.init} --upstream {params.upstream} --pretrained {params.pretrained} --out {output} &> {log}"
 
 
 rule audit_report:

@@ -29,6 +29,10 @@ class AuditScope(Frozen):
     criteria: tuple[str, ...]
     """Names of the audited criteria, in the order of the tables."""
     samples: int
+    imported: tuple[str, ...] = ()
+    """Those of the backbones whose weights others published."""
+    finetune_steps: int | None = None
+    """To which the study's fine-tuning is shrunk in the audit, if it is."""
     distance: str
     """Name of the distance: fid, or fd_<extractor>."""
     claimed: tuple[ClaimedArm, ...]

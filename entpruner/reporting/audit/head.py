@@ -12,6 +12,7 @@ def head(evidence: Evidence) -> str:
     minutes = sum(timing["seconds"] for timing in timings) / 60
     machines = sorted({f"{timing['device']}, {timing['threads']} thread(s) a command" for timing in timings})
     made = sorted({f"Python {timing['python']}, torch {timing['torch']}" for timing in timings})
+    each = "" if scope.imported else ", each trained from nothing"
     commits = sorted({str(timing["commit"]) for timing in timings})
     lines = [
         f"# Audit of {scope.study}",
@@ -21,10 +22,12 @@ def head(evidence: Evidence) -> str:
         "null value by chance. A bootstrap interval without width means that nothing varied in what was drawn, not "
         "that nothing would.",
         f"Backbones {', '.join(scope.backbones)} on {scope.data}, {len(scope.seeds)} seeds "
-        f"({', '.join(map(str, scope.seeds))}), each trained from nothing. Distances are `{scope.distance}` of "
+        f"({', '.join(map(str, scope.seeds))}){each}. Distances are `{scope.distance}` of "
         f"{scope.samples} images. Commands took {minutes:.1f} minutes in all on {'; '.join(machines)} "
         f"({'; '.join(made)}; commit {', '.join(commits)}).",
-        *unets(evidence.scope),
+        *imported(scope),
+        *shortened(scope),
+        *unets(scope),
     ]
     return "\n\n".join(lines)
 
@@ -40,6 +43,25 @@ def regime(evidence: Evidence) -> str:
         tried(evidence).markdown(),
     ]
     return "\n\n".join(lines)
+
+
+def imported(scope: AuditScope) -> list[str]:
+    """What seeds share where weights are published."""
+    if not scope.imported:
+        return []
+    others = [backbone for backbone in scope.backbones if backbone not in scope.imported]
+    moved = "" if scope.data == "upstream" else f"the training that moved them to {scope.data}, "
+    return [
+        f"{listed(scope.imported)}: published weights, the same for every seed. A seed changes {moved}the draws, the "
+        "random sets and the recoveries; no interval says what other published weights would give."
+        + (f" {listed(others)}: trained from nothing with each seed." if others else "")
+    ]
+
+
+def shortened(scope: AuditScope) -> list[str]:
+    if scope.finetune_steps is None:
+        return []
+    return [f"The study's fine-tuning is shrunk to {scope.finetune_steps} steps wherever it is spoken of below."]
 
 
 def unets(scope: AuditScope) -> list[str]:

@@ -14,7 +14,7 @@ METHOD = """\
 CED's one ranking, four ways to go down it: all at once, in even steps (linear), by the vote, or by lot among the vote's
 candidates. First at equal steps; then at equal training FLOPs, where a schedule that trains a larger network for longer
 gets as many steps fewer as makes its cost about that of pruning at once (the FLOPs that it did take stand beside). Two
-regimes: a ratio of the paper's with the whole fine-tuning, and the audit's own, where the steps of the whole run are
+regimes: a ratio of the paper's with the study's fine-tuning, and the audit's own, where the steps of the whole run are
 those of its recovery. The same step sees the same batch in every schedule. `ratio`: the distance over that of pruning
 at once at equal steps, by the mean logarithm over seeds; below 1 is nearer to the real images. Intervals: Student's,
 over seeds. The vote's weights: NTK has w, ZiCo 1 - w; with w = 0.5 it is the vote above."""

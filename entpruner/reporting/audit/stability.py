@@ -17,7 +17,7 @@ Spearman's ρ between two rankings of the same blocks by CED, a number a seed (t
 then the mean over seeds with Student's interval. `another draw`: the adapted network, other draws, as many. `other
 seeds`: networks trained from other seeds, the study's number of draws; one number in all, the mean over pairs of seeds.
 `before it moved`: the pre-trained network on the upstream data against the adapted one on the audit's.
-`after fine-tuning`: the same network after the study's whole fine-tuning, unpruned. `timestep bin`: |entropy change| in
+`after fine-tuning`: the same network after the study's fine-tuning, unpruned. `timestep bin`: |entropy change| in
 one bin of timesteps against CED over all of them; the first bin is next to the data."""
 AGREES: dict[Verdict, str] = {
     "above": "Agrees with the ranking as used",
