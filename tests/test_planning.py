@@ -228,7 +228,10 @@ def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) 
     smoke = str(ROOT / "params/smoke.yaml")
     assert cli.main(["plan", smoke, "--gpu", "a100 80gb", "--mfu", "0.2"]) == 0
     table = capsys.readouterr().out
-    assert "A100 80GB at 20% of its peaks\ntraining 62.4 TFLOP/s, sampling 31.2 TFLOP/s" in table and "recover" in table
+    assert (
+        "A100 80GB at 20% of its peaks\nFLOP/s: training 62.4 T, sampling 31.2 T, scoring 3.9 T" in table
+        and "recover" in table
+    )
     assert cli.main(["plan", smoke, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["total"]["jobs"] == sum(row["jobs"] for row in found["rules"])
@@ -273,11 +276,12 @@ def test_hours_are_flops_over_the_share_of_the_peak() -> None:
 
 
 def test_a_gpu_that_is_too_small_is_named_in_a_note() -> None:
-    found = [
+    small, large = (
         as_text(plan(study("paper"), lambda _, name=name: on_gpu(gpu_named(name), 0.4))) for name in ("L4", "H200")
-    ]
-    assert "recover needs more memory than this GPU's 24.0 GB." in found[0]
-    assert "needs more memory" not in found[1]
+    )
+    assert "These need more memory than such a GPU's 24.0 GB: adapt, score, prune, recover," in small
+    assert max(map(len, small.splitlines())) <= 120
+    assert "more memory" not in large
 
 
 def test_processes_share_the_longest_job_and_not_its_device_hours() -> None:

@@ -1,5 +1,6 @@
 """The plan of a study: a row a rule, as a table to read or as JSON."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -22,9 +23,9 @@ ORDER = (  # what others need comes first
 )  # fmt: skip
 HEADINGS = ("rule", "jobs", "steps", "PFLOPs", "device-hours", "longest job", "GPU memory", "disk")
 NOTES = (
-    "PFLOPs are 10^15 floating-point operations of matrix products. Device-hours are of one device for all jobs, one",
+    "PFLOPs are 10^15 floating-point operations of matrix products. Device-hours are of one device for all jobs, one "
     "after the other. GPU memory is the hungriest job's, estimated.",
-    "Not counted: downloads, reading images, nearest neighbours, tables and figures, and what a cluster takes to start",
+    "Not counted: downloads, reading images, nearest neighbours, tables and figures, and what a cluster takes to start "
     "jobs. Assumed: a vote goes one step on at every stage; the audit takes its dearest regime.",
 )
 
@@ -111,22 +112,21 @@ def as_text(found: Plan) -> str:
         "  ".join([rule.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]).rstrip() for rule, *numbers in lines
     ]
     head = [f"Study {found.study} on {found.speed.machine}", rates(found.speed)]
-    return "\n".join([*head, "", *table, "", *notes(found)])
+    return "\n".join([*head, "", *table, "", *(textwrap.fill(note, 120) for note in notes(found))])
 
 
 def rates(speed: Speed) -> str:
-    return ", ".join(f"{kind} {engineering(getattr(speed, kind))}FLOP/s" for kind in KINDS)
+    return "FLOP/s: " + ", ".join(f"{kind} {engineering(getattr(speed, kind))}" for kind in KINDS)
 
 
 def notes(found: Plan) -> Iterator[str]:
     for source in found.missing:
         yield f"{source} is not here: its images are not counted."
-    for row in (*found.rules, *found.audit):
-        if found.speed.memory is not None and row.memory > found.speed.memory:
-            yield f"{row.rule} needs more memory than this GPU's {size(found.speed.memory)}."
     if found.processes > 1:
         yield f"The longest job of {', '.join(SHARED)} runs on {found.processes} devices."
-    if found.speed.memory is not None:
+    if (most := found.speed.memory) is not None:
+        if hungry := dict.fromkeys(row.rule for row in (*found.rules, *found.audit) if row.memory > most):
+            yield f"These need more memory than such a GPU's {size(most)}: {', '.join(hungry)}."
         yield "Small networks and batches reach far less of a GPU's peak than large ones: --mfu takes another share."
     yield from NOTES
 
@@ -160,7 +160,7 @@ def engineering(value: float) -> str:
     for prefix, factor in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
         if value >= factor:
             return f"{value / factor:.3g} {prefix}"
-    return f"{value:.3g} "
+    return f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
