@@ -29,6 +29,19 @@ def test_one_line_is_rewritten_with_step_loss_speed_and_time_left():
     assert second == "step 200/500  loss 0.1235  160 images/s  0:01:00 left\x1b[K"
 
 
+def test_a_line_of_the_log_stands_alone():
+    terminal, clock = Terminal(), Clock()
+    with Progress(0, 4, batch_size=1, unit="draw", stream=terminal, clock=clock) as progress:
+        clock.now = 1.0
+        progress.update(2, None)
+        progress.clear()
+        terminal.write("saved\n")
+        clock.now = 2.0
+        progress.update(4, None)
+    shown = [line.rpartition("\r")[2] for line in terminal.getvalue().split("\n")[:-1]]
+    assert shown == ["\x1b[Ksaved", "draw 4/4  2 images/s  0:00:00 left\x1b[K"]
+
+
 def test_the_line_is_not_rewritten_more_often_than_a_reader_can_see():
     terminal, clock = Terminal(), Clock()
     with Progress(0, 1000, batch_size=1, stream=terminal, clock=clock) as progress:

@@ -1,5 +1,6 @@
 """One stage: decide how many blocks go, drop them from weights, average and moments, and train on."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.randomness import generator
 from entpruner.schedule import decide
 from entpruner.scores import ScoreContext, Scores, score
+
+log = logging.getLogger(__name__)
 
 
 class Rescoring(Frozen):
@@ -86,6 +89,8 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
     # One process decides: measured on another GPU, proxies may differ in their last bits.
     decision = parallel.said_by_first(decided() if parallel.is_first() else None)
     state = state.drop_blocks(decision["dropped"])
+    dropped = ", ".join(map(str, decision["dropped"])) or "none"
+    log.info("blocks to go: %s; %d are left", dropped, len(state.model.kept_blocks))
     stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
     fingerprint = recorder.fingerprint(scores, *inputs_of(store, init, fresh=fresh, teacher=teacher))
     content = decision | {"kept_blocks": state.model.kept_blocks}

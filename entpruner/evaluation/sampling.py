@@ -72,7 +72,7 @@ def sampled_batches(
     """
     a, labels = model.architecture, asked_labels(model, settings, classes)
     model = model.to(device).eval()
-    with Progress(0, len(batches), settings.batch_size) as progress:
+    with Progress(0, len(batches), settings.batch_size, "batch") as progress:
         for done, index in enumerate(batches, start=1):
             y, draw = labels[index], generator(seed, "sampling", index)
             noise = torch.randn(len(y), a.in_channels, a.input_size, a.input_size, generator=draw)

@@ -16,6 +16,7 @@ from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.process import Process
 from entpruner.randomness import generator
+from entpruner.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,13 @@ def draws(context: ScoreContext) -> Iterator[Draws]:
     passes = math.ceil(n / len(images))
     image = torch.cat([torch.randperm(len(images), generator=random) for _ in range(passes)])
     t = context.process.draw_times(n, random, stratified=True)
-    for index in torch.split(torch.arange(n), context.settings.batch_size):
-        x, y = images.batch(image[index], drawn)
-        noise = torch.randn(x.shape, generator=random)
-        index, x, noise, times, y = (part.to(context.device) for part in (index, x, noise, t[index], y))
-        yield Draws(index, x, noise, times, y, context.process.add_noise(x, noise, times))
+    with Progress(0, n, batch_size=1, unit="draw") as progress:
+        for index in torch.split(torch.arange(n), context.settings.batch_size):
+            x, y = images.batch(image[index], drawn)
+            noise = torch.randn(x.shape, generator=random)
+            index, x, noise, times, y = (part.to(context.device) for part in (index, x, noise, t[index], y))
+            yield Draws(index, x, noise, times, y, context.process.add_noise(x, noise, times))
+            progress.update(int(index[-1]) + 1, None)
 
 
 def timestep_bins(context: ScoreContext, t: Tensor) -> Tensor:

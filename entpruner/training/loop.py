@@ -138,6 +138,7 @@ def train(
                 clock, clock_step = now, state.step
             if at_checkpoint and resume_folder is not None and parallel.is_first():
                 last_good = write_checkpoint(run, resume_folder, fingerprint)
+                progress.clear()
                 log.info("step %d of %d, loss %.4f: %s", state.step, stop, losses[-1], last_good)
             progress.update(state.step, run.curve[-1]["loss"] if run.curve else None)
             if stopping:

@@ -1,4 +1,4 @@
-"""One line on the terminal that says how a training is getting on."""
+"""One line on the terminal that says how a training, scoring or sampling is getting on."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ REFRESH = 0.2  # seconds between two rewrites of the line
 
 
 class Progress:
-    """Rewrites one line with step, loss, images per second and time left.
+    """Rewrites one line with the steps (or whatever ``unit`` is) that are done, loss, images per second and time left.
 
     Silent where ``stream`` is no terminal, and in all processes but the first.
     """
@@ -23,10 +23,11 @@ class Progress:
         start: int,
         stop: int,
         batch_size: int,
+        unit: str = "step",
         stream: TextIO = sys.stderr,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.start, self.stop, self.batch_size = start, stop, batch_size
+        self.start, self.stop, self.batch_size, self.unit = start, stop, batch_size, unit
         self.stream, self.clock = stream, clock
         self.visible = stream.isatty() and parallel.is_first()
         self.began = self.shown = clock()
@@ -40,9 +41,15 @@ class Progress:
         rate = (step - self.start) / max(now - self.began, 1e-9)  # steps per second
         left = timedelta(seconds=round((self.stop - step) / rate))
         loss_text = "" if loss is None else f"  loss {loss:.4f}"
-        line = f"step {step}/{self.stop}{loss_text}  {rate * self.batch_size:.0f} images/s  {left} left"
+        line = f"{self.unit} {step}/{self.stop}{loss_text}  {rate * self.batch_size:.0f} images/s  {left} left"
         self.stream.write(f"\r{line}\x1b[K")  # rewrite, then clear the line's old end
         self.stream.flush()
+
+    def clear(self) -> None:
+        """Make room for a line of the log; the next update comes below it."""
+        if self.visible:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
 
     def __enter__(self) -> Self:
         return self
