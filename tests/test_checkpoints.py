@@ -372,7 +372,7 @@ def test_the_shapes_say_all_but_the_heads(tmp_path):
     [
         ({}, None, "pos_embed is missing"),
         ({"pos_embed": torch.zeros(1)}, None, "pos_embed is missing or no 3-D tensor"),
-        (network().state_dict(), None, "hidden size 8 is none of DiT's sizes; say how many heads"),
+        (network().state_dict(), None, "hidden size 8 is none of DiT's sizes; give the number of heads"),
         (network().state_dict(), 3, "hidden_size 8 must be a multiple of num_heads"),
     ],
 )

@@ -51,6 +51,16 @@ def test_an_imported_backbone_is_a_model_like_a_trained_one(file: Path, tmp_path
                        published(1)["x_embedder.proj.weight"])  # fmt: skip
 
 
+def test_a_file_of_another_checksum_is_not_even_read(file: Path, tmp_path: Path, capsys: Any) -> None:
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(file.read_bytes()[:-100])
+    assert imports(cut, tmp_path / "sit", sha256=sha256_of(file)) == 1
+    assert (
+        f"cut.pt: its sha256 is {sha256_of(cut)}, expected {sha256_of(file)}; get the file again"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("label_table", ["new", "first_rows"])
 def test_it_moves_to_other_classes_and_keeps_the_rest(file: Path, tmp_path: Path, label_table: str) -> None:
     assert imports(file, tmp_path / "sit") == 0

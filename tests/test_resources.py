@@ -232,6 +232,13 @@ def test_resources_grow_with_the_study() -> None:
     assert other.mem_mb > one.mem_mb
 
 
+def test_reading_the_largest_checkpoint_asks_for_more_than_it_was_found_to_take_but_not_for_all_of_a_node() -> None:
+    """5,842 MB at its peak, of 2.7 GB of weights, alone in the file or with average and optimizer."""
+    paper = read_study([ROOT / "params/paper.yaml"])
+    asked = needs(paper, {}, Job("import_checkpoint", backbone="dit", seed=0)).mem_mb
+    assert 1.2 * 5842 < asked < 2 * 5842
+
+
 def test_processes_share_the_time_and_ask_for_their_gpus_and_nodes() -> None:
     shared, alone = Job("pretrain", backbone="sit", seed=0), Job("cost", backbone="sit", data="upstream")
     four = study(device="cuda", gpus=2, nodes=2, threads=3)

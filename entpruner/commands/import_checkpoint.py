@@ -8,12 +8,11 @@ from entpruner.artefacts import sha256_of, whole_folder, write_json
 from entpruner.commands.recording import Recorder
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import (
-    ModelCard,
     official_architecture,
+    official_card,
     official_network,
     read_weights,
     save_model,
-    unnamed_classes,
 )
 from entpruner.params.backbones import Architecture, Backbone
 from entpruner.params.base import Frozen
@@ -36,23 +35,16 @@ def run(settings: Settings, *, checkpoint: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, torch.device("cpu"))
     wanted = settings.backbone.checkpoint
     assert wanted is not None, "the rule is for backbones with a checkpoint"
-    weights = read_weights(checkpoint, wanted.weights)
     sha256 = sha256_of(checkpoint)
     if wanted.sha256 not in (None, sha256):
         raise UserError(
             f"{checkpoint}: its sha256 is {sha256}, expected {wanted.sha256}; get the file again or correct sha256"
         )
+    weights = read_weights(checkpoint, wanted.weights)
     classes = official_architecture(checkpoint, weights, num_heads=1).num_classes
     architecture = settings.backbone.architecture(settings.input_size, settings.in_channels, classes)
     assert isinstance(architecture, Architecture), "a U-Net has no checkpoint"
     model = official_network(checkpoint, weights, architecture)
-    card = ModelCard(
-        architecture=architecture,
-        kept_blocks=model.kept_blocks,
-        process=settings.backbone.process,
-        class_names=unnamed_classes(classes),
-        source_sha256=sha256,
-    )
     with whole_folder(out) as folder:
-        save_model(folder, model, card)
+        save_model(folder, model, official_card(model, settings.backbone.process, sha256))
         write_json(folder / "timing.json", recorder.record())

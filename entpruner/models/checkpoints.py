@@ -3,6 +3,7 @@
 import argparse
 import math
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,14 +132,14 @@ def official_architecture(path: Path, weights: Mapping[str, Tensor], num_heads: 
         if key not in weights or weights[key].dim() != rank:
             raise UserError(f"{path}: {key} is missing or no {rank}-D tensor; give a file of DiT's or SiT's key names")
     (_, tokens, _), (hidden, channels, patch, _), (rows, _), (width, _) = (weights[key].shape for key in ranks)
-    heads = num_heads or next((heads for _, size, heads in SIZES.values() if size == hidden), None)
-    if heads is None:
-        raise UserError(f"{path}: hidden size {hidden} is none of DiT's sizes; say how many heads its attention has")
+    published = {size: heads for _, size, heads in SIZES.values()}
+    if num_heads is None and hidden not in published:
+        raise UserError(f"{path}: hidden size {hidden} is none of DiT's sizes; give the number of heads (--heads)")
     try:
         return Architecture(
             depth=len({key.split(".")[1] for key in weights if key.startswith("blocks.")}),
             hidden_size=hidden,
-            num_heads=heads,
+            num_heads=published[hidden] if num_heads is None else num_heads,
             patch_size=patch,
             input_size=math.isqrt(tokens) * patch,
             in_channels=channels,
@@ -146,7 +147,20 @@ def official_architecture(path: Path, weights: Mapping[str, Tensor], num_heads: 
             mlp_ratio=width / hidden,
         )
     except ValidationError as error:
-        raise UserError(f"{path}: {error.errors()[0]['msg']}; check the file and the number of heads") from None
+        first = error.errors()[0]
+        what = " ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
+        raise UserError(f"{path}: {what}; check the file and the number of heads") from None
+
+
+def official_card(network: Transformer, process: ProcessSettings, sha256: str) -> ModelCard:
+    """What is known of the network of an official file with that checksum; its classes have no names."""
+    return ModelCard(
+        architecture=network.architecture,
+        kept_blocks=network.kept_blocks,
+        process=process,
+        class_names=unnamed_classes(network.architecture.num_classes),
+        source_sha256=sha256,
+    )
 
 
 def export_official(path: Path, model: BlockNetwork) -> None:
@@ -206,12 +220,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path, which: TrainedWeights | None) -> dict[str, Tensor]:
     try:
         mapped = zipfile.is_zipfile(path)  # then an optimizer's moments, which nobody asks for, are never read
-        with torch.serialization.safe_globals([argparse.Namespace]):  # training checkpoints hold their arguments
+        # training checkpoints hold their arguments; and of what is odd about a file, one line is said
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UNREADABLE:
         raise UserError(f"{path}: no such file, or not readable; check the path") from None
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError):
-        raise UserError(f"{path}: damaged, or a pickle with code, which is not run; get the file again") from None
+        raise UserError(
+            f"{path}: damaged, or a pickle with code, which is not run; get it again, or as safetensors"
+        ) from None
     parts = [key for key in PARTS if isinstance(content, dict) and isinstance(content.get(key), dict)]
     if parts:
         part = which or parts[0]

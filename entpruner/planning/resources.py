@@ -58,6 +58,8 @@ DECODED = 100  # images a second, that are read, resized and stored
 LIBRARIES = {"cpu": 2000, "cuda": 5000}
 """MB of a process before it computes."""
 COPIES = 7  # of all weights in the CPU's memory, while a training state is read
+READ = ("import_checkpoint", "score", "sample", "cost")
+"""Rules that read weights alone: 3 copies. Two, the file's and the network's, were measured at DiT-XL/2's size."""
 
 
 class Needs(NamedTuple):
@@ -126,7 +128,8 @@ def host_mb(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
     """Of every process on a node its libraries and its network while that is read; features; and without a GPU, what a
     GPU would hold."""
     network = network_of(planned, job)
-    bytes_ = 0.0 if network is None else COPIES * WORD * network.parameters(network.depth)
+    copies = 3 if job.rule in READ else COPIES
+    bytes_ = 0.0 if network is None else copies * WORD * network.parameters(network.depth)
     if job.rule == "evaluate":
         bytes_ += features_held(planned, planned.arms[job.arm].data, planned.arms[job.arm].sampling.samples)
     if (audit := planned.study.audit) and job.rule in BENCHED:
