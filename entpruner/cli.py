@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -70,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         launch.report(stopped)
         return os.EX_TEMPFAIL
+    except KeyboardInterrupt:
+        if is_rule(arguments):
+            raise  # Snakemake and the warm process go by the signal
+        print("entpruner: interrupted; what is finished stays, so a pruning goes on when asked again", file=sys.stderr)
+        return 128 + signal.SIGINT
     except OSError as error:
         print(f"entpruner: {error}; check the path, its rights and the disk", file=sys.stderr)
         return 1

@@ -36,6 +36,7 @@ from entpruner.models.checkpoints import (
     export_official,
     load_model,
     official_architecture,
+    official_card,
     official_network,
     plain,
     read_weights,
@@ -46,6 +47,7 @@ from entpruner.models.checkpoints import (
 from entpruner.models.network import BlockNetwork
 from entpruner.params.arms import SIZED, Criterion, Schedule
 from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
+from entpruner.params.compute import Compute
 from entpruner.params.pruning import blocks_to_remove, stage_boundaries
 from entpruner.params.study import OwnModel
 from entpruner.process import make_process
@@ -72,18 +74,12 @@ def load(path: str | Path, process: str | None = None, num_heads: int | None = N
     if path.is_dir():
         return Model(*load_model(path))
     if process not in PROCESSES:
-        raise UserError(f"{path}: DiT's and SiT's files look alike; say the process: {', '.join(PROCESSES)}")
+        wrong = "" if process is None else f", and {process} is none"
+        raise UserError(f"{path}: DiT's and SiT's files look alike; say the process{wrong}: {', '.join(PROCESSES)}")
+    log.info("reading %s", path)
     weights = read_weights(path)
-    architecture = official_architecture(path, weights, num_heads)
-    network = official_network(path, weights, architecture)
-    card = ModelCard(
-        architecture=architecture,
-        kept_blocks=network.kept_blocks,
-        process=PROCESSES[process],
-        class_names=unnamed_classes(architecture.num_classes),
-        source_sha256=sha256_of(path),
-    )
-    return Model(network, card)
+    network = official_network(path, weights, official_architecture(path, weights, num_heads))
+    return Model(network, official_card(network, PROCESSES[process], sha256_of(path)))
 
 
 def score(
@@ -100,7 +96,9 @@ def score(
     settings = settings or OwnModel()
     network, card = model
     device = configure(settings.compute)
-    remove = None if ratio is None else blocks_to_remove(len(network.blocks), ratio)
+    if criterion in SIZED and ratio is None:
+        raise UserError(f"{criterion} chooses a set of blocks; give the ratio that is to go (--ratio)")
+    remove = None if ratio is None else number_to_remove(len(network.blocks), ratio)
     with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
         store = opened_store(prepared(Path(images), Path(folder), card, settings), card)
         data = store.split("train")
@@ -139,13 +137,14 @@ def prune(
     data, latents, start, adapt, scores, stage1 ..., final; what is there already is kept, so a killed run goes on when
     it is started again. Blocks are numbered as ``model`` has them, and there are no more stages than blocks to remove.
 
-    Raises UserError if ``out`` is of another model or other settings, and for a ratio that leaves all or no blocks.
+    Raises UserError if ``out`` holds anything else, and for a ratio that leaves all or no blocks.
     """
     settings, out = settings or OwnModel(), Path(out)
     network = renumbered(plain(model.network))
     boundaries, total = plan(len(network.blocks), ratio, schedule, settings)
-    asked = {"ratio": ratio, "criterion": criterion, "schedule": schedule, "settings": settings.model_dump(mode="json")}
-    claim(out, asked | {"weights": digest(network), "images": str(images)})
+    asked = {"ratio": ratio, "criterion": criterion, "schedule": schedule}
+    asked |= settings.model_dump(mode="json", exclude={"compute": set(Compute.AT_WILL)})
+    claim(out, asked | {"model": digest(network), "images": str(Path(images))})
     store = prepared(Path(images), out, model.card, settings)
     init = start(Model(network, model.card), store, out, settings)
 
@@ -184,14 +183,19 @@ def prune(
 
 def plan(depth: int, ratio: float, schedule: Schedule, settings: OwnModel) -> tuple[tuple[int, ...], int]:
     """Steps at which stages, recovery and the end come, as ``stage_boundaries`` has them; and the blocks to remove."""
-    total = blocks_to_remove(depth, ratio)
-    if not 0 < total < depth:
-        raise UserError(f"ratio {ratio} removes {total} of {depth} blocks; give one that removes 1 to {depth - 1}")
+    total = number_to_remove(depth, ratio)
     count = min(1 if schedule == "one_shot" else settings.pruning.stages, total)
     boundaries = stage_boundaries(count, settings.pruning.fraction, settings.finetune.steps)
     if len(set(boundaries[:-1])) < count + 1:
         raise UserError(f"{settings.finetune.steps} steps are too few for {count} stages; a stage takes one or more")
     return boundaries, total
+
+
+def number_to_remove(depth: int, ratio: float) -> int:
+    total = blocks_to_remove(depth, ratio)
+    if not 0 < total < depth:
+        raise UserError(f"ratio {ratio} removes {total} of {depth} blocks; give one that removes 1 to {depth - 1}")
+    return total
 
 
 def start(model: Model, store: Path, out: Path, settings: OwnModel) -> Path:
@@ -267,10 +271,13 @@ def prepared(images: Path, folder: Path, card: ModelCard, settings: OwnModel) ->
     """The store of what the model sees, the images or their latents: made in ``folder``, unless ``images`` is it."""
     a, how = card.architecture, settings.latents
     store = images if (images / MANIFEST).exists() else folder / "data"
+    if store == images and isinstance(open_store(images), LatentStore):
+        return images
+    require_match(card, settings)
     if missing(store, "reading the images"):
         side, channels = (a.input_size, a.in_channels) if how is None else (a.input_size * how.factor, 3)
         prepare_class_folders(images, store, side, channels)
-    if how is None or isinstance(open_store(store), LatentStore):
+    if how is None:
         return store
     out, codec, parts = folder / "latents", folder / "autoencoder", folder / "latents.parts"
     if missing(codec, "fetching the autoencoder"):
@@ -284,6 +291,21 @@ def prepared(images: Path, folder: Path, card: ModelCard, settings: OwnModel) ->
     return out
 
 
+def require_match(card: ModelCard, settings: OwnModel) -> None:
+    """Raise UserError if the model doesn't work on what the settings say: images, or latents of as many channels."""
+    channels, how = card.architecture.in_channels, settings.latents
+    if how is None and channels not in (1, 3):
+        raise UserError(
+            f"the model works on {channels} channels: on latents, not on images; say whose (--vae, or the section "
+            "latents)"
+        )
+    if how is not None and channels != how.channels:
+        raise UserError(
+            f"the model works on {channels} channels, latents of {how.folder or how.hub} have {how.channels}; take "
+            "another autoencoder, or none (--vae, or the section latents)"
+        )
+
+
 def opened_store(path: Path, card: ModelCard) -> AnyStore:
     """Raises UserError if the images, or latents, are not of the form that the model works on."""
     store, a = open_store(path), card.architecture
@@ -295,9 +317,8 @@ def opened_store(path: Path, card: ModelCard) -> AnyStore:
 
 def decoder(settings: OwnModel, card: ModelCard, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """What makes images of the model's samples; None if they are images. Raises UserError if they can't be any."""
+    require_match(card, settings)
     if settings.latents is None:
-        if (channels := card.architecture.in_channels) not in (1, 3):
-            raise UserError(f"the model works on {channels} channels: on latents, not on images; set latents")
         return None
     with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
         fetch_autoencoder(settings.latents, Path(folder))
@@ -314,8 +335,12 @@ def missing(folder: Path, message: str) -> bool:
 def claim(out: Path, asked: dict[str, Any]) -> None:
     """Note in ``out`` what it is for. Raises UserError if that is something else already."""
     note = out / "asked.json"
-    if note.exists() and read_json(note) != asked:
-        raise UserError(f"{out}: holds the pruning of another model or with other settings; give another folder")
+    if note.exists():
+        before = read_json(note)
+        if other := [key for key in asked if before.get(key) != asked[key]]:
+            raise UserError(f"{out}: holds a pruning with another {', '.join(other)}; give another folder for this one")
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: holds something else already; give a folder that is new or empty")
     write_json(note, asked)
 
 

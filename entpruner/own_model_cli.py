@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from entpruner.errors import UserError
+
 if TYPE_CHECKING:
     from entpruner.own_model import Model
     from entpruner.params.study import OwnModel
@@ -45,7 +47,7 @@ def add_commands(commands: "Parsers") -> None:
 
     for parser in (on_score, on_prune, on_sample):
         parser.add_argument("--params", type=Path, metavar="FILE", help="sections of a study over the defaults")
-        parser.add_argument("--vae", help="of a model that works on latents: diffusers' folder, or its id on the hub")
+        parser.add_argument("--vae", help="of a model that works on latents: folder, or id on the hub (latents)")
         parser.add_argument("--seed", type=int, help="default: 0")
         parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
         parser.epilog = "With --settings it is the rule of this name, as the workflow calls it."
@@ -70,6 +72,8 @@ def score(given: argparse.Namespace) -> None:
     from entpruner import own_model
     from entpruner.artefacts import write_json
 
+    if given.out.is_dir():
+        raise UserError(f"{given.out}: a folder; give the name of a file to write")
     scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, settings(given))
     write_json(given.out, scores.to_json())
     print("blocks, the first to go first:", *scores.order)
@@ -89,6 +93,8 @@ def sample(given: argparse.Namespace) -> None:
     from entpruner.artefacts import whole_folder
     from entpruner.commands.sample import grid, picture
 
+    if given.out.exists():
+        raise UserError(f"{given.out}: is there already; give another folder, or remove it")
     images, labels = own_model.sample(loaded(given), given.classes, settings(given))
     with whole_folder(given.out) as folder:
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -119,5 +125,6 @@ def settings(given: argparse.Namespace) -> "OwnModel":
         if value is not None:
             options.setdefault(section, {})[key] = value
     if given.vae is not None:
-        options["latents"] = {"kind": "kl", "folder" if Path(given.vae).is_dir() else "hub": given.vae}
+        elsewhere = given.vae.count("/") == 1 and given.vae[0] not in "./~" and not Path(given.vae).is_dir()
+        options["latents"] = {"kind": "kl", "hub" if elsewhere else "folder": given.vae}
     return read_own_model([] if given.params is None else [given.params], options)

@@ -4,7 +4,7 @@ import json
 import pickle
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ STARTS = (0, 3, 7, 9)  # first steps of the two stages and the recovery, and the
 TOTAL = 3
 ARM = {"seed": 0, "training": TRAINING, "compute": COMPUTE}
 SAMPLING = {"samples": 12, "batch_size": 12, "flow": {"name": "euler", "steps": 2}}
+pytestmark = pytest.mark.usefixtures("process_settings")
 
 
 def entpruner(command: str, settings: dict[str, Any], **paths: Path | list[Path]) -> int:
@@ -84,15 +85,6 @@ def prune(root: Path, stage: int, out: Path, init: Path | None = None, **changes
     init = init or (root / ("adapt" if stage == 1 else "stage1"))
     paths = {"store": root / "store", "init": init, "scores": root / "scores/scores.json"} | changes
     return entpruner("prune", prune_settings(stage), out=out, **paths)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_settings() -> Iterator[None]:
-    """Threads and determinism as they were: a command sets them for its process."""
-    threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode(debug)
 
 
 @pytest.fixture(scope="module")

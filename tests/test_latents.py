@@ -356,9 +356,9 @@ def odd_config(folder: Path) -> None:
     [
         (None, {"folder": "nowhere"}, "nowhere: no autoencoder here, config.json is missing; correct latents.folder"),
         (without(WEIGHTS), {}, f"no autoencoder here, {WEIGHTS} is missing"),
-        (None, {"channels": 16}, "its latent channels is 4, the study needs 16"),
-        (None, {"factor": 8}, "its factor is 2, the study needs 8"),
-        (None, {"kind": "tiny"}, "its kind is AutoencoderKL, the study needs AutoencoderTiny"),
+        (None, {"channels": 16}, "its latent channels is 4, the settings say 16"),
+        (None, {"factor": 8}, "its factor is 2, the settings say 8"),
+        (None, {"kind": "tiny"}, "its kind is AutoencoderKL, the settings say AutoencoderTiny"),
         (None, {"sha256": "0" * 64}, f"the sha256 of {WEIGHTS} is .*, expected 000"),
         (truncated, {}, f"{WEIGHTS}: not the weights of config.json beside it"),
         (lacking_a_weight, {}, "decoder.conv_out.bias is missing"),

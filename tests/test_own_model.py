@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +45,7 @@ sampling: {samples: 4, batch_size: 4, flow: {name: euler, steps: 2}, diffusion: 
 compute: {device: cpu}
 """
 OFFICIAL = ("--process", "flow", "--heads", "2")
+pytestmark = pytest.mark.usefixtures("process_settings")
 
 
 def network(architecture: Architecture = ARCHITECTURE, seed: int = 0) -> Transformer:
@@ -80,15 +80,6 @@ def outputs(model: Transformer, num_classes: int = ARCHITECTURE.num_classes) -> 
     x = torch.randn(2, a.in_channels, a.input_size, a.input_size, generator=random)
     with torch.no_grad():
         return model(x, torch.tensor([0.2, 0.7]), torch.tensor([1, num_classes]))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_settings() -> Iterator[None]:
-    """Threads and determinism as they were: a command sets them for its process."""
-    threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode(debug)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +145,9 @@ def test_pruning_leaves_an_arms_folders_and_a_model_that_loads_in_one_call(own: 
 
 
 def test_a_killed_pruning_goes_on_to_the_same_bytes(own: Path, tmp_path: Path) -> None:
+    """And with another key that changes no results."""
     shutil.copytree(own, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "my.yaml").write_text(PARAMS.replace("compute: {", "compute: {gpu_memory: 80, "))
     wanted = (own / "pruned/final/model.safetensors").read_bytes()
     for folder in ("stage2", "final"):
         shutil.rmtree(tmp_path / "pruned" / folder)
@@ -165,8 +158,9 @@ def test_a_killed_pruning_goes_on_to_the_same_bytes(own: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (("--ratio", "0.25"), "holds the pruning of another model or with other settings"),
-        (("--ratio", "0.5", "--seed", "1"), "holds the pruning of another model or with other settings"),
+        (("--ratio", "0.25"), "pruned: holds a pruning with another ratio; give another folder"),
+        (("--ratio", "0.5", "--seed", "1", "--steps", "5"), "holds a pruning with another seed, finetune;"),
+        (("--ratio", "0.5", "--out", "photos"), "photos: holds something else already; give a folder that is new"),
         (("--ratio", "0.1"), "ratio 0.1 removes 0 of 4 blocks; give one that removes 1 to 3"),
         (("--ratio", "0.5", "--steps", "2"), "2 steps are too few for 2 stages"),
         (("--ratio", "0.5", "--steps", "-1"), "finetune.steps: got -1; allowed: a whole number at least 0"),
@@ -176,8 +170,9 @@ def test_what_cannot_be_pruned_is_refused_in_one_line_and_left_alone(
     own: Path, capsys: pytest.CaptureFixture[str], changed: tuple[str, ...], says: str
 ) -> None:
     before = (own / "pruned/asked.json").read_bytes()
-    assert entpruner(own, "prune", "model.pt", "photos", *changed, "--out", "pruned", *OFFICIAL) == 1
+    assert entpruner(own, "prune", "model.pt", "photos", "--out", "pruned", *changed, *OFFICIAL) == 1
     assert says in refused(capsys)
+    assert {path.name for path in (own / "photos").iterdir()} == {"cat", "dog"}
     assert (own / "pruned/asked.json").read_bytes() == before
 
 
@@ -191,7 +186,16 @@ def test_a_pruned_model_of_the_images_classes_is_pruned_again_at_once(own: Path,
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("score", "model.pt", "photos", "--out", "other"), "DiT's and SiT's files look alike; say the process"),
+        (("score", "model.pt", "photos", "--out", "other"), "say the process: diffusion, flow, flow-gvp"),
+        (("score", "model.pt", "photos", "--out", "other", "--process", "dit"), "say the process, and dit is none: "),
+        (("score", "model.pt", "photos", "--out", "other", "--process", "flow"), "give the number of heads (--heads)"),
+        (("score", "ours", "photos", "--out", "photos"), "photos: a folder; give the name of a file to write"),
+        (
+            ("score", "ours", "photos", "--out", "other", "--criterion", "every_other"),
+            "every_other chooses a set of blocks; give",
+        ),
+        (("score", "ours", "photos", "--out", "other", "--ratio", "1.5"), "ratio 1.5 removes 6 of 4 blocks"),
+        (("sample", "ours", "--out", "photos"), "photos: is there already; give another folder, or remove it"),
         (("score", "photos", "photos", "--out", "other"), "model.json: no such file"),
         (("score", "nowhere.pt", "photos", "--out", "other", *OFFICIAL), "no such file, or not readable"),
         (("score", "model.pt", "nowhere", "--out", "other", *OFFICIAL), "nowhere: no such file or folder"),
@@ -205,6 +209,18 @@ def test_bad_input_is_one_line(
     assert entpruner(own, *arguments) == 1
     assert says in refused(capsys)
     assert not (own / "other").exists()
+
+
+def test_ctrl_c_is_one_line_and_keeps_what_is_finished(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("entpruner.own_model.scoring.run", interrupt)
+    assert entpruner(own, "prune", "ours", "photos", "--ratio", "0.5", "--out", "stopped") == 130
+    assert refused(capsys).startswith("interrupted; what is finished stays")
+    assert {path.name for path in (own / "stopped").iterdir()} == {"asked.json", "data", "start"}
 
 
 def test_with_settings_the_names_are_the_rules_and_without_a_users(capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,9 +308,9 @@ def test_a_model_that_works_on_latents_takes_images_and_gives_images(
     shutil.copytree(own / "photos", tmp_path / "photos")
     (tmp_path / "my.yaml").write_text(PARAMS)
     assert entpruner(tmp_path, "score", "model.pt", "photos", "--out", "scores.json", *OFFICIAL) == 1
-    assert "the model works on 4 channels: on latents, not on images; set latents" in refused(capsys)
+    assert "the model works on 4 channels: on latents, not on images; say whose (--vae" in refused(capsys)
     assert entpruner(tmp_path, "sample", "model.pt", "--out", "samples", *OFFICIAL) == 1
-    assert "the model works on 4 channels: on latents, not on images; set latents" in refused(capsys)
+    assert "the model works on 4 channels: on latents, not on images; say whose (--vae" in refused(capsys)
 
     (tmp_path / "my.yaml").write_text(
         PARAMS + "latents: {kind: tiny, folder: vae, factor: 2, shards: 2, batch_size: 4}\n"
@@ -306,7 +322,34 @@ def test_a_model_that_works_on_latents_takes_images_and_gives_images(
     assert np.asarray(Image.open(tmp_path / "samples/00000-class0.png")).shape == (16, 16, 3)
 
 
-@pytest.mark.parametrize(("given", "place"), [("vae", {"folder": "vae"}), ("a/vae", {"hub": "a/vae"})])
+def test_an_autoencoder_that_does_not_fit_is_refused_by_the_name_that_was_given(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is encoded; and not by the name of our copy."""
+    from diffusers import AutoencoderKL
+
+    blocks = {"block_out_channels": (4,) * 4, "norm_num_groups": 4, "latent_channels": 16}
+    blocks |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    AutoencoderKL(**blocks).save_pretrained(tmp_path / "vae")
+    latents = network(ARCHITECTURE.model_copy(update={"in_channels": 4}))
+    torch.save(latents.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "my.yaml").write_text(PARAMS)
+    shutil.copytree(own / "photos", tmp_path / "photos")
+    for model, says in (
+        (own / "ours", "the model works on 3 channels, latents of vae have 4; take another autoencoder, or none"),
+        (Path("model.pt"), "vae: its latent channels is 16, the settings say 4; take another"),
+    ):
+        given = ("--out", "other", "--vae", "vae", *OFFICIAL)
+        assert entpruner(tmp_path, "score", str(model), "photos", *given) == 1
+        assert refused(capsys).startswith(says)
+        assert entpruner(tmp_path, "sample", str(model), *given) == 1
+        assert refused(capsys).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [("vae", {"folder": "vae"}), ("a/vae", {"hub": "a/vae"}), ("none", {"folder": "none"}), ("./a", {"folder": "./a"})],
+)
 def test_an_autoencoder_is_a_folder_or_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, place: dict[str, str]
 ) -> None:
@@ -349,7 +392,6 @@ def test_images_in_no_folder_are_one_class_and_archives_will_do(tmp_path: Path) 
         ((), 3, "no .jpg or .png"),
         (("train/cat/1.png",), 3, "no .jpg or .png in it or its folders"),
         (("1.png", "cat/1.png"), 3, "images in folders and beside them"),
-        (("cat/1.png",), 4, "the model works on 4 channels"),
     ],
 )
 def test_images_that_make_no_store(tmp_path: Path, files: tuple[str, ...], channels: int, says: str) -> None:

@@ -27,7 +27,7 @@ def fetch_autoencoder(settings: Latents, out: Path) -> None:
             f"{settings.folder or settings.hub}: the sha256 of {WEIGHTS} is {found}, expected {settings.sha256}; "
             "get the file again or correct latents.sha256"
         )
-    load_autoencoder(out, settings, torch.device("cpu"))
+    load_autoencoder(out, settings, torch.device("cpu"), named=str(settings.folder or settings.hub))
 
 
 def local_file(settings: Latents, name: str) -> Path:
@@ -88,11 +88,16 @@ class Codec:
         return torch.cat([self.network.decode(part).sample for part in parts])
 
 
-def load_autoencoder(folder: Path, settings: Latents, device: torch.device) -> Codec:
-    """Raises UserError if the files are damaged, or hold another autoencoder than the settings say."""
-    require_fit(folder, settings)
+def load_autoencoder(folder: Path, settings: Latents, device: torch.device, named: str | None = None) -> Codec:
+    """Raises UserError if the files are damaged, or hold another autoencoder than the settings say.
+
+    ``named`` is what that error calls the folder, if it is a copy that the user does not know.
+    """
+    named = named or str(folder)
+    require_fit(folder, settings, named)
     import diffusers
 
+    diffusers.logging.set_verbosity_error()  # what it warns of is an error here, of one line
     kind = diffusers.AutoencoderKL if settings.kind == "kl" else diffusers.AutoencoderTiny
     try:
         network, loading = kind.from_pretrained(
@@ -103,14 +108,15 @@ def load_autoencoder(folder: Path, settings: Latents, device: torch.device) -> C
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise unloadable(folder, str(error).strip().splitlines()[-1].strip()) from error
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise unloadable(named, reason.replace(str(folder), named)) from error
     if loading["missing_keys"]:  # diffusers leaves these at random
-        raise unloadable(folder, f"{loading['missing_keys'][0]} is missing")
+        raise unloadable(named, f"{loading['missing_keys'][0]} is missing")
     network.requires_grad_(False).eval().to(device)
     return Codec(network, settings, sha256_of(folder / WEIGHTS))
 
 
-def require_fit(folder: Path, settings: Latents) -> None:
+def require_fit(folder: Path, settings: Latents, named: str) -> None:
     """Raise UserError unless the config in ``folder`` is that of such an autoencoder as the settings say."""
     kind, widths = {
         "kl": ("AutoencoderKL", "block_out_channels"),
@@ -123,15 +129,15 @@ def require_fit(folder: Path, settings: Latents) -> None:
             found |= {"image channels": config["in_channels"], "latent channels": config["latent_channels"]}
             found["factor"] = 2 ** (len(config[widths]) - 1)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / CONFIG}: not the config of an autoencoder ({error}); get it again") from error
+        raise UserError(f"{named}/{CONFIG}: not the config of an autoencoder ({error}); get it again") from error
     needed = {"kind": kind, "image channels": 3, "latent channels": settings.channels, "factor": settings.factor}
     for what, value in needed.items():
         if found[what] != value:
             raise UserError(
-                f"{folder}: its {what} is {found[what]}, the study needs {value}; take another autoencoder or correct "
+                f"{named}: its {what} is {found[what]}, the settings say {value}; take another autoencoder or correct "
                 "the section latents"
             )
 
 
-def unloadable(folder: Path, reason: str) -> UserError:
-    return UserError(f"{folder / WEIGHTS}: not the weights of {CONFIG} beside it ({reason}); get both files again")
+def unloadable(named: str, reason: str) -> UserError:
+    return UserError(f"{named}/{WEIGHTS}: not the weights of {CONFIG} beside it ({reason}); get both files again")

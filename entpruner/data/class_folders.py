@@ -19,8 +19,6 @@ def prepare_class_folders(path: Path, out: Path, size: int, channels: int) -> No
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give a folder of <class>/*.jpg or .png")
-    if channels not in (1, 3):
-        raise UserError(f"{path}: the model works on {channels} channels: on latents, not on images; set latents")
     with opened(path) as entries:
         images = sorted(filter(is_image, entries), key=lambda entry: entry.path)
         folders = sorted({entry.path.parent.name for entry in images})
