@@ -20,9 +20,10 @@ from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import Process
 from entpruner.randomness import generator
+from entpruner.stopping import StopRequest
 from entpruner.training.batches import batch_indices
 from entpruner.training.progress import Progress
-from entpruner.training.resume import CurvePoint, Run, StopRequest, as_first_has_it, resume, write_checkpoint
+from entpruner.training.resume import CurvePoint, Run, as_first_has_it, resume, write_checkpoint
 from entpruner.training.state import TrainState
 
 log = logging.getLogger(__name__)

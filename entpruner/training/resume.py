@@ -2,12 +2,10 @@
 
 import logging
 import shutil
-import signal
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -77,28 +75,6 @@ def resume(run: Run, folder: Path, fingerprint: str) -> Path | None:
         log.info("going on from %s", path)
         return path
     return None
-
-
-class StopRequest:
-    """Within the block, SIGTERM no longer ends the process but sets ``made``; not so where it isn't ``heeded``.
-
-    It is what SLURM sends before a time limit and at a preemption, and a system that shuts down.
-    """
-
-    def __init__(self, heeded: bool) -> None:
-        self.heeded, self.made = heeded, False
-
-    def __enter__(self) -> Self:
-        if self.heeded:
-            self.before = signal.signal(signal.SIGTERM, self.make)
-        return self
-
-    def make(self, *_: Any) -> None:
-        self.made = True
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.heeded:
-            signal.signal(signal.SIGTERM, self.before)
 
 
 def as_first_has_it(run: Run) -> None:
