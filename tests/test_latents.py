@@ -17,10 +17,11 @@ from test_commands import COMPUTE, TRAINING, entpruner
 from torch.utils.flop_counter import FlopCounterMode
 
 from entpruner.artefacts import read_json, sha256_of, write_json
-from entpruner.data import encoding
+from entpruner.data import rows
 from entpruner.data.autoencoder import WEIGHTS, Codec, fetch_autoencoder, load_autoencoder
-from entpruner.data.encoding import MomentFile, encode_shard, gather_latents
+from entpruner.data.encoding import encode_shard, gather_latents
 from entpruner.data.latents import LatentSet, LatentStore, open_store
+from entpruner.data.rows import RowFile
 from entpruner.data.store import ImageSet, Store, write_store
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters
@@ -182,17 +183,18 @@ def test_latents_are_decoded_in_batches_at_the_scale_they_were_given(case: Case)
 def failing(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException) -> list[int]:
     """Let the batch of rows after so many fail; the list collects the first rows of those that are written."""
     written: list[int] = []
-    plain = MomentFile.write
+    plain = RowFile.write
 
-    def write(self: MomentFile, rows: slice, content: bytes) -> None:
+    def write(self: RowFile, parts: list[tuple[int, bytes]]) -> None:
+        [(row, content)] = parts
         if len(written) == after:
             written.append(-1)
-            plain(self, rows, content[:-7])  # a part of it reaches the disk
+            plain(self, [(row, content[:-7])])  # a part of it reaches the disk
             raise error
-        plain(self, rows, content)
-        written.append(rows.start)
+        plain(self, parts)
+        written.append(row)
 
-    monkeypatch.setattr(MomentFile, "write", write)
+    monkeypatch.setattr(RowFile, "write", write)
     return written
 
 
@@ -223,7 +225,7 @@ def test_a_disk_too_small_is_told_before_anything_is_encoded(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(encoding.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(rows.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     codec = load_autoencoder(case.kl, settings(case.kl), CPU)
     with pytest.raises(UserError, match=r"the latents need .* GiB more, 0.0 GiB are free; make room"):
         encode_shard(case.store, codec, 0, tmp_path / "parts")
@@ -453,7 +455,7 @@ def test_a_network_is_trained_on_latents_and_its_samples_are_pixels(
 
 def test_no_module_loads_the_autoencoders_library_with_itself() -> None:
     """Its imports take seconds, which the few commands that need it take upon them."""
-    for file in Path(encoding.__file__).parents[1].rglob("*.py"):
+    for file in Path(rows.__file__).parents[1].rglob("*.py"):
         at_once = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
         named = {alias.name for node in at_once for alias in node.names}
         named |= {node.module or "" for node in at_once if isinstance(node, ast.ImportFrom)}

@@ -7,15 +7,10 @@
 Once all are done the file moves into a store, as ``latents.py`` reads it.
 """
 
-import errno
 import hashlib
-import io
 import json
-import math
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,14 +20,13 @@ import torch
 from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.data.autoencoder import Codec
 from entpruner.data.latents import MOMENTS, LatentManifest
+from entpruner.data.rows import RowFile, kept_when_full
 from entpruner.data.store import LABELS, MANIFEST, ImageSet, Store
 from entpruner.errors import UserError
 from entpruner.journal import Journal
 from entpruner.params.base import Frozen
 from entpruner.params.latents import Latents
 from entpruner.provenance import code_digest
-
-READ_AT_ONCE = 1024  # rows
 
 
 class Shard(Frozen):
@@ -55,27 +49,29 @@ def encode_shard(store: Store, codec: Codec, shard: int, parts: Path) -> None:
     settings = codec.settings
     out = parts / f"{shard}.json"
     dependence = fingerprint(store, settings, codec.sha256)
-    array = MomentFile(parts, store, settings)
+    array = moment_file(parts, store, settings)
     first, stop = rows_of_shard(store, settings, shard)
     batches = pieces(first, stop, settings.batch_size)
     with kept_when_full(parts):
-        array.create()
+        array.create("the latents", advice=", or set latents.mirror to false")
         journal = Journal(out.with_name(out.name + ".resume"), dependence)
         for rows in batches:
             journal.record(f"{rows.start}-{rows.stop}", partial(encode_rows, store, codec, array, rows))
         whole = hashlib.sha256()
         for rows in batches:
-            content = array.read(rows)
-            if hashlib.sha256(content).hexdigest() != journal.done[f"{rows.start}-{rows.stop}"]:
+            batch = hashlib.sha256()
+            for content in array.read(rows):
+                batch.update(content)
+                whole.update(content)
+            if batch.hexdigest() != journal.done[f"{rows.start}-{rows.stop}"]:
                 journal.discard()
                 raise UserError(f"{array.path}: row {rows.start} is not what was written there; run this again")
-            whole.update(content)
         done = Shard(rows=(first, stop), sha256=whole.hexdigest(), fingerprint=dependence)
         write_json(out, done.model_dump(mode="json"))
     journal.discard()
 
 
-def encode_rows(store: Store, codec: Codec, array: "MomentFile", rows: slice) -> str:
+def encode_rows(store: Store, codec: Codec, array: RowFile, rows: range) -> str:
     """Encode some images, force their rows to the disk, and return these rows' checksum."""
     images = ImageSet(store.images, store.labels, store.num_classes)
     x, _ = images.batch(np.arange(rows.start, rows.stop))  # (n, 3, H, W)
@@ -84,7 +80,7 @@ def encode_rows(store: Store, codec: Codec, array: "MomentFile", rows: slice) ->
     if not moments.isfinite().all():
         raise UserError(f"{store.path}: rows {rows.start} to {rows.stop - 1} have latents that are not finite numbers")
     content = moments.numpy().tobytes()
-    array.write(rows, content)
+    array.write([(rows.start, content)])
     return hashlib.sha256(content).hexdigest()
 
 
@@ -96,7 +92,7 @@ def gather_latents(
     Raises UserError if some shards are of other images or another autoencoder, or their rows not what they wrote; the
     files of these are deleted, so that they are encoded anew.
     """
-    array = MomentFile(markers[0].parent, store, settings)
+    array = moment_file(markers[0].parent, store, settings)
     dependence = fingerprint(store, settings, autoencoder_sha256)
     whole, bad = hashlib.sha256(array.header), []
     for shard, marker in enumerate(markers):
@@ -106,8 +102,7 @@ def gather_latents(
             bad.append((marker, "it was not made from these images by this autoencoder"))
             continue
         digest = hashlib.sha256()
-        for piece in pieces(*rows, READ_AT_ONCE):
-            content = array.read(piece)
+        for content in array.read(range(*rows)):
             digest.update(content)
             whole.update(content)
         if digest.hexdigest() != done.sha256:
@@ -121,7 +116,7 @@ def gather_latents(
         shutil.copyfile(store.path / LABELS, folder / LABELS)
         manifest = LatentManifest(
             count=store.manifest.count,
-            shape=array.latent,
+            shape=latent_shape(store, settings),
             class_names=store.manifest.class_names,
             splits=store.manifest.splits,
             labels_sha256=store.manifest.labels_sha256,
@@ -134,10 +129,7 @@ def gather_latents(
             moments_sha256=whole.hexdigest(),
         )
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-        try:
-            (folder / MOMENTS).hardlink_to(array.path)  # no kill loses it
-        except OSError:  # a file system without links
-            array.path.rename(folder / MOMENTS)
+        array.move(folder / MOMENTS)
     array.path.unlink(missing_ok=True)
 
 
@@ -155,8 +147,8 @@ def rows_of_shard(store: Store, settings: Latents, shard: int) -> tuple[int, int
     return count * shard // shards, count * (shard + 1) // shards
 
 
-def pieces(first: int, stop: int, size: int) -> list[slice]:
-    return [slice(begin, min(begin + size, stop)) for begin in range(first, stop, size)]
+def pieces(first: int, stop: int, size: int) -> list[range]:
+    return [range(begin, min(begin + size, stop)) for begin in range(first, stop, size)]
 
 
 def fingerprint(store: Store, settings: Latents, autoencoder_sha256: str) -> str:
@@ -165,67 +157,15 @@ def fingerprint(store: Store, settings: Latents, autoencoder_sha256: str) -> str
     return hashlib.sha256(json.dumps([*parts, code_digest(__name__)]).encode()).hexdigest()
 
 
-@contextmanager
-def kept_when_full(folder: Path) -> Iterator[None]:
-    """A full disk as a UserError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"{folder}: the disk is full ({error}); all that was encoded is kept: make room and run the same again"
-        ) from error
+def moment_file(parts: Path, store: Store, settings: Latents) -> RowFile:
+    """``moments.npy`` (N, V, M, h, w) float16, which every shard writes rows of."""
+    channels, height, width = latent_shape(store, settings)
+    row = (settings.views, settings.moments * channels, height, width)
+    return RowFile(parts / MOMENTS, np.float16, (store.manifest.count, *row))
 
 
-class MomentFile:
-    """``moments.npy`` (N, V, M, h, w) float16 while it is written to, by several processes: plain writes to rows.
-
-    Through a memory map a full disk would end the process by a signal.
-    """
-
-    def __init__(self, parts: Path, store: Store, settings: Latents) -> None:
-        count, (_, height, width) = store.manifest.count, store.manifest.shape
-        if height % settings.factor or width % settings.factor:
-            raise UserError(f"{store.path}: images of {height} x {width}, not a multiple of latents.factor")
-        self.path = parts / MOMENTS
-        self.latent = (settings.channels, height // settings.factor, width // settings.factor)
-        row = (settings.views, settings.moments * self.latent[0], *self.latent[1:])
-        self.row_bytes = 2 * math.prod(row)
-        header = io.BytesIO()
-        described = {"descr": "<f2", "fortran_order": False, "shape": (count, *row)}
-        np.lib.format.write_array_header_1_0(header, described)
-        self.header = header.getvalue()
-        self.size = len(self.header) + count * self.row_bytes
-
-    def create(self) -> None:
-        """Make the file at its full size, or leave it so; raises UserError if the disk has no room for the rest."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            missing = self.size - os.fstat(descriptor).st_blocks * 512  # what is not written yet takes no room yet
-            free = shutil.disk_usage(self.path.parent).free
-            if missing > free:
-                raise UserError(
-                    f"{self.path.parent}: the latents need {missing / 2**30:.1f} GiB more, {free / 2**30:.1f} GiB are "
-                    "free; make room, or set latents.mirror to false, and run the same again"
-                )
-            os.pwrite(descriptor, self.header, 0)
-            os.ftruncate(descriptor, self.size)
-        finally:
-            os.close(descriptor)
-
-    def write(self, rows: slice, content: bytes) -> None:
-        with self.path.open("r+b") as file:
-            file.seek(len(self.header) + rows.start * self.row_bytes)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def read(self, rows: slice) -> bytes:
-        """Nothing, if the file is not there."""
-        if not self.path.exists():
-            return b""
-        with self.path.open("rb") as file:
-            file.seek(len(self.header) + rows.start * self.row_bytes)
-            return file.read((rows.stop - rows.start) * self.row_bytes)
+def latent_shape(store: Store, settings: Latents) -> tuple[int, int, int]:
+    _, height, width = store.manifest.shape
+    if height % settings.factor or width % settings.factor:
+        raise UserError(f"{store.path}: images of {height} x {width}, not a multiple of latents.factor")
+    return settings.channels, height // settings.factor, width // settings.factor
