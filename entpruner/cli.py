@@ -88,18 +88,20 @@ def is_rule(arguments: Sequence[str]) -> bool:
 
 
 def run_rule(command: str, arguments: Sequence[str]) -> None:
-    """Settings as JSON, and an option for each path that the command's ``run`` takes."""
+    """Settings as JSON, and an option for each path, and number of threads, that the command's ``run`` takes."""
     from pydantic import ValidationError  # not needed by a command that the warm process runs
 
     module = import_module(f"entpruner.commands.{command}")  # only this one: torch alone takes seconds
     parser = argparse.ArgumentParser(prog=f"entpruner {command}", description=module.__doc__)
     parser.add_argument("--settings", required=True, help="JSON, as the workflow's rule gives it")
     hints = get_type_hints(module.run)
-    paths = [name for name in inspect.signature(module.run).parameters if name != "settings"]
-    for name in paths:
-        several = hints[name] == Sequence[Path]
-        optional = hints[name] == Path | None
-        parser.add_argument(f"--{name}", type=Path, required=not optional, nargs="+" if several else None)
+    for name in inspect.signature(module.run).parameters:
+        if name == "threads":
+            parser.add_argument("--threads", type=int, default=1)
+        elif name != "settings":
+            several = hints[name] == Sequence[Path]
+            optional = hints[name] == Path | None
+            parser.add_argument(f"--{name}", type=Path, required=not optional, nargs="+" if several else None)
     given = vars(parser.parse_args(arguments))
     try:
         settings = module.Settings.model_validate_json(with_compute(command, given.pop("settings")))

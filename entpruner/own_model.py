@@ -276,7 +276,7 @@ def prepared(images: Path, folder: Path, card: ModelCard, settings: OwnModel) ->
     require_match(card, settings)
     if missing(store, "reading the images"):
         side, channels = (a.input_size, a.in_channels) if how is None else (a.input_size * how.factor, 3)
-        prepare_class_folders(images, store, side, channels)
+        prepare_class_folders(images, store, side, channels, settings.compute.threads)
     if how is None:
         return store
     out, codec, parts = folder / "latents", folder / "autoencoder", folder / "latents.parts"

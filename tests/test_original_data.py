@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
-from entpruner.data.images import centre_crop
+from entpruner.data import filling
+from entpruner.data import imagenet as imagenet_source
+from entpruner.data.archives import Entry
+from entpruner.data.images import centre_crop, square
 from entpruner.data.lists import read_mat, whole_numbers
 from entpruner.data.sources import prepare
 from entpruner.data.store import Store
@@ -543,8 +546,43 @@ def test_a_cut_synset(tmp_path: Path) -> None:
 
 def test_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     files = train_files() | {f"{WNIDS[1]}/{WNIDS[1]}_9.JPEG": picture(0)[:200]}
-    where = f"'{WNIDS[1]}/{WNIDS[1]}_9.JPEG': not a whole JPEG"
-    refused(imagenet(tmp_path, in_train=tar_of_tars(files)), tmp_path, where)
+    given = imagenet(tmp_path, in_train=tar_of_tars(files))
+    with pytest.raises(UserError, match=f"'{WNIDS[1]}/{WNIDS[1]}_9.JPEG': not a whole JPEG"):
+        prepared(given, tmp_path)
+    assert not (tmp_path / "store").exists()
+    assert (tmp_path / "store.resume").exists()  # the synset before it is done
+
+
+def test_imagenet_broken_off_goes_on_within_its_synset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "BATCH", 2)
+    given, unpacked, plain = imagenet(tmp_path), [], imagenet_source.unpacked
+    decoded: list[str] = []
+    last = f"{WNIDS[2]}_9.JPEG"  # by name, and alone in the second of its synset's batches
+
+    def unpack(train: Path, archive: Entry) -> list[Entry]:
+        unpacked.append(archive.path.stem)
+        return plain(train, archive)
+
+    def decode(read: Callable[[], bytes], where: str, shape: tuple[int, int, int]) -> np.ndarray:
+        decoded.append(where)
+        return square(read, where, shape)
+
+    def break_off(read: Callable[[], bytes], where: str, shape: tuple[int, int, int]) -> np.ndarray:
+        if last in where:
+            raise KeyboardInterrupt
+        return square(read, where, shape)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(filling, "square", break_off)
+        prepared(given, tmp_path)
+    monkeypatch.setattr(imagenet_source, "unpacked", unpack)
+    monkeypatch.setattr(filling, "square", decode)
+    store = prepared(given, tmp_path)
+    assert len(decoded) == 1 + len(VAL_LABELS) and last in decoded[0]
+    assert sorted(unpacked) == sorted([*WNIDS, WNIDS[2]])  # each is listed, and only the third read again
+    monkeypatch.undo()
+    files = {file.name: file.read_bytes() for file in store.path.iterdir()}
+    assert files == {file.name: file.read_bytes() for file in prepared(given, tmp_path).path.iterdir()}
 
 
 def test_a_disk_without_room_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

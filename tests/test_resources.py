@@ -239,6 +239,16 @@ def test_reading_the_largest_checkpoint_asks_for_more_than_it_was_found_to_take_
     assert 1.2 * 5842 < asked < 2 * 5842
 
 
+def test_threads_share_the_time_of_a_data_set() -> None:
+    papers, job = read_study([ROOT / "params/paper.yaml"]), Job("data", data="upstream")
+    one, eight = (
+        needs(papers.model_copy(update={"compute": Compute(device="cuda", threads=threads)}), {}, job)
+        for threads in (1, 8)
+    )
+    assert (one.threads, eight.threads) == (1, 8)
+    assert eight.runtime < one.runtime / 4
+
+
 def test_processes_share_the_time_and_ask_for_their_gpus_and_nodes() -> None:
     shared, alone = Job("pretrain", backbone="sit", seed=0), Job("cost", backbone="sit", data="upstream")
     four = study(device="cuda", gpus=2, nodes=2, threads=3)

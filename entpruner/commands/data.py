@@ -11,5 +11,6 @@ class Settings(Frozen):
     dataset: Dataset
 
 
-def run(settings: Settings, *, out: Path) -> None:
-    prepare(settings.dataset, out)
+def run(settings: Settings, *, threads: int = 1, out: Path) -> None:
+    """The number of threads is none of the settings: another one makes the same store."""
+    prepare(settings.dataset, out, threads)

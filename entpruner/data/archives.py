@@ -23,6 +23,8 @@ class Entry(NamedTuple):
 
     path: PurePosixPath
     read: Callable[[], bytes] | None
+    version: Callable[[], tuple[int, int] | None] = lambda: None
+    """Size and time of change of a file that lies in a folder; a member is as old as its archive."""
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def archive_entries(path: Path, file: IO[bytes], where: str | None = None) -> li
 def inside(entries: list[Entry], top: str | None) -> list[Entry]:
     """What lies in the folder ``top``, with paths from there; everything, if nothing does."""
     below = [
-        Entry(PurePosixPath(*entry.path.parts[1:]), entry.read) for entry in entries if entry.path.parts[:1] == (top,)
+        entry._replace(path=PurePosixPath(*entry.path.parts[1:])) for entry in entries if entry.path.parts[:1] == (top,)
     ]
     return below or entries
 
@@ -63,7 +65,19 @@ def inside(entries: list[Entry], top: str | None) -> list[Entry]:
 def folder_entries(path: Path) -> list[Entry]:
     """Down to three levels, and through links: data often lie on another disk."""
     files = sorted([*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*")])
-    return [Entry(PurePosixPath(file.relative_to(path)), None if file.is_dir() else file.read_bytes) for file in files]
+    return [
+        Entry(PurePosixPath(file.relative_to(path)), None if file.is_dir() else file.read_bytes, partial(version, file))
+        for file in files
+    ]
+
+
+def version(file: Path) -> tuple[int, int] | None:
+    """None for a link to nothing: reading it will say so."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def zip_entries(where: str, file: IO[bytes]) -> list[Entry]:

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from entpruner.data.archives import Entry, opened
-from entpruner.data.images import SUFFIXES, centre_crop, decode
-from entpruner.data.store import new_store
+from entpruner.data.filling import Listing, write_pictures
+from entpruner.data.images import SUFFIXES
+from entpruner.data.labelled import checked_sha256
 from entpruner.errors import UserError
 
 
-def prepare_class_folders(path: Path, out: Path, size: int, channels: int) -> None:
+def prepare_class_folders(path: Path, out: Path, size: int, channels: int, threads: int = 1) -> None:
     """A store of square images (channels, size, size), grey or RGB, all in the split ``train``.
 
     Classes are the sorted names of the folders that hold images; images that lie in no folder are one class, named
@@ -27,16 +28,19 @@ def prepare_class_folders(path: Path, out: Path, size: int, channels: int) -> No
         if "" in folders and len(folders) > 1:
             raise UserError(f"{path}: images in folders and beside them; put all in folders, one a class, or none")
         row_of = {entry.path: row for row, entry in enumerate(images)}
-        names = [folder or "images" for folder in folders]
-        source = {"source": "class_folders", "path": str(path)}
-        with new_store(out, {"train": len(images)}, (channels, size, size), names, source) as (pixels, labels):
-            for entry in filter(is_image, entries):  # in the source's own order, as an archive is read fastest
-                assert entry.read is not None
-                image = centre_crop(decode(entry.read, f"{path}: {str(entry.path)!r}"), size)
-                square = np.asarray(image.convert("L") if channels == 1 else image).reshape(size, size, channels)
-                row = row_of[entry.path]
-                pixels[row] = square.transpose(2, 0, 1)
-                labels[row] = folders.index(entry.path.parent.name)
+        pictures = Listing(path, lambda: [(row_of[entry.path], entry) for entry in filter(is_image, entries)])
+        labels = np.array([folders.index(entry.path.parent.name) for entry in images])
+        write_pictures(
+            out,
+            [pictures],
+            labels,
+            counts={"train": len(images)},
+            shape=(channels, size, size),
+            class_names=[folder or "images" for folder in folders],
+            source={"source": "class_folders", "path": str(path)},
+            threads=threads,
+            checksum=checked_sha256(path, expected=None),
+        )
 
 
 def is_image(entry: Entry) -> bool:

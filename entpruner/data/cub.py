@@ -12,7 +12,7 @@ CLASSES, IMAGES = "classes.txt", "images.txt"
 LABELS, SPLIT = "image_class_labels.txt", "train_test_split.txt"
 
 
-def prepare_cub(dataset: Cub, out: Path) -> None:
+def prepare_cub(dataset: Cub, out: Path, threads: int) -> None:
     """A store of square RGB birds with the official splits ``train`` and ``test``, in the order of images.txt.
 
     Labels are the numbers in image_class_labels.txt less one. Raises UserError, and leaves no store, if the data are
@@ -40,4 +40,4 @@ def prepare_cub(dataset: Cub, out: Path) -> None:
                 raise UserError(f"{names[SPLIT]}: image {number} has {in_train}, not 1 (train) or 0 (test)")
             splits["train" if in_train == "1" else "test"].append((PurePosixPath("images", image), int(label) - 1))
         class_names = [classes[number] for number in sorted(classes)]
-        write_images(out, path, entries, splits, class_names, dataset.image_size, dataset)
+        write_images(out, path, entries, splits, class_names, dataset.image_size, dataset, threads)

@@ -12,7 +12,7 @@ from entpruner.params.datasets import Flowers
 SPLITS = ("trnid", "valid", "tstid")
 
 
-def prepare_flowers(dataset: Flowers, out: Path) -> None:
+def prepare_flowers(dataset: Flowers, out: Path, threads: int) -> None:
     """A store of square RGB flowers with the splits ``train`` and ``test``, each in the order of setid.mat.
 
     Labels are those of imagelabels.mat less one; the classes have no names but their numbers. Raises UserError, and
@@ -40,4 +40,4 @@ def prepare_flowers(dataset: Flowers, out: Path) -> None:
     }
     with opened(path, top="jpg") as entries:
         class_names = [str(number) for number in range(1, dataset.classes + 1)]
-        write_images(out, path, entries, splits, class_names, dataset.image_size, dataset)
+        write_images(out, path, entries, splits, class_names, dataset.image_size, dataset, threads)

@@ -10,7 +10,7 @@ from entpruner.errors import UserError
 from entpruner.params.datasets import ArtBench, ImageFolder
 
 
-def prepare_image_folder(dataset: ImageFolder | ArtBench, out: Path) -> None:
+def prepare_image_folder(dataset: ImageFolder | ArtBench, out: Path, threads: int) -> None:
     """A store of square RGB images with the splits ``train`` and ``test``, each sorted by class and file name.
 
     Classes are the sorted names of the class folders, the same in both splits. The same images give the same pixels
@@ -27,7 +27,7 @@ def prepare_image_folder(dataset: ImageFolder | ArtBench, out: Path) -> None:
             name: [(image, label_of[image.parts[1]]) for image in images if image.parts[0] == folder]
             for name, folder in (("train", dataset.train), ("test", dataset.test))
         }
-        write_images(out, path, entries, splits, class_names, dataset.image_size, dataset)
+        write_images(out, path, entries, splits, class_names, dataset.image_size, dataset, threads)
 
 
 def select(entries: list[Entry], dataset: ImageFolder | ArtBench) -> tuple[list[PurePosixPath], list[str]]:

@@ -1,28 +1,27 @@
 """ImageNet's ILSVRC2012, as it was distributed, as a data store."""
 
 import io
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from entpruner.data.archives import Entry, archive_entries, folder_entries, opened
+from entpruner.data.filling import Listing, write_pictures
 from entpruner.data.images import SUFFIXES
-from entpruner.data.labelled import fill, require_every_class, require_whole, vouched
+from entpruner.data.labelled import require_every_class, require_whole, vouched
 from entpruner.data.lists import content_of, lines, read_mat
-from entpruner.data.store import new_store
 from entpruner.errors import UserError
 from entpruner.params.datasets import ImageNet
 
 META, TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
 
-logger = logging.getLogger(__name__)
-
 Synsets = dict[str, Callable[[], list[Entry]]]  # for each synset what lists its images; a list of all would be large
 
 
-def prepare_imagenet(dataset: ImageNet, out: Path) -> None:
+def prepare_imagenet(dataset: ImageNet, out: Path, threads: int) -> None:
     """A store of square RGB images: ``train`` by class and file name; ``test`` is ILSVRC's val, in its order.
 
     Classes are the sorted synsets (n01440764, ...), as the official DiT and SiT number them. Raises UserError, and
@@ -37,23 +36,24 @@ def prepare_imagenet(dataset: ImageNet, out: Path) -> None:
         if other := sorted(images_of.keys() ^ set(wnids)):
             what = "none of the devkit's" if other[0] in images_of else "missing"
             raise UserError(f"{train}: synset {other[0]!r} is {what}; give the tar or folder of all {len(wnids)}")
-        in_class = [len(images_of[wnid]()) for wnid in wnids]
+        listings, row = [], 0
+        for wnid in wnids:
+            listings.append(Listing(train, partial(numbered, images_of[wnid], row)))
+            row += len(listings[-1])
         val_images = [PurePosixPath(f"ILSVRC2012_val_{number:08}.JPEG") for number in range(1, len(truth) + 1)]
         require_whole(val, val_images, val_entries)
         if unknown := {e.path for e in val_entries if e.path.suffix.lower() in SUFFIXES} - set(val_images):
             raise UserError(f"{val}: image {str(min(unknown))!r} is none of the {len(truth)} that the devkit labels")
         require_every_class(val, {"test": list(zip(val_images, truth, strict=True))}, wnids)
-        counts = {"train": sum(in_class), "test": len(truth)}
-        with new_store(out, counts, (3, size, size), wnids, dataset.model_dump(mode="json")) as (pixels, labels):
-            row = 0
-            for label, (wnid, count) in enumerate(zip(wnids, in_class, strict=True)):
-                entries = images_of[wnid]()
-                fill(pixels, train, entries, {entry.path: row + i for i, entry in enumerate(entries)})
-                labels[row : row + count] = label
-                row += count
-                logger.info(f"{wnid}: {row} of {sum(in_class)} training images")
-            labels[row:] = truth
-            fill(pixels, val, val_entries, {image: row + i for i, image in enumerate(val_images)})
+        labels = np.concatenate([np.repeat(np.arange(len(wnids)), list(map(len, listings))), truth])
+        row_of = {image: row + i for i, image in enumerate(val_images)}
+        listings.append(Listing(val, lambda: [(row_of[e.path], e) for e in val_entries if e.read and e.path in row_of]))
+        counts, source = {"train": row, "test": len(truth)}, dataset.model_dump(mode="json")
+        write_pictures(out, listings, labels, counts, (3, size, size), wnids, source, threads)
+
+
+def numbered(listed: Callable[[], list[Entry]], first: int) -> list[tuple[int, Entry]]:
+    return list(enumerate(listed(), start=first))
 
 
 def devkit(path: Path) -> tuple[list[str], list[int]]:
@@ -95,7 +95,7 @@ def unpacked(train: Path, archive: Entry) -> list[Entry]:
 def images(train: Path, wnid: str, entries: Callable[[], list[Entry]]) -> list[Entry]:
     """The images of one synset by name, with the synset before it. Raises UserError if there are none, or one twice."""
     found = [
-        Entry(PurePosixPath(wnid, entry.path), entry.read)
+        entry._replace(path=PurePosixPath(wnid, entry.path))
         for entry in entries()
         if entry.path.suffix.lower() in SUFFIXES and not entry.path.name.startswith(".")
     ]

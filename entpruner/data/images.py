@@ -11,11 +11,16 @@ from entpruner.data.archives import DAMAGE
 from entpruner.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
+LARGEST = 2**30 // 12  # pixels: PIL's own limit, above which it warns and, above twice that, raises
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # all threads share what is set, so decode looks itself
 
 
-def square(read: Callable[[], bytes], size: int, where: str) -> np.ndarray:
-    """An image's central square as RGB pixels, (3, size, size) uint8. Raises UserError if it can't be read."""
-    return np.asarray(centre_crop(decode(read, where), size)).transpose(2, 0, 1)
+def square(read: Callable[[], bytes], where: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """An image's central square, RGB or grey, of ``shape`` (C, S, S) uint8. Raises UserError if it can't be read."""
+    channels, size, _ = shape
+    image = centre_crop(decode(read, where), size)
+    pixels = np.asarray(image.convert("L") if channels == 1 else image).reshape(size, size, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def decode(read: Callable[[], bytes], where: str) -> Image.Image:
@@ -25,13 +30,13 @@ def decode(read: Callable[[], bytes], where: str) -> Image.Image:
     except DAMAGE as error:
         raise UserError(f"{where}: can't be read ({error}); get the file again") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(content, formats=("JPEG", "PNG"))
-            if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip at 255 instead of scaling
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return image.convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        image: Image.Image = Image.open(content, formats=("JPEG", "PNG"))
+        if image.width * image.height > LARGEST:
+            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+        if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip at 255 instead of scaling
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return image.convert("RGB")
+    except Image.DecompressionBombError as error:
         raise UserError(f"{where}: too large to be opened safely ({error}); shrink or remove it") from error
     except Exception as error:  # PIL's plugins raise whatever they stumble over in broken bytes
         raise UserError(f"{where}: not a whole JPEG or PNG image; replace or remove it") from error

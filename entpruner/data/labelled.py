@@ -9,8 +9,7 @@ import numpy as np
 
 from entpruner.artefacts import sha256_of
 from entpruner.data.archives import Entry
-from entpruner.data.images import square
-from entpruner.data.store import new_store
+from entpruner.data.filling import Listing, write_pictures
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
 from entpruner.params.origins import Origin
@@ -53,6 +52,7 @@ def write_images(
     class_names: Sequence[str],
     image_size: int,
     source: Frozen,
+    threads: int,
 ) -> None:
     """A store of square RGB images; rows are in the order of ``splits``, whose paths are those of ``entries``.
 
@@ -64,17 +64,10 @@ def write_images(
     require_every_class(path, splits, class_names)
     row_of = {image: row for row, (image, _) in enumerate(rows)}
     counts = {name: len(labelled) for name, labelled in splits.items()}
-    with new_store(out, counts, (3, image_size, image_size), class_names, source.model_dump(mode="json")) as store:
-        pixels, labels = store
-        labels[:] = [label for _, label in rows]
-        fill(pixels, path, entries, row_of)
-
-
-def fill(pixels: np.ndarray, path: Path, entries: Sequence[Entry], row_of: Mapping[PurePosixPath, int]) -> None:
-    """Read images into their rows of (N, 3, S, S), in the source's own order: an archive from beginning to end."""
-    for entry in entries:
-        if entry.read is not None and (row := row_of.get(entry.path)) is not None:
-            pixels[row] = square(entry.read, pixels.shape[-1], f"{path}: {str(entry.path)!r}")
+    pictures = Listing(path, lambda: [(row_of[e.path], e) for e in entries if e.read and e.path in row_of])
+    labels = np.array([label for _, label in rows], dtype=np.int64)
+    shape = (3, image_size, image_size)
+    write_pictures(out, [pictures], labels, counts, shape, class_names, source.model_dump(mode="json"), threads)
 
 
 def require_whole(path: Path, images: Iterable[PurePosixPath], entries: Sequence[Entry]) -> None:

@@ -10,19 +10,20 @@ from entpruner.data.imagenet import prepare_imagenet
 from entpruner.params.datasets import ArtBench, Cub, Dataset, Digits, Flowers, ImageFolder, ImageNet
 
 
-def prepare(dataset: Dataset, out: Path) -> None:
+def prepare(dataset: Dataset, out: Path, threads: int = 1) -> None:
     """Write the data store of a data set, with the splits ``train`` and ``test``. Same params and data, same bytes.
 
-    Raises UserError, and leaves nothing half-written, if the source is missing, damaged or incomplete.
+    ``threads`` decode the images of sources that are files. A preparation that was killed or stopped goes on with the
+    next call. Raises UserError, and leaves no store, if the source is missing, damaged or incomplete.
     """
     match dataset:
         case Digits():
             prepare_digits(dataset, out)
         case ImageFolder() | ArtBench():
-            prepare_image_folder(dataset, out)
+            prepare_image_folder(dataset, out, threads)
         case ImageNet():
-            prepare_imagenet(dataset, out)
+            prepare_imagenet(dataset, out, threads)
         case Cub():
-            prepare_cub(dataset, out)
+            prepare_cub(dataset, out, threads)
         case Flowers():
-            prepare_flowers(dataset, out)
+            prepare_flowers(dataset, out, threads)

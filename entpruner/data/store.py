@@ -216,26 +216,38 @@ def new_store(
     ``counts`` says how many rows each split has; the splits lie one after the other in its order. The store appears
     whole when the block ends well, and replaces an earlier one; after an error nothing of it is left.
     """
-    edges = [0, *accumulate(counts.values())]
-    count = edges[-1]
+    count = sum(counts.values())
     with whole_folder(path) as folder:
         require_space(folder, count * math.prod(shape), what=str(path))  # a full disk would kill who writes to its map
         images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(count, *shape))
         labels = np.zeros(count, dtype=np.int64)
         yield images, labels
         images.flush()
-        np.save(folder / LABELS, labels, allow_pickle=False)
-        manifest = Manifest(
-            count=count,
-            shape=shape,
-            dtype="uint8",
-            class_names=tuple(class_names),
-            splits=dict(zip(counts, pairwise(edges), strict=True)),
-            source=source,
-            images_sha256=sha256_of(folder / IMAGES),
-            labels_sha256=sha256_of(folder / LABELS),
-        )
-        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        vouch(folder, labels, counts, shape, class_names, source)
+
+
+def vouch(
+    folder: Path,
+    labels: np.ndarray,
+    counts: Mapping[str, int],
+    shape: tuple[int, int, int],
+    class_names: Sequence[str],
+    source: dict[str, Any],
+) -> None:
+    """Make a store of a folder that holds the images: write its labels (N,) int64 and manifest, as in ``new_store``."""
+    np.save(folder / LABELS, labels, allow_pickle=False)
+    edges = [0, *accumulate(counts.values())]
+    manifest = Manifest(
+        count=edges[-1],
+        shape=shape,
+        dtype="uint8",
+        class_names=tuple(class_names),
+        splits=dict(zip(counts, pairwise(edges), strict=True)),
+        source=source,
+        images_sha256=sha256_of(folder / IMAGES),
+        labels_sha256=sha256_of(folder / LABELS),
+    )
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
 def write_store(

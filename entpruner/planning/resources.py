@@ -54,7 +54,7 @@ CPU = Speed(training=7e9, sampling=7e9, scoring=7e9, proxies=7e9, features=7e9, 
 """Of a thread."""
 GPU = Speed(training=1e14, sampling=5e13, scoring=5e12, proxies=5e12, features=5e12, fits=7e9)
 """About a third of an A100's bfloat16, TF32 and float32, and a thread of a processor."""
-DECODED = 100  # images a second, that are read, resized and stored
+DECODED = 100  # images a second and thread, that are read, resized and stored
 LIBRARIES = {"cpu": 2000, "cuda": 5000}
 """MB of a process before it computes."""
 COPIES = 7  # of all weights in the CPU's memory, while a training state is read
@@ -120,7 +120,8 @@ def minutes(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
     if not on_gpu:
         seconds /= compute.threads
     if job.rule in ("data", "latents"):
-        seconds += planned.images[job.data].total / DECODED
+        threads = compute.threads if job.rule == "data" else 1
+        seconds += planned.images[job.data].total / (DECODED * threads)
     return min(START + round(ROOM * seconds / 60), DAY)
 
 

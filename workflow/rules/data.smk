@@ -25,6 +25,7 @@ rule data:
     log:
         f"{LOGS}/data/{{data}}.log",
     cache: CACHED
+    threads: asked("data", "threads")
     resources:
         **asks("data"),
     params:
@@ -34,7 +35,7 @@ rule data:
     message:
         "Preparing data set {wildcards.data}"
     shell:
-        "entpruner data --settings {params.settings:q} --out {params.out} &> {log}"
+        "entpruner data --settings {params.settings:q} --threads {threads} --out {params.out} &> {log}"
 
 
 rule autoencoder:
