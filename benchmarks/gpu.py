@@ -2,13 +2,16 @@
 
     python benchmarks/gpu.py --list                             # the eight commands, each of at most eight minutes
     python benchmarks/gpu.py training DiT-XL/2 --compiled       # one of them
+    python benchmarks/gpu.py --list | sh                        # all
 
 Each adds to benchmarks/results/gpu-<card>.json. One that would take longer stops between two networks, and run again
 measures those that are missing. The weights are random: time does not depend on them. The speed-up is against the
-whole network, and cannot exceed its number of blocks over that of the blocks that are left.
+whole network, and cannot exceed its number of blocks over that of the blocks that are left. Images/s in sampling are
+those of STEPS steps of a sampler: at 250 they are as many times fewer as 250 is of STEPS.
 """
 
 import argparse
+import gc
 import statistics
 import sys
 import time
@@ -20,7 +23,7 @@ import numpy as np
 import torch
 
 from entpruner.artefacts import Stopwatch, read_json, write_json
-from entpruner.compute import compile_blocks, configure
+from entpruner.compute import compile_blocks, configure, require_room
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sampled_batches
@@ -39,7 +42,8 @@ RESULTS = Path(__file__).parent / "results"
 BACKBONES = {"DiT-XL/2": Diffusion(), "SiT-XL/2": Flow()}
 BLOCKS = (28, 20, 14, 12)
 BATCH = 32
-WARM_UP, TIMED = 6, 5  # steps and calls that are not counted, and that are
+TIMED = 5  # times that are taken, after one that is not counted: in it kernels are chosen and compiled
+TOGETHER = 10  # steps of a training that are timed as one: the next batch is drawn while the GPU still computes
 STEPS = 10  # of a sampler; its time is proportional to them
 LAST_START = 300  # seconds after which no further network is begun
 
@@ -63,7 +67,11 @@ def main() -> int:
         print("benchmarks/gpu.py measures a GPU, and PyTorch finds none here: run it where there is one")
         return 1
     card = torch.cuda.get_device_name(device)
-    measure(given.what, given.backbone, compute, device, RESULTS / f"gpu-{card.replace(' ', '-')}.json")
+    try:
+        measure(given.what, given.backbone, compute, device, RESULTS / f"gpu-{card.replace(' ', '-')}.json")
+    except UserError as error:
+        print(error)
+        return 1
     return 0
 
 
@@ -81,10 +89,13 @@ def measure(what: str, backbone: str, compute: Compute, device: torch.device, ou
         if time.monotonic() - began > LAST_START:
             print("That is enough for one command: run it again for the rest")
             break
-        rows[str(blocks)] = (trained if what == "training" else sampled)(shape, blocks, process, compute, device)
-        found["machine"] = Stopwatch(device).record()
+        machine = Stopwatch(device).record()
+        found["machine"] = {key: machine[key] for key in ("device", "python", "torch")}
+        row = (trained if what == "training" else sampled)(shape, blocks, process, compute, device)
+        whole = rows.get(str(shape.depth), row)["images_per_second"]  # measured first
+        rows[str(blocks)] = {**row, "speed_up": row["images_per_second"] / whole, "at_most": shape.depth / blocks}
         write_json(out, found)
-    report(rows, shape.depth)
+    report(rows)
 
 
 def trained(
@@ -96,14 +107,15 @@ def trained(
         256, size=(4 * batch, shape.in_channels, shape.input_size, shape.input_size), dtype=np.uint8
     )
     images = ImageSet(pixels, np.arange(4 * batch) % shape.num_classes, shape.num_classes)
-    settings = Training(steps=WARM_UP + TIMED, batch_size=batch, log_every=1)
+    settings = Training(steps=(1 + TIMED) * TOGETHER, batch_size=batch, log_every=TOGETHER)
     state = TrainState.start(network(shape, blocks))
     forget_memory(device)
+    require_room(needed := training(shape, range(blocks), settings, compute), f"training {blocks} blocks", device)
     curve = train(
         state, process, images, settings, start=0, stop=settings.steps, seed=0, artefact="gpu", compute=compute
     )
-    speeds = [point["images_per_second"] for point in curve[WARM_UP:]]
-    return row(speeds, training(shape, range(blocks), settings, compute), device, batch=batch)
+    speeds = [point["images_per_second"] for point in curve[1:]]
+    return measured(speeds, needed, device, batch=batch)
 
 
 def sampled(
@@ -119,11 +131,11 @@ def sampled(
     model = network(shape, blocks)
     compile_blocks(model, compute)
     forget_memory(device)
+    require_room(needed := sampling(shape, range(blocks), settings), f"sampling {blocks} blocks", device)
     batches = sampled_batches(model, process, settings, range(1 + TIMED), seed=0, device=device)
     ended = [time.perf_counter() for _ in batches]  # an image is on the CPU when it comes: the GPU has done its work
     speeds = [batch / (after - before) for before, after in pairwise(ended)]
-    memory = sampling(shape, range(blocks), settings)
-    return row(speeds, memory, device, batch=batch, sampler_steps=STEPS, guidance=settings.guidance)
+    return measured(speeds, needed, device, batch=batch, sampler_steps=STEPS, guidance=settings.guidance)
 
 
 def network(shape: Architecture, blocks: int) -> Transformer:
@@ -131,12 +143,14 @@ def network(shape: Architecture, blocks: int) -> Transformer:
 
 
 def forget_memory(device: torch.device) -> None:
+    """Give back what earlier networks had, and count the peak anew."""
+    gc.collect()  # a compiled block holds itself
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def row(speeds: list[float], estimate: Memory, device: torch.device, **settings: Any) -> dict[str, Any]:
+def measured(speeds: list[float], estimate: Memory, device: torch.device, **settings: Any) -> dict[str, Any]:
     peak = torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else 0.0
     return {
         **settings,
@@ -147,13 +161,11 @@ def row(speeds: list[float], estimate: Memory, device: torch.device, **settings:
     }
 
 
-def report(rows: dict[str, Any], depth: int) -> None:
+def report(rows: dict[str, Any]) -> None:
     print(f"{'blocks':>6s} {'images/s':>10s} {'speed-up':>9s} {'at most':>8s} {'peak GiB':>9s} {'estimated':>10s}")
-    for blocks, found in rows.items():
-        speed = found["images_per_second"]
-        whole = rows.get(str(depth), {}).get("images_per_second", float("nan"))
+    for blocks, found in sorted(rows.items(), key=lambda item: -int(item[0])):
         print(
-            f"{blocks:>6s} {speed:10.2f} {speed / whole:8.2f}x {depth / int(blocks):7.2f}x "
+            f"{blocks:>6s} {found['images_per_second']:10.2f} {found['speed_up']:8.2f}x {found['at_most']:7.2f}x "
             f"{found['peak_gib']:9.1f} {found['estimated_gib']:10.1f}"
         )
 
