@@ -22,6 +22,10 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/audit.smk"
 
 
+if workflow.is_main_process and (missing := absent()):
+    logger.warning(f"not here yet: {', '.join(missing)}; put them there: what needs them fails until then")
+
+
 onstart:
     check_cluster()
 

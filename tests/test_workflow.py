@@ -296,3 +296,39 @@ def test_read_only_results_are_refused_and_left_alone(tmp_path: Path) -> None:
     _, said = said.splitlines()  # the first names a profile
     assert said == "results is read-only: make it writable, or run with --directory in a folder that is"
     assert list(results.iterdir()) == []
+
+
+def test_what_a_lab_must_bring_is_said_before_anything_runs_until_it_is_used(tmp_path: Path) -> None:
+    paper = ("--configfile", str(ROOT / "params/paper.yaml"), "--dry-run", "--quiet", "rules")
+    missing = (
+        "not here yet: data/ILSVRC2012_img_train.tar, data/ILSVRC2012_img_val.tar, data/ILSVRC2012_devkit_t12.tar.gz"
+    )
+    said = snakemake(tmp_path, *paper)
+    assert f"{missing}, data/artbench-10-imagefolder-split.tar, data/DiT-XL-2-256x256.pt, data/SiT-XL-2-256.pt;" in said
+    (tmp_path / "data").mkdir()
+    for name in ("artbench-10-imagefolder-split.tar", "DiT-XL-2-256x256.pt"):
+        (tmp_path / "data" / name).touch()
+    store = tmp_path / "results/paper/data/upstream/manifest.json"
+    store.parent.mkdir(parents=True)
+    store.touch()
+    assert "not here yet: data/SiT-XL-2-256.pt;" in snakemake(tmp_path, *paper)
+
+
+def test_a_feature_net_that_is_missing_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    tiny = ROOT / "params/tiny_imagenet.yaml"
+    said = snakemake(tmp_path, "--configfile", str(tiny), "--dry-run", "--quiet", "rules")
+    assert "data/oxford-flowers-12.zip, data/squeezenet1_0-imagenet.safetensors;" in said
+
+
+def test_the_readme_s_steps_on_one_gpu_are_targets_of_this_study() -> None:
+    from snakemake.cli import get_argument_parser
+
+    section = (ROOT / "README.md").read_text().split("## On one GPU")[1].split("\n## ")[0]
+    alias = re.search(r"alias run='entpruner warm -- snakemake (.*)'", section)
+    assert alias, section
+    steps = re.findall(r"^    run( results/\S+)?", section, re.MULTILINE)
+    assert len(steps) > 4
+    for target in steps:
+        given = get_argument_parser().parse_args(f"{alias[1]}{target}".split())
+        assert [str(file) for file in given.configfile] == ["params/tiny_imagenet.yaml"]
+        assert list(given.targets) == target.split()

@@ -7,6 +7,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from snakemake.logging import logger
 from snakemake.utils import validate
 
 # The package of this checkout, and its commands, activated or not. No shell stays before a command to die of its signals.
@@ -184,6 +185,19 @@ def arm_start(arm):
 def stage_folder(arm, stage):
     """Folder that a stage (from 1) leaves; stage 0 is what the arm begins with."""
     return f"{RESULTS}/arms/{arm.key}/stage{stage}" if stage else arm_start(arm)
+
+
+def absent():
+    """What the study reads from a path where nothing lies; of data sets and checkpoints, until they have been read."""
+    unread = [dataset for data, dataset in STUDY.datasets.items() if not os.path.exists(pixels_of(data))]
+    for name, backbone in STUDY.backbones.items():
+        starts = [f"{start_of(name, 'upstream', seed)}/model.safetensors" for seed in STUDY.seeds]
+        if not all(map(os.path.exists, starts)):
+            unread.append(backbone)
+    paths = [origin.path for section in unread for origin in origins(section)]
+    paths += [getattr(net, "weights", None) for net in STUDY.evaluation.extractors.values()]
+    paths.append(getattr(STUDY.latents, "folder", None))
+    return [path for path in paths if path and not os.path.exists(path)]
 
 
 def downloaded(section):
