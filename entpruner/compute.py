@@ -51,10 +51,11 @@ def configure(compute: Compute) -> torch.device:
 def require_room(needed: Memory, what: str, device: torch.device, free: float | None = None) -> None:
     """Raise UserError if ``what`` needs more than a GPU has free: ``free`` bytes, or what it says itself.
 
-    Of the CPU's memory nothing is asked.
+    What this process holds of it counts as free: ``needed`` counts the networks that are there already, and PyTorch
+    keeps what an earlier part of the command, a vote say, has left. Of the CPU's memory nothing is asked.
     """
     if free is None and device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     if free is not None and (said := needed.shortage(what, free, str(device))):
         raise UserError(said)
 

@@ -24,7 +24,7 @@ from entpruner.artefacts import read_json, sha256_of, whole_folder, write_json
 from entpruner.commands import adapt, autoencoder, latents, latents_shard, recover
 from entpruner.commands import prune as stages
 from entpruner.commands import score as scoring
-from entpruner.compute import configure
+from entpruner.compute import configure, require_room
 from entpruner.data.autoencoder import fetch_autoencoder, load_autoencoder
 from entpruner.data.class_folders import prepare_class_folders
 from entpruner.data.latents import AnyStore, LatentStore, open_store
@@ -50,6 +50,7 @@ from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
 from entpruner.params.compute import Compute
 from entpruner.params.pruning import blocks_to_remove, stage_boundaries
 from entpruner.params.study import OwnModel
+from entpruner.planning import memory
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, Scores
 from entpruner.scores import score as score_blocks
@@ -102,6 +103,8 @@ def score(
     with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
         store = opened_store(prepared(Path(images), Path(folder), card, settings), card)
         data = store.split("train")
+        needed = memory.scoring(card.architecture, criterion, settings.scoring, settings.sampling)
+        require_room(needed, criterion, device)
         if class_names(card, store) is None:
             if criterion == "learned":
                 raise UserError(f"{images}: learned trains, but the model does not know these classes; use prune")
@@ -231,6 +234,8 @@ def sample(
     network, card = model
     numbers = None if classes is None else [class_number(card, name) for name in classes]
     process, device = make_process(card.process), configure(settings.compute)
+    needed = memory.sampling(card.architecture, card.kept_blocks, settings.sampling, settings.latents)
+    require_room(needed, "sampling", device)
     decode = decoder(settings, card, device)
     return sample_images(
         network, process, settings.sampling, seed=settings.seed, device=device, classes=numbers, decode=decode

@@ -20,3 +20,16 @@ def process_settings() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode(debug)
+
+
+@pytest.fixture
+def gpu(process_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A GPU that is not there, of 80 GiB with 10 free, as PyTorch tells of it before it computes."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
+    precision = torch.get_float32_matmul_precision()
+    yield monkeypatch
+    torch.set_float32_matmul_precision(precision)

@@ -223,6 +223,21 @@ def test_ctrl_c_is_one_line_and_keeps_what_is_finished(
     assert {path.name for path in (own / "stopped").iterdir()} == {"asked.json", "data", "start"}
 
 
+def test_a_gpu_too_small_is_refused_before_it_is_used(own: Path, gpu: pytest.MonkeyPatch) -> None:
+    settings = read_own_model([own / "my.yaml"], {"compute": {"device": "cuda"}})
+    gpu.setattr(torch.cuda, "mem_get_info", lambda _: (2**20, 2**30))
+    with pytest.raises(UserError, match=r"^sampling needs about 1 GiB of GPU memory .*: take a larger GPU$"):
+        sample(load(own / "ours"), settings=settings)
+    with pytest.raises(UserError, match="taylor needs about 1 GiB of GPU memory"):
+        score(load(own / "ours"), own / "photos", "taylor", settings=settings)
+
+
+def test_several_processes_are_for_studies(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("compute: {gpus: 4}\n")
+    with pytest.raises(UserError, match=r"my.yaml: compute: got .*; allowed: gpus and nodes of 1: several processes"):
+        read_own_model([tmp_path / "my.yaml"])
+
+
 def test_with_settings_the_names_are_the_rules_and_without_a_users(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, usage in (
         (["score", "--help"], "MODEL IMAGES"),

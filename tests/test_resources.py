@@ -4,10 +4,12 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,12 +17,15 @@ from scoring_context import ARCHITECTURE
 from snakemake_runs import ROOT, snakemake
 
 from entpruner.arms import expand
+from entpruner.cli import main
 from entpruner.compute import require_room
+from entpruner.data.store import write_store
 from entpruner.errors import UserError
+from entpruner.evaluation.classifier import Classifier
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import SIZES, Architecture
 from entpruner.params.compute import Compute
-from entpruner.params.evaluation import Evaluation
+from entpruner.params.evaluation import ClassifierTraining, Evaluation
 from entpruner.params.files import read_study
 from entpruner.params.latents import KlAutoencoder
 from entpruner.params.proxies import Proxies
@@ -31,7 +36,7 @@ from entpruner.params.training import Distillation, Finetuning, Training
 from entpruner.planning import memory
 from entpruner.planning.jobs import Job, audit_jobs, jobs_of
 from entpruner.planning.memory import GIB, Memory
-from entpruner.planning.resources import assumed, needs
+from entpruner.planning.resources import LIBRARIES, assumed, needs
 from entpruner.planning.resources import memory as memory_of
 from entpruner.planning.resources import require_room as require_room_for
 from entpruner.planning.work import Planned
@@ -52,11 +57,9 @@ def study(**compute: Any) -> Study:
 # -------------------------------------------------------------------------------------------------------------- memory
 
 
-@pytest.mark.parametrize("blocks", [2, 4])
-def test_the_activations_of_blocks_are_those_that_autograd_keeps(blocks: int) -> None:
-    shape = ARCHITECTURE.model_copy(update={"hidden_size": 64, "input_size": 16})  # 64 tokens
-    model = Transformer(shape, tuple(range(blocks)))
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+def kept_by_autograd(network: torch.nn.Module, compute: Callable[[], Any]) -> int:
+    """Bytes that it keeps for the backward pass beside the network's weights."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -65,12 +68,30 @@ def test_the_activations_of_blocks_are_those_that_autograd_keeps(blocks: int) ->
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    state, c = model.embed(torch.zeros(3, 1, 16, 16), torch.zeros(3), torch.zeros(3, dtype=torch.int64))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        for block in model.blocks:
-            state = block(state, c)
+        _whole = compute()  # what is kept goes with it
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("blocks", [2, 4])
+def test_the_activations_of_blocks_are_those_that_autograd_keeps(blocks: int) -> None:
+    shape = ARCHITECTURE.model_copy(update={"hidden_size": 64, "input_size": 16})  # 64 tokens
+    model = Transformer(shape, tuple(range(blocks)))
+    state, c = model.embed(torch.zeros(3, 1, 16, 16), torch.zeros(3), torch.zeros(3, dtype=torch.int64))
+
+    def through() -> torch.Tensor:
+        return reduce(lambda state, block: block(state, c), model.blocks, state)
+
     counted = 3 * blocks * memory.block_activations(shape, half=False)
-    assert sum(kept.values()) == pytest.approx(counted, rel=0.1)
+    assert kept_by_autograd(model, through) == pytest.approx(counted, rel=0.1)
+
+
+def test_the_activations_of_a_classifier_are_those_that_autograd_keeps_and_two_gradients() -> None:
+    settings = ClassifierTraining(batch_size=3)
+    net = Classifier(in_channels=1, num_classes=5, width=settings.width, features=settings.features)
+    kept = kept_by_autograd(net, lambda: net(torch.zeros(3, 1, 32, 32)))
+    needed = memory.classifying(settings, 32)
+    assert kept == pytest.approx(needed.images * needed.an_image * 4 / 6, rel=0.1)
 
 
 def test_a_training_of_the_largest_network_is_known_by_its_parts() -> None:
@@ -143,6 +164,40 @@ def test_a_gpu_that_is_too_small_is_refused_with_what_would_fit(key: str) -> Non
 def test_where_not_one_image_fits_a_larger_gpu_is_advised() -> None:
     with pytest.raises(UserError, match=r"has 8: take a larger GPU, or set compute\.gradient_checkpointing, or more"):
         require_room(NEEDED["compute.micro_batch"](), "the arm", torch.device("cpu"), free=8 * GIB)
+
+
+def test_what_a_command_holds_of_its_gpu_counts_as_free(gpu: pytest.MonkeyPatch) -> None:
+    needed, device = NEEDED["compute.micro_batch"]()._replace(images=8), torch.device("cuda")  # about 20 GiB
+    with pytest.raises(UserError, match=r"the arm needs about .*, cuda has 10: take a larger"):
+        require_room(needed, "the arm", device)
+    gpu.setattr(torch.cuda, "memory_reserved", lambda _: 60 * GIB)  # a vote has left it
+    require_room(needed, "the arm", device)
+
+
+LARGE = {"preset": "SiT-XL/2", "process": {"kind": "flow"}}
+COMMANDS: dict[str, dict[str, Any]] = {
+    "pretrain": {"artefact": "a", "seed": 0, "training": {"steps": 1}, "backbone": LARGE},
+    "cost": {"backbone": LARGE, "blocks": [2], "batch_size": 4096, "repeats": 5},
+    "classifier": {"artefact": "a", "seed": 0, "training": {"batch_size": 10**6}},
+    "latents_shard": {"latents": {"kind": "kl", "folder": "vae", "batch_size": 10**6}, "shard": 0},
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_asks_for_room_before_it_uses_the_gpu(
+    gpu: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    images, labels = np.zeros((4, 3, 32, 32), np.uint8), np.zeros(4, np.int64)
+    write_store(tmp_path / "store", {"train": (images, labels), "test": (images, labels)}, ["a"], {})
+    settings = json.dumps(COMMANDS[command] | {"compute": {"device": "cuda"}})
+    out = "parts" if command == "latents_shard" else "out"
+    paths = [f"--store={tmp_path}/store", f"--{out}={tmp_path}/out"]
+    paths += [f"--autoencoder={tmp_path}/vae"] if command == "latents_shard" else []
+    assert main([command, "--settings", settings, *paths]) == 1
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"entpruner: .* needs about \S+ GiB of GPU memory .*, cuda has 10: .*\n", said)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert torch.get_float32_matmul_precision() == "high"  # TF32: trainings and samplings multiply in it
 
 
 def test_a_study_for_a_stated_gpu_says_at_the_workflows_start_what_does_not_fit(tmp_path: Path) -> None:
@@ -256,6 +311,15 @@ def test_processes_share_the_time_and_ask_for_their_gpus_and_nodes() -> None:
     assert needs(four, {}, shared)[3:] == (4, 2, 2, 0, "srun")
     assert needs(four, {}, alone)[3:] == (1, None, None, None, None)
     assert needs(study(), {}, shared)[3:] == (0, None, None, None, None)
+
+
+def test_features_that_one_process_gathers_are_asked_for_once() -> None:
+    one, four = (study(device="cuda", gpus=gpus) for gpus in (1, 4))
+    arms = expand(one)
+    job = Job("evaluate", arm=next(iter(arms)))
+    libraries = LIBRARIES["cuda"]
+    assert needs(four, arms, job).mem_mb - needs(one, arms, job).mem_mb == 3 * libraries
+    assert needs(one, arms, job).mem_mb > libraries
 
 
 def test_another_number_of_gpus_is_told_to_commands_and_changes_no_settings(tmp_path: Path) -> None:

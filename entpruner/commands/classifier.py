@@ -4,12 +4,13 @@ from pathlib import Path
 
 from entpruner.artefacts import whole_folder, write_json
 from entpruner.commands.recording import Recorder
-from entpruner.compute import configure
+from entpruner.compute import configure, require_room
 from entpruner.data.store import Store
 from entpruner.evaluation.classifier import accuracy, fit, save_classifier
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.evaluation import ClassifierTraining
+from entpruner.planning.memory import classifying as classifying_memory
 
 
 class Settings(Frozen):
@@ -23,10 +24,12 @@ def run(settings: Settings, *, store: Path, out: Path) -> None:
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
     data = Store.open(store)
-    classifier = fit(
-        data.split("train"), settings.training, seed=settings.seed, artefact=settings.artefact, device=device
-    )
-    accuracies = {f"accuracy_{split}": accuracy(classifier, data.split(split)) for split in ("train", "test")}
+    training, splits = settings.training, {split: data.split(split) for split in ("train", "test")}
+    require_room(classifying_memory(training, data.manifest.shape[-1]), settings.artefact, device)
+    classifier = fit(splits["train"], training, seed=settings.seed, artefact=settings.artefact, device=device)
+    accuracies = {
+        f"accuracy_{split}": accuracy(classifier, images, training.batch_size) for split, images in splits.items()
+    }
     with whole_folder(out) as folder:
         save_classifier(folder, classifier)
         write_json(folder / "metrics.json", accuracies)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from entpruner.artefacts import write_json
 from entpruner.commands.recording import Recorder
-from entpruner.compute import configure
+from entpruner.compute import configure, require_room
 from entpruner.data.latents import open_store
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import cost_key, latency, parameters
@@ -15,6 +15,7 @@ from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture, Backbone
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
+from entpruner.planning.memory import timing as timing_memory
 from entpruner.randomness import generator
 
 
@@ -39,6 +40,8 @@ def run(settings: Settings, *, store: Path, out: Path) -> None:
     depth = architecture.depth
     networks: list[tuple[int, int | None]] = [(blocks, None) for blocks in sorted({depth, *settings.blocks})]
     networks += [(depth, width) for width in settings.adapter_widths]
+    needed = timing_memory(architecture, [blocks for blocks, _ in networks], settings.batch_size)
+    require_room(needed, f"timing networks of up to {depth} blocks", device)
     models = {cost_key(*network): untrained(architecture, *network) for network in networks}
     measured = latency(models, cost_key(depth), settings.batch_size, settings.repeats, device)
     counts = {

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from entpruner.compute import configure
+from entpruner.compute import configure, require_room
 from entpruner.data.autoencoder import load_autoencoder
 from entpruner.data.encoding import encode_shard
 from entpruner.data.store import Store
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.latents import Latents
+from entpruner.planning.memory import coding as coding_memory
 
 
 class Settings(Frozen):
@@ -20,5 +21,7 @@ class Settings(Frozen):
 
 def run(settings: Settings, *, store: Path, autoencoder: Path, parts: Path) -> None:
     device = configure(settings.compute)
-    codec = load_autoencoder(autoencoder, settings.latents, device)
-    encode_shard(Store.open(store), codec, settings.shard, parts)
+    images = Store.open(store)
+    needed = coding_memory(settings.latents, images.manifest.shape[-1])
+    require_room(needed, f"encoding shard {settings.shard} of {store}", device)
+    encode_shard(images, load_autoencoder(autoencoder, settings.latents, device), settings.shard, parts)

@@ -90,7 +90,7 @@ def shifted(x: Tensor, draw: torch.Generator) -> Tensor:
 
 
 @torch.inference_mode()
-def accuracy(classifier: Classifier, images: ImageSet, batch_size: int = 512) -> float:
+def accuracy(classifier: Classifier, images: ImageSet, batch_size: int) -> float:
     """Share of the images that the classifier puts in their class."""
     device = next(classifier.parameters()).device
     correct = 0

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from entpruner.params.arms import ArmSpec
 from entpruner.params.audit import Audit
@@ -78,3 +78,10 @@ class OwnModel(Frozen):
     pruning: Pruning = Pruning()
     sampling: Sampling = Sampling(samples=16, batch_size=16)
     compute: Compute = Compute()
+
+    @field_validator("compute")
+    @classmethod
+    def _in_one_process(cls, compute: Compute) -> Compute:
+        if compute.processes > 1:
+            raise ValueError("gpus and nodes of 1: several processes share the commands of a study alone")
+        return compute

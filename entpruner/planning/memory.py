@@ -13,7 +13,7 @@ from entpruner.models.arithmetic import mlp_width, parameters_of, pixels_of, pla
 from entpruner.params.arms import Criterion
 from entpruner.params.backbones import Architecture, UNetArchitecture
 from entpruner.params.compute import Compute
-from entpruner.params.evaluation import Evaluation
+from entpruner.params.evaluation import ClassifierTraining, Evaluation
 from entpruner.params.latents import Latents
 from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import Sampling
@@ -141,6 +141,18 @@ def bench(
     parts += [sampling(shape, whole, sampled, latents)] if sampled else []
     needed = largest(parts)
     return needed._replace(fixed=needed.fixed + WORD * parameters_of(shape, whole))
+
+
+def timing(shape: Shape, kept: Collection[int], batch_size: int) -> Memory:
+    """Of forward passes in turn: networks with so many blocks each, all there at once."""
+    fixed = WORD * sum(parameters_of(shape, range(blocks)) for blocks in kept)
+    return Memory(fixed, passing(shape), batch_size, "evaluation.latency_batch_size")
+
+
+def classifying(settings: ClassifierTraining, image_size: int) -> Memory:
+    """Of the training of a data set's own classifier: what its convolutions keep, and their largest gradients."""
+    image = WORD * settings.width * image_size**2 * (4 + 2)
+    return Memory(0, image, settings.batch_size, "evaluation.classifier.batch_size")
 
 
 def coding(latents: Latents, image_size: int) -> Memory:

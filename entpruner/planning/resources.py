@@ -14,7 +14,6 @@ from entpruner.arms import Arm, expand, overridden
 from entpruner.errors import UserError
 from entpruner.params.compute import Compute
 from entpruner.params.datasets import Dataset, ImageFolder
-from entpruner.params.sampling import Sampling
 from entpruner.params.study import Study
 from entpruner.planning.audit import audited
 from entpruner.planning.images import Images, images_of
@@ -26,6 +25,7 @@ from entpruner.planning.memory import (
     Memory,
     Shape,
     bench,
+    classifying,
     coding,
     features,
     largest,
@@ -33,6 +33,7 @@ from entpruner.planning.memory import (
     sampling,
     scoring,
     swept,
+    timing,
     training,
 )
 from entpruner.planning.networks import Network, Speed
@@ -126,19 +127,20 @@ def minutes(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
 
 
 def host_mb(planned: Planned, job: Job, compute: Compute, on_gpu: bool) -> int:
-    """Of every process on a node its libraries and its network while that is read; features; and without a GPU, what a
-    GPU would hold."""
+    """Of every process on a node its libraries and its network while that is read, and without a GPU what a GPU would
+    hold; features, which the first gathers, once."""
     network = network_of(planned, job)
     copies = 3 if job.rule in READ else COPIES
-    bytes_ = 0.0 if network is None else copies * WORD * network.parameters(network.depth)
-    if job.rule == "evaluate":
-        bytes_ += features_held(planned, planned.arms[job.arm].data, planned.arms[job.arm].sampling.samples)
-    if (audit := planned.study.audit) and job.rule in BENCHED:
-        bytes_ += features_held(planned, audit.data, audit.samples)
+    each = 0.0 if network is None else copies * WORD * network.parameters(network.depth)
     needed = memory(planned, job)
     if needed is not None and not on_gpu:
-        bytes_ += needed.total - OVERHEAD
-    return round(compute.gpus * (LIBRARIES["cuda" if on_gpu else "cpu"] + bytes_ / 1e6))
+        each += needed.total - OVERHEAD
+    once = 0.0
+    if job.rule == "evaluate":
+        once += features_held(planned, planned.arms[job.arm].data, planned.arms[job.arm].sampling.samples)
+    if (audit := planned.study.audit) and job.rule in BENCHED:
+        once += features_held(planned, audit.data, audit.samples)
+    return round(compute.gpus * (LIBRARIES["cuda" if on_gpu else "cpu"] + each / 1e6) + once / 1e6)
 
 
 def features_held(planned: Planned, data: str, samples: int) -> float:
@@ -163,6 +165,8 @@ def memory(planned: Planned, job: Job) -> Memory | None:
     network, study = network_of(planned, job), planned.study
     if job.rule == "evaluate":
         return features(study.evaluation, study.datasets[planned.arms[job.arm].data].image_size)
+    if job.rule == "classifier":
+        return classifying(study.evaluation.classifier, study.datasets[job.data].image_size)
     if job.rule == "latents_shard" and study.latents:
         return coding(study.latents, study.datasets[job.data].image_size)
     if network is None or job.rule not in ON_GPU:
@@ -176,7 +180,7 @@ def memory(planned: Planned, job: Job) -> Memory | None:
         criterion, settings, _ = planned.scoring(job)
         return scoring(shape, criterion, settings, study.sampling)
     if job.rule == "cost":
-        return sampling(shape, whole, Sampling(batch_size=study.evaluation.latency_batch_size, guidance=1))
+        return timing(shape, [blocks for blocks, _ in planned.timed_networks(job)], study.evaluation.latency_batch_size)
     arm = planned.arms[job.arm]
     left = range(arm.depth - arm.blocks_removed)
     if job.rule == "sample":

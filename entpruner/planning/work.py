@@ -220,13 +220,18 @@ class Planned:
         return Work()
 
     def timed(self, job: Job) -> Work:
-        """Latency, with a warm-up, at each number of blocks that arms keep."""
+        """Latency, with a warm-up, of each network that arms end with."""
         network, evaluation = self.network(job.backbone, job.data), self.study.evaluation
-        arms = [arm for arm in self.arms.values() if (arm.backbone, arm.data) == (job.backbone, job.data)]
-        kept = {network.depth, *(arm.depth - arm.blocks_removed for arm in arms)}
-        widths = {arm.finetune.adapter_width for arm in arms if arm.finetune.method == "adapters"}
-        passes = [network.forward(blocks) for blocks in kept] + [network.forward(network.depth, w) for w in widths]
+        passes = [network.forward(blocks, width) for blocks, width in self.timed_networks(job)]
         return Work(sampling=(evaluation.latency_repeats + 1) * evaluation.latency_batch_size * sum(passes))
+
+    def timed_networks(self, job: Job) -> list[tuple[int, int | None]]:
+        """Blocks of each, and the width of its adapters."""
+        arms = [arm for arm in self.arms.values() if (arm.backbone, arm.data) == (job.backbone, job.data)]
+        depth = self.network(job.backbone, job.data).depth
+        kept = {depth, *(arm.depth - arm.blocks_removed for arm in arms)}
+        widths = {arm.finetune.adapter_width for arm in arms if arm.finetune.method == "adapters"}
+        return [*((blocks, None) for blocks in sorted(kept)), *((depth, width) for width in sorted(widths))]
 
 
 def voted(network: Network, grid: Sequence[int], stage: int, lookahead: int, proxies: Proxies) -> Work:
