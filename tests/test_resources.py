@@ -308,9 +308,10 @@ def test_processes_share_the_time_and_ask_for_their_gpus_and_nodes() -> None:
     shared, alone = Job("pretrain", backbone="sit", seed=0), Job("cost", backbone="sit", data="upstream")
     four = study(device="cuda", gpus=2, nodes=2, threads=3)
     assert needs(four, {}, shared)[0] == 6  # threads of a node
-    assert needs(four, {}, shared)[3:] == (4, 2, 2, 0, "srun")
-    assert needs(four, {}, alone)[3:] == (1, None, None, None, None)
-    assert needs(study(), {}, shared)[3:] == (0, None, None, None, None)
+    assert needs(four, {}, shared)[3:] == (0, "gpu:2", 2, 2, 0, "srun")  # a total SLURM would share unevenly
+    assert needs(four, {}, alone)[3:] == (1, None, None, None, None, None)
+    assert needs(study(), {}, shared)[3:] == (0, None, None, None, None, None)
+    assert needs(study(device="cpu", nodes=2), {}, shared)[3:5] == (0, None)
 
 
 def test_features_that_one_process_gathers_are_asked_for_once() -> None:

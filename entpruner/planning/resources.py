@@ -72,7 +72,9 @@ class Needs(NamedTuple):
     runtime: int
     """Minutes."""
     gpu: int
-    """Of all nodes."""
+    """Of the one node."""
+    gres: str | None = None
+    """Instead, the GPUs of each of several nodes: SLURM would share their total unevenly, as 7 and 1 of 8."""
     nodes: int | None = None
     tasks: int | None = None
     """One a node: the command starts the others itself."""
@@ -91,11 +93,12 @@ def needs(study: Study, arms: Mapping[str, Arm], job: Job) -> Needs:
         threads=compute.threads * compute.gpus,
         mem_mb=host_mb(planned, job, compute, on_gpu),
         runtime=minutes(planned, job, compute, on_gpu),
-        gpu=compute.processes if on_gpu else 0,
+        gpu=compute.gpus if on_gpu else 0,
     )
     if compute.nodes == 1:
         return here
-    return here._replace(nodes=compute.nodes, tasks=compute.nodes, tasks_per_gpu=0, mpi="srun")
+    gres = f"gpu:{compute.gpus}" if on_gpu else None
+    return here._replace(gpu=0, gres=gres, nodes=compute.nodes, tasks=compute.nodes, tasks_per_gpu=0, mpi="srun")
 
 
 def assumed(dataset: Dataset) -> Images:
