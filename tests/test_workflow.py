@@ -332,3 +332,14 @@ def test_the_readme_s_steps_on_one_gpu_are_targets_of_this_study() -> None:
         given = get_argument_parser().parse_args(f"{alias[1]}{target}".split())
         assert [str(file) for file in given.configfile] == ["params/tiny_imagenet.yaml"]
         assert list(given.targets) == target.split()
+
+
+def test_the_command_that_a_table_gives_for_a_row_ends_its_params_files_before_the_target(tmp_path: Path) -> None:
+    from snakemake.cli import get_argument_parser
+
+    files = ["--configfile", str(SMOKE), str(ROOT / "params/ablations/sampling_steps.yaml")]
+    said = snakemake(tmp_path, "--dry-run", "--printshellcmds", "results/smoke/tables/table1.md", *files)
+    commands = set(re.findall(r'"command": "snakemake ([^"]*)"', said))
+    assert len(commands) == 1
+    given = get_argument_parser().parse_args([*commands.pop().split(), "target"])
+    assert (len(given.configfile), list(given.targets)) == (2, ["target"])

@@ -490,7 +490,8 @@ def command():
     given = [
         str(file.relative_to(root) if file.is_relative_to(root) else file) for file in files if file != DEFAULT_STUDY
     ]
-    return " ".join(["snakemake --cores all", *(["--configfile", *given] if given else [])])
+    files_given = ["--configfile", *given] if given else []
+    return " ".join(["snakemake", *files_given, "--cores all"])  # an option ends the files, or they'd go on with targets
 
 
 def table_arms(wildcards):
