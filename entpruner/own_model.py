@@ -8,6 +8,7 @@ the official ones do, needs ``settings.latents``, which names their autoencoder.
 
 import hashlib
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -190,7 +191,11 @@ def plan(depth: int, ratio: float, schedule: Schedule, settings: OwnModel) -> tu
     count = min(1 if schedule == "one_shot" else settings.pruning.stages, total)
     boundaries = stage_boundaries(count, settings.pruning.fraction, settings.finetune.steps)
     if len(set(boundaries[:-1])) < count + 1:
-        raise UserError(f"{settings.finetune.steps} steps are too few for {count} stages; a stage takes one or more")
+        share = settings.pruning.fraction
+        raise UserError(
+            f"{settings.finetune.steps} steps are too few for {count} stages in the first {share:.0%} of them; give "
+            f"{math.ceil(count / share)} or more (--steps, finetune.steps), or fewer pruning.stages"
+        )
     return boundaries, total
 
 

@@ -1,6 +1,7 @@
 """``entpruner score``, ``prune``, ``sample`` and ``export`` for a model and images of one's own: options and output."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -40,7 +41,9 @@ def add_commands(commands: "Parsers") -> None:
         parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
 
     on_sample = command(commands, "sample", "sample images from a model", sample)
-    on_sample.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of PNG files, and all in one")
+    on_sample.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="of PNG files, and up to 256 of them in one"
+    )
     on_sample.add_argument("--classes", nargs="+", metavar="CLASS", help="names, or numbers from 0 (default: all)")
     on_sample.add_argument("--samples", type=int, help="images in all, the classes in turn (sampling.samples)")
     on_sample.add_argument("--guidance", type=float, help="classifier-free guidance scale; 1 is none")
@@ -99,7 +102,8 @@ def sample(given: argparse.Namespace) -> None:
     with whole_folder(given.out) as folder:
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             picture(image).save(folder / f"{number:05d}-class{label}.png")
-        grid(images).save(folder / "grid.png")
+        side = min(math.ceil(len(images) ** 0.5), 16)
+        grid(images, columns=side, rows=side).save(folder / "grid.png")
 
 
 def export(given: argparse.Namespace) -> None:

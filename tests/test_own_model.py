@@ -162,7 +162,10 @@ def test_a_killed_pruning_goes_on_to_the_same_bytes(own: Path, tmp_path: Path) -
         (("--ratio", "0.5", "--seed", "1", "--steps", "5"), "holds a pruning with another seed, finetune;"),
         (("--ratio", "0.5", "--out", "photos"), "photos: holds something else already; give a folder that is new"),
         (("--ratio", "0.1"), "ratio 0.1 removes 0 of 4 blocks; give one that removes 1 to 3"),
-        (("--ratio", "0.5", "--steps", "2"), "2 steps are too few for 2 stages"),
+        (
+            ("--ratio", "0.5", "--steps", "2"),
+            "2 steps are too few for 2 stages in the first 50% of them; give 4 or more",
+        ),
         (("--ratio", "0.5", "--steps", "-1"), "finetune.steps: got -1; allowed: a whole number at least 0"),
     ],
 )
@@ -258,6 +261,7 @@ def test_samples_are_pictures_of_the_classes_asked_for_in_turn(own: Path) -> Non
     settings = read_own_model([own / "my.yaml"], {"sampling": {"samples": 3}})
     images, labels = sample(load(own / "ours"), ["dog", 0], settings)
     assert labels.tolist() == [1, 0, 1]
+    assert Image.open(own / "samples/grid.png").size == (2 * 32, 2 * 32)  # of images of 8 pixels, each shown at 32
     assert np.array_equal(np.asarray(Image.open(own / "samples/00001-class0.png")), images[1].transpose(1, 2, 0))
 
 

@@ -1,5 +1,6 @@
 """Sample images from a trained model into a store."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,10 @@ def run(settings: Settings, *, init: Path, autoencoder: Path | None, latents: Pa
 
 
 def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.Image:
-    """The first images (N, C, H, W) as one picture, each at least 32 pixels wide."""
+    """The first images (N, C, H, W) as one picture, each at least 32 pixels wide; no larger than they need."""
     n, c, h, w = images[: columns * rows].shape
+    columns = min(columns, n)
+    rows = math.ceil(n / columns)
     tiles = np.zeros((rows * columns, c, h, w), np.uint8)
     tiles[:n] = images[:n]
     whole = picture(tiles.reshape(rows, columns, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w))
