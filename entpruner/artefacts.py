@@ -16,6 +16,9 @@ import torch
 
 from entpruner.errors import UserError
 
+UMASK = os.umask(0o022)  # it can only be read by setting it
+os.umask(UMASK)
+
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
@@ -29,6 +32,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     try:
         yield partial
         for path in (*partial.rglob("*"), partial):
+            share(path)
             sync(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -46,12 +50,19 @@ def whole_file(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
+        share(partial)
         sync(partial)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     partial.replace(target)
     sync(target.parent)
+
+
+def share(path: Path) -> None:
+    """Give a file the rights that new files have here: safetensors writes its own for nobody else to read."""
+    if path.is_file():
+        path.chmod(0o666 & ~UMASK)
 
 
 def sync(path: Path) -> None:

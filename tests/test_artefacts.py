@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from entpruner.artefacts import Stopwatch, read_json, sha256_of, whole_file, whole_folder, write_json
 
@@ -24,6 +25,16 @@ def test_a_folder_appears_when_the_block_ends_and_replaces_all_of_an_earlier_one
             (folder / "inner" / name).write_text(name)
             assert not (target / "inner" / name).exists()
     assert content(tmp_path) == {"deep/model/inner/second": "second"}
+
+
+def test_files_may_be_read_by_whoever_may_read_any_new_file(tmp_path: Path) -> None:
+    """As colleagues must on a cluster."""
+    (tmp_path / "new").touch()
+    with whole_folder(tmp_path / "model") as folder, whole_file(tmp_path / "exported.safetensors") as file:
+        for path in (folder / "model.safetensors", file):
+            save_file({"weights": torch.zeros(2)}, path)
+    for name in ("model/model.safetensors", "exported.safetensors"):
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
 @pytest.mark.parametrize("error", [ValueError, Kill])
