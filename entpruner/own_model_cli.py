@@ -77,7 +77,8 @@ def score(given: argparse.Namespace) -> None:
 
     if given.out.is_dir():
         raise UserError(f"{given.out}: a folder; give the name of a file to write")
-    scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, settings(given))
+    how = settings(given)  # before a model is read, which may take a minute
+    scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, how)
     write_json(given.out, scores.to_json())
     print("blocks, the first to go first:", *scores.order)
 
@@ -85,9 +86,8 @@ def score(given: argparse.Namespace) -> None:
 def prune(given: argparse.Namespace) -> None:
     from entpruner import own_model
 
-    pruned = own_model.prune(
-        loaded(given), given.images, given.out, given.ratio, given.criterion, given.schedule, settings(given)
-    )
+    how = settings(given)
+    pruned = own_model.prune(loaded(given), given.images, given.out, given.ratio, given.criterion, given.schedule, how)
     print(f"{given.out / 'final'}: blocks", *pruned.card.kept_blocks)
 
 
@@ -98,7 +98,8 @@ def sample(given: argparse.Namespace) -> None:
 
     if given.out.exists():
         raise UserError(f"{given.out}: is there already; give another folder, or remove it")
-    images, labels = own_model.sample(loaded(given), given.classes, settings(given))
+    how = settings(given)
+    images, labels = own_model.sample(loaded(given), given.classes, how)
     with whole_folder(given.out) as folder:
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             picture(image).save(folder / f"{number:05d}-class{label}.png")

@@ -148,7 +148,7 @@ def official_architecture(path: Path, weights: Mapping[str, Tensor], num_heads: 
         )
     except ValidationError as error:
         first = error.errors()[0]
-        what = " ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
+        what = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
         raise UserError(f"{path}: {what}; check the file and the number of heads") from None
 
 
