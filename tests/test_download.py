@@ -125,6 +125,14 @@ def test_a_server_that_knows_no_ranges_begins_anew(server: Server, tmp_path: Pat
     assert (tmp_path / "data.tar").read_bytes() == CONTENT and server.ranges_asked == ["bytes=1000-"]
 
 
+def test_a_cut_is_said_where_progress_is(server: Server, tmp_path: Path, caplog: Any) -> None:
+    server.cuts = [1000]
+    with caplog.at_level("INFO"):
+        download(server.url, SHA256, tmp_path / "data.tar")
+    left = (len(CONTENT) - 1000) / 1e6
+    assert caplog.messages == [f"data.tar: cut off {left:.1f} MB before the end; going on from 0.0 MB"]
+
+
 def test_a_server_that_cuts_again_and_again_keeps_what_came(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "data.tar"
     server.cuts = [4000, *[0] * module.ATTEMPTS]

@@ -153,6 +153,13 @@ def test_shards_written_side_by_side_are_the_same_store(case: Case, tmp_path: Pa
     assert gathered(case, tmp_path / "four", four).manifest == alone.manifest
 
 
+def test_a_shard_says_how_far_it_is(case: Case, tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setattr("entpruner.data.encoding.SAID", 2)
+    with caplog.at_level("INFO"):
+        encoded(case, tmp_path, settings(case.kl, shards=1, batch_size=1))
+    assert caplog.messages == [f"{done} of {COUNT} images" for done in range(2, COUNT + 1, 2)]
+
+
 def test_more_shards_than_images_and_no_mirror_images(case: Case, tmp_path: Path) -> None:
     kept = encoded(case, tmp_path, settings(case.kl, shards=COUNT + 3, mirror=False))
     assert kept.manifest.row == (1, 8, SIDE // FACTOR, SIDE // FACTOR)

@@ -65,6 +65,7 @@ def collect(url: str, partial: Path) -> bool:
             if idle == ATTEMPTS:
                 begin = f"it goes on from {size_of(partial) / 1e6:.1f} MB"
                 raise UserError(f"{url}: {error}; run the same command again: {begin}") from error
+            logger.info(f"{partial.stem}: {error}; going on from {size_of(partial) / 1e6:.1f} MB")
             time.sleep(PAUSE * 2**idle)
         else:
             return in_pieces

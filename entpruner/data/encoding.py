@@ -9,6 +9,7 @@ Once all are done the file moves into a store, as ``latents.py`` reads it.
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +28,10 @@ from entpruner.journal import Journal
 from entpruner.params.base import Frozen
 from entpruner.params.latents import Latents
 from entpruner.provenance import code_digest
+
+SAID = 1_000  # images between two lines of the log
+
+log = logging.getLogger(__name__)
 
 
 class Shard(Frozen):
@@ -57,6 +62,8 @@ def encode_shard(store: Store, codec: Codec, shard: int, parts: Path) -> None:
         journal = Journal(out.with_name(out.name + ".resume"), dependence)
         for rows in batches:
             journal.record(f"{rows.start}-{rows.stop}", partial(encode_rows, store, codec, array, rows))
+            if (rows.stop - first) // SAID > (rows.start - first) // SAID:
+                log.info("%d of %d images", rows.stop - first, stop - first)
         whole = hashlib.sha256()
         for rows in batches:
             batch = hashlib.sha256()
