@@ -410,7 +410,7 @@ def test_images_in_no_folder_are_one_class_and_archives_will_do(tmp_path: Path) 
     ("files", "channels", "says"),
     [
         ((), 3, "no .jpg or .png"),
-        (("train/cat/1.png",), 3, "no .jpg or .png in it or its folders"),
+        (("train/cat/1.png",), 3, "in it or its folders, only deeper, as 'train/cat/1.png'; give a folder of <class>"),
         (("1.png", "cat/1.png"), 3, "images in folders and beside them"),
     ],
 )

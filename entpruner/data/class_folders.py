@@ -24,7 +24,11 @@ def prepare_class_folders(path: Path, out: Path, size: int, channels: int, threa
         images = sorted(filter(is_image, entries), key=lambda entry: entry.path)
         folders = sorted({entry.path.parent.name for entry in images})
         if not images:
-            raise UserError(f"{path}: no .jpg or .png in it or its folders; give a folder of <class>/*.jpg or .png")
+            deeper = next((entry.path for entry in entries if entry.path.suffix.lower() in SUFFIXES), None)
+            where = f", only deeper, as {str(deeper)!r}" if deeper else ""
+            raise UserError(
+                f"{path}: no .jpg or .png in it or its folders{where}; give a folder of <class>/*.jpg or .png"
+            )
         if "" in folders and len(folders) > 1:
             raise UserError(f"{path}: images in folders and beside them; put all in folders, one a class, or none")
         row_of = {entry.path: row for row, entry in enumerate(images)}
