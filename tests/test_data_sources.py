@@ -350,6 +350,7 @@ def test_unreadable_or_truncated_image(tmp_path: Path, form: str, kind: str) -> 
         refused(path, "train/a/7.jpg", "not a whole JPEG or PNG")
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # PIL only warns of it; we refuse
 def test_a_decompression_bomb(tmp_path: Path) -> None:
     """A PNG of a few bytes that says it has 100 million pixels: above PIL's limit, below twice that."""
 
