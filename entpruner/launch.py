@@ -33,6 +33,9 @@ def together(work: Callable[[], None], arguments: Sequence[str], compute: "Compu
     except parallel.Parted:
         time.sleep(WAIT)  # torchrun ends this process when it has seen the other's end, whose error is the one to say
         sys.exit(os.EX_UNAVAILABLE)
+    except (Stopped, UserError):  # an exit beside gloo's threads can end in std::terminate, and a line of its own
+        parallel.leave()
+        raise
     parallel.leave()
 
 
