@@ -490,8 +490,9 @@ def command():
     given = [
         str(file.relative_to(root) if file.is_relative_to(root) else file) for file in files if file != DEFAULT_STUDY
     ]
+    # an option ends the files, which would go on with the targets
     files_given = ["--configfile", *given] if given else []
-    return " ".join(["snakemake", *files_given, "--cores all"])  # an option ends the files, or they'd go on with targets
+    return " ".join(["snakemake", *files_given, "--cores all"])
 
 
 def table_arms(wildcards):
