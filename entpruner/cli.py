@@ -49,7 +49,6 @@ COMMANDS = {
 }
 TWOFOLD = {"score", "prune", "sample"}  # without --settings they are for a model of one's own
 HOW = "ENTPRUNER_COMPUTE"  # JSON: the keys of compute that change results by rounding alone
-SHARED = {"pretrain", "adapt", "prune", "recover", "sample", "evaluate"}  # several processes can do them together
 ALONE = {"data", "track"}  # once a study; their libraries are large, start threads and have work to do when they exit
 
 
@@ -108,7 +107,7 @@ def run_rule(command: str, arguments: Sequence[str]) -> None:
     except ValidationError as error:
         problems = [".".join(("--settings", *map(str, e["loc"]))) + f": {e['msg']}" for e in error.errors()]
         raise UserError(f"{command} {'; '.join(problems)}") from None
-    if command in SHARED:
+    if command in launch.SHARED:
         launch.together(partial(module.run, settings, **given), [command, *arguments], settings.compute)
     else:
         module.run(settings, **given)
@@ -123,7 +122,7 @@ def with_compute(command: str, settings: str) -> str:
     if HOW not in os.environ:
         return settings
     how, content = json.loads(os.environ[HOW]), json.loads(settings)
-    apart = () if command in SHARED else ("gpus", "nodes")
+    apart = () if command in launch.SHARED else ("gpus", "nodes")
     if "compute" in content:
         content["compute"] |= {key: how[key] for key in how if key not in apart}
     return json.dumps(content)

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from entpruner.training.progress import Progress
+from entpruner.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -133,7 +133,7 @@ def test_the_audit_keeps_the_network_that_sub_networks_are_cut_from_and_their_de
     training = memory.training(XL, range(28), Training(steps=1, batch_size=32), GPU)
     ranked, measured = memory.bench(XL, 32, GPU), memory.bench(XL, 32, GPU, Sampling(), vae)
     assert ranked.fixed == training.fixed + 4 * 675_129_632
-    assert measured.fixed == ranked.fixed + memory.AUTOENCODERS["kl"][0]
+    assert measured.fixed == ranked.fixed + memory.autoencoder_weights(vae)
     swept = memory.swept(XL, Proxies(), (4, 64))
     assert (swept.images, swept.setting) == (64, "audit.proxies.samples")
 

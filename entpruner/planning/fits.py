@@ -6,7 +6,7 @@ Of matrix products, and of the eigenvalues of a general matrix (D, D): 10 D³ (G
 
 from entpruner.params.evaluation import Evaluation
 
-HALVINGS = 5  # each with two distances
+HALVINGS = 5  # each with two distances; as in evaluation/fidelity.py, which a test holds it to
 
 
 def evaluation(real: int, generated: int, width: int, settings: Evaluation) -> float:

@@ -25,7 +25,7 @@ WORD, HALF = 4, 2  # bytes of a float32 and of a bfloat16
 SLACK = 1.1
 OVERHEAD = GIB
 FEATURE_NET = 25e6  # bytes an image of a large feature net, at 299 pixels
-AUTOENCODERS = {"kl": (335e6, 300e6), "tiny": (10e6, 100e6)}  # bytes of weights, and of an image of 256 pixels
+AUTOENCODERS = {"kl": (83.7e6, 300e6), "tiny": (2.4e6, 100e6)}  # parameters, and bytes of an image of 256 pixels
 UNET_ARRAYS = 12  # of its size, that the training of a U-Net's block keeps
 
 Shape = Architecture | UNetArchitecture
@@ -135,7 +135,7 @@ def bench(
 ) -> Memory:
     """Of the audit: all weights of a sub-network are trained beside the network that it was cut from and, where it is
     sampled from as well, beside the autoencoder of its latents."""
-    whole, beside = range(shape.depth), AUTOENCODERS[latents.kind][0] if latents else 0.0
+    whole, beside = range(shape.depth), autoencoder_weights(latents) if latents else 0.0
     trained = training(shape, whole, Training(steps=0, batch_size=batch_size), compute)
     parts = [trained._replace(fixed=trained.fixed + beside)]
     parts += [sampling(shape, whole, sampled, latents)] if sampled else []
@@ -157,8 +157,13 @@ def classifying(settings: ClassifierTraining, image_size: int) -> Memory:
 
 def coding(latents: Latents, image_size: int) -> Memory:
     """Of an autoencoder, either way."""
-    weights, image = AUTOENCODERS[latents.kind]
-    return Memory(weights, image * (image_size / 256) ** 2, latents.batch_size, "latents.batch_size")
+    image = AUTOENCODERS[latents.kind][1] * (image_size / 256) ** 2
+    return Memory(autoencoder_weights(latents), image, latents.batch_size, "latents.batch_size")
+
+
+def autoencoder_weights(latents: Latents) -> float:
+    """Bytes, on the disk as well."""
+    return WORD * AUTOENCODERS[latents.kind][0]
 
 
 def features(settings: Evaluation, image_size: int) -> Memory:

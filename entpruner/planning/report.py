@@ -6,12 +6,13 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from entpruner.arms import expand
+from entpruner.launch import SHARED
 from entpruner.params.study import Study
 from entpruner.planning.audit import audited
 from entpruner.planning.images import images_of
 from entpruner.planning.jobs import Job, audit_jobs, jobs_of
 from entpruner.planning.networks import KINDS, Speed, Work
-from entpruner.planning.resources import SHARED, memory
+from entpruner.planning.resources import memory
 from entpruner.planning.work import Planned
 
 ORDER = (  # what others need comes first

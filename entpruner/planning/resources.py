@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from entpruner.arms import Arm, expand, overridden
 from entpruner.errors import UserError
+from entpruner.launch import SHARED
 from entpruner.params.compute import Compute
 from entpruner.params.datasets import Dataset, ImageFolder
 from entpruner.params.study import Study
@@ -40,9 +41,6 @@ from entpruner.planning.networks import Network, Speed
 from entpruner.planning.work import Planned
 
 ASSUMED = Images(train=50_000, test=10_000, classes=1000)
-SHARED = ("pretrain", "adapt", "prune", "recover", "sample", "evaluate")
-"""Rules whose command several processes can do together. Not ``score``: to end with the same bits, each criterion would
-hand over what it sums, batch by batch, for minutes a job; and a study's scores are jobs that can run side by side."""
 ON_GPU = (
     *SHARED, "latents_shard", "classifier", "score", "cost", "audit_regime", "audit_masks", "audit_scores",
     "audit_choices", "audit_proxies", "audit_schedules", "audit_stability",

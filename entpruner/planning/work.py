@@ -25,15 +25,13 @@ from entpruner.params.training import Finetuning, Training
 from entpruner.planning import fits
 from entpruner.planning.images import Images
 from entpruner.planning.jobs import Job
+from entpruner.planning.memory import WORD, autoencoder_weights
 from entpruner.planning.networks import Network, Work
 
-WORD = 4  # bytes of a float32
 INCEPTION_MACS = 5.7e9  # of InceptionV3 at its 299 pixels
 INCEPTION_WIDTH = 2048  # its features
-AUTOENCODERS = {  # of 256 x 256 pixels: MACs to encode and to decode, and parameters; of Stable Diffusion's, and TAESD
-    "kl": (136.4e9, 311.1e9, 83.7e6),
-    "tiny": (15.3e9, 17.7e9, 2.4e6),
-}
+AUTOENCODERS = {"kl": (136.4e9, 311.1e9), "tiny": (15.3e9, 17.7e9)}
+"""MACs to encode and to decode 256 x 256 pixels, of Stable Diffusion's and of TAESD."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Planned:
         return self.study.latents
 
     def fetched(self, _: Job) -> Work:
-        return Work(disk=WORD * AUTOENCODERS[self.latents.kind][2])
+        return Work(disk=autoencoder_weights(self.latents))
 
     def encoded(self, job: Job) -> Work:
         """A shard: images, and their mirror images."""

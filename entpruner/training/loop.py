@@ -19,10 +19,10 @@ from entpruner.models.network import BlockNetwork
 from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import Process
+from entpruner.progress import Progress
 from entpruner.randomness import generator
 from entpruner.stopping import StopRequest
 from entpruner.training.batches import batch_indices
-from entpruner.training.progress import Progress
 from entpruner.training.resume import CurvePoint, Run, as_first_has_it, resume, write_checkpoint
 from entpruner.training.state import TrainState
 
