@@ -48,8 +48,8 @@ def score(criterion: str, context: ScoreContext) -> Scores:
 
     Measured in full float32; what a criterion samples or trains, as samplings and trainings are.
 
-    Raises UserError for a criterion that does not exist, for one of ``params.SIZED`` without a number of blocks to
-    remove, for one of ``params.TRANSFORMERS_ONLY`` on a U-Net, and for a network whose outputs are not finite.
+    Raises UserError for a criterion that does not exist, for one of ``params.arms.SIZED`` without a number of blocks to
+    remove, for one of ``params.arms.TRANSFORMERS_ONLY`` on a U-Net, and for a network whose outputs are not finite.
     """
     if criterion not in CRITERIA:
         raise UserError(f"criterion: there is no {criterion!r}; choose one of {', '.join(CRITERIA)}")
