@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from entpruner.commands import figure as figure_command
 from entpruner.errors import UserError
 from entpruner.params.reporting import ArmsFigure, ScoresFigure
 from entpruner.params.scoring import Scoring
+from entpruner.reporting import arm_figures
 from entpruner.reporting.arm_figures import (
     Curve,
     DistanceRow,
@@ -84,6 +87,19 @@ FIGURES = (
     "kept_blocks",
     "samples",
 )
+
+
+def test_a_loss_axis_that_spans_little_says_where_its_ticks_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(arm_figures, "save", lambda figure, _: drawn.append(figure))
+    losses = [1.15, 1.1, 1.0, 0.95]
+    points = [{"step": i, "loss": loss, "stage": 0, "blocks": 4} for i, loss in enumerate(losses)]
+    curves([Curve("SiT", "full", points)], Path("figure8"))
+    axis = drawn[0].axes[0].yaxis
+    FigureCanvasAgg(drawn[0]).draw()
+    ticks = [tick for minor in (False, True) for tick in axis.get_ticklabels(minor=minor) if tick.get_text()]
+    assert len(ticks) > 3
+    assert [float(tick.get_text()) for tick in ticks] == pytest.approx([tick.get_position()[1] for tick in ticks])
 
 
 def timesteps(changes: list[list[float | None]]) -> Scores:

@@ -67,7 +67,7 @@ def curves(arms: Sequence[Curve], target: Path, half_life: float = 5) -> None:
                 above.axvline(mark, color="0.5", linestyle=":", linewidth=1)
             above.set_yscale("log")
             for set_formatter in (above.yaxis.set_major_formatter, above.yaxis.set_minor_formatter):
-                set_formatter(FormatStrFormatter("%.3g"))
+                set_formatter(FormatStrFormatter("%.4g"))
             above.set_title(panel)
             below.set_xlabel("training step")
             below.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
