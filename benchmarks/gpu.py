@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from entpruner.artefacts import Stopwatch, read_json, write_json
-from entpruner.compute import compile_blocks, configure, require_room
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sampled_batches
@@ -34,7 +32,10 @@ from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.params.training import Training
 from entpruner.planning.memory import GIB, Memory, sampling, training
 from entpruner.process import Process, make_process
-from entpruner.randomness import generator
+from entpruner.system.devices import compile_blocks, configure, require_room
+from entpruner.system.files import read_json, write_json
+from entpruner.system.randomness import generator
+from entpruner.system.recording import Stopwatch
 from entpruner.training.loop import train
 from entpruner.training.state import TrainState
 

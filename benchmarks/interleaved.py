@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from entpruner.artefacts import Stopwatch, write_json
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture
+from entpruner.system.files import write_json
+from entpruner.system.recording import Stopwatch
 
 
 def parser(description: str | None, **sizes: int) -> argparse.ArgumentParser:

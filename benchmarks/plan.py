@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from entpruner.artefacts import read_json, write_json
 from entpruner.params.files import read_study
 from entpruner.planning.report import ORDER, Plan, plan
 from entpruner.planning.speed import on_this_machine
 from entpruner.reporting.machine import RECORDS
+from entpruner.system.files import read_json, write_json
 
 WITHIN = 2
 FILES = RECORDS | {"cost": "cost/*.json"} | {

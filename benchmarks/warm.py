@@ -18,8 +18,8 @@ from typing import Any
 
 from interleaved import compare, parser, ratio, report
 
-from entpruner.artefacts import read_json
-from entpruner.warm import ADDRESS
+from entpruner.system.files import read_json
+from entpruner.system.warm import ADDRESS
 
 ENTPRUNER = [sys.executable, "-m", "entpruner.cli"]
 FRESH = {name: value for name, value in os.environ.items() if name != ADDRESS}

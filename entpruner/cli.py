@@ -15,8 +15,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
-from entpruner import launch, own_model_cli, warm
+from entpruner import own_model_cli
 from entpruner.errors import Stopped, UserError
+from entpruner.system import launch, warm
 
 COMMANDS = {
     "download": "download a file",
@@ -81,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def module_of(command: str) -> str:
+    return f"entpruner.{'audit.commands' if command.startswith('audit_') else 'commands'}.{command}"
+
+
 def is_rule(arguments: Sequence[str]) -> bool:
     given = {argument.partition("=")[0] for argument in arguments}
     return bool(arguments) and arguments[0] in COMMANDS and (arguments[0] not in TWOFOLD or "--settings" in given)
@@ -90,7 +95,7 @@ def run_rule(command: str, arguments: Sequence[str]) -> None:
     """Settings as JSON, and an option for each path, and number of threads, that the command's ``run`` takes."""
     from pydantic import ValidationError  # not needed by a command that the warm process runs
 
-    module = import_module(f"entpruner.commands.{command}")  # only this one: torch alone takes seconds
+    module = import_module(module_of(command))  # only this one: torch alone takes seconds
     parser = argparse.ArgumentParser(prog=f"entpruner {command}", description=module.__doc__)
     parser.add_argument("--settings", required=True, help="JSON, as the workflow's rule gives it")
     hints = get_type_hints(module.run)
@@ -231,8 +236,8 @@ def trace(given: argparse.Namespace) -> None:
 
 
 def expect(given: argparse.Namespace) -> None:
-    from entpruner.artefacts import whole_file
     from entpruner.reporting.expected import expect
+    from entpruner.system.files import whole_file
 
     text = expect(given.folder)
     with whole_file(given.out) as file:
@@ -240,7 +245,7 @@ def expect(given: argparse.Namespace) -> None:
 
 
 def warm_up(given: argparse.Namespace) -> None:
-    commands = [f"entpruner.commands.{command}" for command in COMMANDS if command not in ALONE]
+    commands = [module_of(command) for command in COMMANDS if command not in ALONE]
     warm.become(given.program, [*commands, "torch_fidelity"])
     warm.leave(main())  # a child of the server, with a command of its own
 

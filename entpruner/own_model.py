@@ -21,14 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from entpruner.artefacts import read_json, sha256_of, whole_folder, write_json
 from entpruner.commands import adapt, autoencoder, latents, latents_shard, recover
 from entpruner.commands import prune as stages
 from entpruner.commands import score as scoring
-from entpruner.compute import configure, require_room
 from entpruner.data.autoencoder import fetch_autoencoder, load_autoencoder
 from entpruner.data.class_folders import prepare_class_folders
-from entpruner.data.latents import AnyStore, LatentStore, open_store
+from entpruner.data.latent_store import AnyStore, LatentStore, open_store
 from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sample_images
@@ -55,6 +53,8 @@ from entpruner.planning import memory
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, Scores
 from entpruner.scores import score as score_blocks
+from entpruner.system.devices import configure, require_room
+from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
 
 log = logging.getLogger(__name__)
 

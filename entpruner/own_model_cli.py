@@ -73,7 +73,7 @@ def command(
 
 def score(given: argparse.Namespace) -> None:
     from entpruner import own_model
-    from entpruner.artefacts import write_json
+    from entpruner.system.files import write_json
 
     if given.out.is_dir():
         raise UserError(f"{given.out}: a folder; give the name of a file to write")
@@ -93,8 +93,8 @@ def prune(given: argparse.Namespace) -> None:
 
 def sample(given: argparse.Namespace) -> None:
     from entpruner import own_model
-    from entpruner.artefacts import whole_folder
     from entpruner.commands.sample import grid, picture
+    from entpruner.system.files import whole_folder
 
     if given.out.exists():
         raise UserError(f"{given.out}: is there already; give another folder, or remove it")

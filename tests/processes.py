@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from entpruner import parallel
-from entpruner.launch import on_loopback
+from entpruner.system import parallel
+from entpruner.system.launch import on_loopback
 
 
 def in_processes(count: int, job: Callable[[], None]) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from entpruner.arms import expand
-from entpruner.artefacts import write_json
 from entpruner.models.checkpoints import ModelCard
 from entpruner.params.files import read_study
+from entpruner.study.arms import expand
+from entpruner.system.files import write_json
 
 PARAMS = Path(__file__).parents[1] / "params"
 RECORD = {"seconds": 3.0, "device": "a processor", "threads": 1, "python": "3.1", "torch": "2.1", "commit": "abc123"}

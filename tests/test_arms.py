@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entpruner.arms import Arm, expand, select
 from entpruner.params.files import check, read_study
 from entpruner.params.reporting import ArmsFigure, Table
+from entpruner.study.arms import Arm, expand, select
 
 PARAMS = Path(__file__).parents[1] / "params"
 SIZES = {"hidden_size": 32, "num_heads": 2, "patch_size": 4}

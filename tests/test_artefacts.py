@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from entpruner.artefacts import Stopwatch, read_json, sha256_of, whole_file, whole_folder, write_json
+from entpruner.system.files import read_json, sha256_of, whole_file, whole_folder, write_json
+from entpruner.system.recording import Stopwatch
 
 
 class Kill(BaseException):

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from entpruner.artefacts import read_json
+from entpruner.audit.commands import audit_masks
 from entpruner.cli import main
-from entpruner.commands import audit_masks
 from entpruner.params.audit import Audit, AuditedCriterion
 from entpruner.params.backbones import Backbone
+from entpruner.system.files import read_json
 
 COMPUTE = {"device": "cpu", "threads": 1}
 BACKBONES: dict[str, dict[str, Any]] = {  # of five blocks each

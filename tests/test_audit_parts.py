@@ -8,18 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entpruner.audit.criteria import TARGETS, additive, agreements, block_values, chosen, rank_among
-from entpruner.audit.proxies import Proxied, across, by_repeat, mean_agreement, mean_prediction, nested_pairs, within
 from entpruner.audit.regime import choice, choose_regime
+from entpruner.audit.report import chapter_criteria as criteria
+from entpruner.audit.report import chapter_proxies as proxies
+from entpruner.audit.report import chapter_schedules as schedules
+from entpruner.audit.report import chapter_stability as stability
+from entpruner.audit.report.figures import forest
+from entpruner.audit.report.page import Part, Table, write_report
+from entpruner.audit.report.words import Verdict, sorted_out, verdict
 from entpruner.audit.statistics import Estimate
 from entpruner.audit.subnetworks import Blocks, Measured
-from entpruner.journal import Journal
+from entpruner.audit.sweeps import Proxied, across, by_repeat, mean_agreement, mean_prediction, nested_pairs, within
 from entpruner.params.audit import AuditedCriterion, Regime, RegimeTrials
 from entpruner.params.scoring import Scoring
-from entpruner.reporting.audit import criteria, proxies, schedules, stability
-from entpruner.reporting.audit.figures import forest
-from entpruner.reporting.audit.page import Part, Table, write_report
-from entpruner.reporting.audit.words import Verdict, sorted_out, verdict
 from entpruner.scores import Scores
+from entpruner.system.journal import Journal
 
 # -------------------------------------------------------------------------------------------------------- regime
 

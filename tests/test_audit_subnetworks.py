@@ -22,8 +22,8 @@ from entpruner.evaluation.extractors import classifier_net
 from entpruner.models.surgery import drop_blocks
 from entpruner.params.compute import Compute
 from entpruner.params.training import Finetuning, Training
-from entpruner.randomness import generator
 from entpruner.scores import score
+from entpruner.system.randomness import generator
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
 from entpruner.params.backbones import Diffusion, ProcessSettings
 from entpruner.process.diffusion import GaussianDiffusion
-from entpruner.randomness import generator
 from entpruner.scores import Scores, score
 from entpruner.scores.context import draws, timestep_bins
 from entpruner.scores.entropy import random_subspaces
 from entpruner.scores.prefix import removal_outputs
+from entpruner.system.randomness import generator
 
 ESTIMATORS = ["scalar", "diagonal", "low_rank", "knn"]
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from entpruner.arms import ArmIdentity
-from entpruner.artefacts import write_json
+from entpruner.audit.report import claims
+from entpruner.audit.report.evidence import AuditScope, Evidence
 from entpruner.evaluation.cost import parameters
 from entpruner.models.arithmetic import macs
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture
-from entpruner.reporting.audit import claims
-from entpruner.reporting.audit.evidence import AuditScope, Evidence
 from entpruner.reporting.reference import Reference
+from entpruner.study.arms import ArmIdentity
+from entpruner.system.files import write_json
 
 REFERENCE = Reference.read(Path(__file__).parents[1] / "params/reference.yaml")
 CLAIMS = {claim.name: claim for claim in REFERENCE.claims}

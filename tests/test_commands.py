@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from entpruner.artefacts import read_json, write_json
 from entpruner.cli import main
 from entpruner.data.store import Store
 from entpruner.evaluation.cost import cost_key
@@ -20,6 +19,7 @@ from entpruner.models.checkpoints import load_model, save_model
 from entpruner.params.backbones import UNetArchitecture
 from entpruner.reporting.stages import curve_of, stage_folders
 from entpruner.scores import Scores
+from entpruner.system.files import read_json, write_json
 from entpruner.training import loop
 from entpruner.training.state import TrainState
 

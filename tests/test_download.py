@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snakemake_runs import ROOT, planned, snakemake
 
-from entpruner import artefacts
 from entpruner.data import download as module
 from entpruner.data.download import download
 from entpruner.errors import UserError
@@ -23,6 +22,7 @@ from entpruner.params.base import merge
 from entpruner.params.datasets import ImageFolder
 from entpruner.params.files import check
 from entpruner.params.origins import Origin, origins
+from entpruner.system import files as artefacts
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

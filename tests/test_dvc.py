@@ -11,7 +11,7 @@ import pytest
 import yaml
 from small_study import ROW, record, write_table
 
-from entpruner.artefacts import write_json
+from entpruner.system.files import write_json
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from entpruner.artefacts import sha256_of
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation import fidelity
@@ -19,6 +18,7 @@ from entpruner.evaluation.classifier import Classifier
 from entpruner.evaluation.extractors import FeatureNet, checked_weights, classifier_net, inception_net, torchvision_net
 from entpruner.evaluation.fidelity import evaluate, frechet_distance, inception_score, stratified_order
 from entpruner.params.evaluation import Evaluation, InceptionExtractor, TorchvisionExtractor
+from entpruner.system.files import sha256_of
 
 CPU = torch.device("cpu")
 SETTINGS = Evaluation(kid_subsets=10, kid_subset_size=100)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from scoring_context import ARCHITECTURE
 
-from entpruner.artefacts import read_json
-from entpruner.compute import compile_blocks
 from entpruner.errors import UserError
 from entpruner.params.backbones import Flow
 from entpruner.params.compute import Compute
 from entpruner.process import make_process
+from entpruner.system.devices import compile_blocks
+from entpruner.system.files import read_json
 
 FILE = Path(__file__).parents[1] / "benchmarks/gpu.py"
 

@@ -10,10 +10,10 @@ import yaml
 from snakemake_runs import ROOT, planned, snakemake
 from test_commands import ARM, COMPUTE, TRAINING, data_settings, entpruner
 
-from entpruner.artefacts import sha256_of
 from entpruner.models.checkpoints import load_model
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture
+from entpruner.system.files import sha256_of
 
 BACKBONE = {"process": {"kind": "flow"}, "depth": 3, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
 IMAGES = {"input_size": 8, "in_channels": 1}

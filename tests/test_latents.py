@@ -16,11 +16,10 @@ from scoring_context import context
 from test_commands import COMPUTE, TRAINING, entpruner
 from torch.utils.flop_counter import FlopCounterMode
 
-from entpruner.artefacts import read_json, sha256_of, write_json
 from entpruner.data import rows
 from entpruner.data.autoencoder import WEIGHTS, Codec, fetch_autoencoder, load_autoencoder
 from entpruner.data.encoding import encode_shard, gather_latents
-from entpruner.data.latents import LatentSet, LatentStore, open_store
+from entpruner.data.latent_store import LatentSet, LatentStore, open_store
 from entpruner.data.rows import RowFile
 from entpruner.data.store import ImageSet, Store, write_store
 from entpruner.errors import UserError
@@ -28,6 +27,7 @@ from entpruner.evaluation.cost import parameters
 from entpruner.params.latents import KlAutoencoder, TinyAutoencoder
 from entpruner.planning import memory, work
 from entpruner.scores.context import draws
+from entpruner.system.files import read_json, sha256_of, write_json
 
 CPU = torch.device("cpu")
 SIDE, FACTOR, COUNT = 16, 2, 10

@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from entpruner import own_model_cli
-from entpruner.artefacts import read_json
 from entpruner.cli import main
 from entpruner.data.class_folders import prepare_class_folders
 from entpruner.data.store import Store
@@ -30,6 +29,7 @@ from entpruner.params.files import read_own_model
 from entpruner.params.latents import KlAutoencoder
 from entpruner.params.study import OwnModel
 from entpruner.scores import Scores
+from entpruner.system.files import read_json
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = Architecture(

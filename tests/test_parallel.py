@@ -22,19 +22,19 @@ from processes import in_processes
 from test_training import FLOW, Kill, close, in_float64, new_state_in_float64
 from torch import Tensor
 
-from entpruner import parallel
-from entpruner.artefacts import read_json
 from entpruner.cli import main
 from entpruner.commands import sample
 from entpruner.data.store import write_store
 from entpruner.errors import Stopped, UserError
 from entpruner.evaluation.extractors import FeatureNet
-from entpruner.launch import in_batch_step, meeting_point
 from entpruner.models.checkpoints import load_model
 from entpruner.models.network import BlockNetwork
 from entpruner.params.compute import Compute
 from entpruner.params.training import Distillation, Finetuning
-from entpruner.randomness import generator
+from entpruner.system import parallel
+from entpruner.system.files import read_json
+from entpruner.system.launch import in_batch_step, meeting_point
+from entpruner.system.randomness import generator
 from entpruner.training.distill import distilled
 from entpruner.training.loop import Objective
 from entpruner.training.peft import prepare

@@ -20,7 +20,7 @@ from entpruner.params.backbones import Architecture, Flow
 from entpruner.params.compute import Compute
 from entpruner.params.training import Finetuning, Lora
 from entpruner.process import make_process
-from entpruner.randomness import generator
+from entpruner.system.randomness import generator
 from entpruner.training.loop import Objective, data_loss, train
 from entpruner.training.peft import merge, prepare, trained_parameters
 from entpruner.training.state import TrainState

@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 from snakemake_runs import ROOT, command, environment, planned, snakemake
 
-from entpruner.artefacts import read_json
-from entpruner.data.latents import LatentStore
+from entpruner.data.latent_store import LatentStore
 from entpruner.data.store import Store
+from entpruner.system.files import read_json
 
 pytestmark = pytest.mark.slow
 

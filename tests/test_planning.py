@@ -18,8 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from entpruner import cli
-from entpruner.arms import expand
-from entpruner.artefacts import read_json
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation import fidelity
@@ -44,6 +42,8 @@ from entpruner.planning.work import AUTOENCODERS, INCEPTION_MACS, Planned, torch
 from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.reporting.machine import RECORDS
 from entpruner.scores import score
+from entpruner.study.arms import expand
+from entpruner.system.files import read_json
 
 PARAMS = sorted((ROOT / "params").glob("*.yaml"))
 STUDIES = [file for file in PARAMS if file.name != "reference.yaml"]

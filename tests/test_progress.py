@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from entpruner.progress import Progress
+from entpruner.system.progress import Progress
 
 
 class Terminal(io.StringIO):

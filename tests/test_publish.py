@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from small_study import PARAMS, finish_smoke, record
 
-from entpruner.artefacts import processor_name, write_json
 from entpruner.cli import main
 from entpruner.errors import UserError
 from entpruner.params.files import read_study
@@ -15,6 +14,8 @@ from entpruner.reporting.machine import describe, is_trained
 from entpruner.reporting.publish import publish
 from entpruner.reporting.rebuild import build, stage, tables_at
 from entpruner.reporting.verdicts import same_files
+from entpruner.system.files import write_json
+from entpruner.system.recording import processor_name
 
 PUBLISHED = PARAMS.parent / "results/published"
 

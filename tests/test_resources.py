@@ -16,9 +16,7 @@ import yaml
 from scoring_context import ARCHITECTURE
 from snakemake_runs import ROOT, snakemake
 
-from entpruner.arms import expand
-from entpruner.cli import main
-from entpruner.compute import require_room
+from entpruner.cli import main, module_of
 from entpruner.data.store import write_store
 from entpruner.errors import UserError
 from entpruner.evaluation.classifier import Classifier
@@ -40,6 +38,8 @@ from entpruner.planning.resources import LIBRARIES, assumed, needs
 from entpruner.planning.resources import memory as memory_of
 from entpruner.planning.resources import require_room as require_room_for
 from entpruner.planning.work import Planned
+from entpruner.study.arms import expand
+from entpruner.system.devices import require_room
 
 SMOKE = ROOT / "params/smoke.yaml"
 DEPTH, WIDTH, HEADS = SIZES["XL"]
@@ -236,7 +236,7 @@ def test_the_audits_commands_ask_a_gpu_for_what_the_workflow_counted(
         if "entpruner audit_" in line and "audit_report" not in line:
             words = shlex.split(line)
             rule, settings = words[words.index("entpruner") + 1], words[words.index("--settings") + 1]
-            command = import_module(f"entpruner.commands.{rule}")
+            command = import_module(module_of(rule))
             asked[rule] = command.Settings.model_validate_json(with_compute(rule, settings)).needed(XL).total
     known = {job.rule: memory_of(counted, job) for job in audit_jobs(paper) if job.rule in asked}
     assert len(asked) == 7

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from entpruner.params.arms import Schedule
 from entpruner.params.pruning import Pruning, candidate_counts, removal_grid
 from entpruner.proxies import NtkResult, ZicoResult
-from entpruner.randomness import generator
 from entpruner.schedule import Candidate, Decision, decide, ranks, vote
+from entpruner.system.randomness import generator
 
 ORDER = (3, 0, 5, 1, 4, 2, 7, 6)
 Opinion = tuple[float | None, float]  # κ, ZiCo

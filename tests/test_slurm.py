@@ -14,7 +14,7 @@ from slurm_cluster import cluster, run
 from snakemake_runs import ROOT, command, environment, snakemake
 
 from entpruner.errors import UserError
-from entpruner.slurm import require_job_states
+from entpruner.system.slurm import require_job_states
 
 PROFILES = ROOT / "workflow/profiles"
 ADVICE = "add --slurm-status-command squeue"

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entpruner.artefacts import write_json
 from entpruner.errors import UserError
-from entpruner.intervals import t_interval
+from entpruner.evaluation.intervals import t_interval
 from entpruner.params.reporting import ColumnName, Table
 from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import ReportTable, build, latex_escape
+from entpruner.system.files import write_json
 
 REFERENCE = Path(__file__).parents[1] / "params" / "reference.yaml"
 DEFAULT = Table.model_fields["columns"].default

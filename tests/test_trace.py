@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from small_study import ROW, write_table
 
-from entpruner.artefacts import write_json
 from entpruner.cli import main
+from entpruner.system.files import write_json
 
 OTHER = ("full", "dit", "downstream", "–")
 

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from entpruner.errors import UserError
-from entpruner.tracking import RunRecord, sync
+from entpruner.reporting.tracking import RunRecord, sync
 
 CURVE = [{"step": step, "loss": 1 / (step + 1), "lr": 1e-4, "stage": 0} for step in range(0, 500, 5)]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from entpruner.errors import UserError
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture
-from entpruner.randomness import generator
+from entpruner.system.randomness import generator
 from entpruner.training.state import STATE_FILE, TrainState
 
 ARCHITECTURE = Architecture(

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from entpruner.compute import configure, device_of
 from entpruner.data.store import ImageSet
 from entpruner.errors import Stopped, UserError
 from entpruner.models.checkpoints import build
@@ -26,7 +25,8 @@ from entpruner.params.backbones import Architecture, Diffusion, Flow, UNetArchit
 from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import make_process
-from entpruner.randomness import generator
+from entpruner.system.devices import configure, device_of
+from entpruner.system.randomness import generator
 from entpruner.training.batches import batch_indices
 from entpruner.training.loop import Objective, draw_batch, learning_rate, train
 from entpruner.training.resume import CurvePoint

@@ -25,10 +25,10 @@ from entpruner.params.compute import Compute
 from entpruner.params.training import Finetuning, Training
 from entpruner.process import make_process
 from entpruner.process.flow import FlowMatching
-from entpruner.randomness import generator
 from entpruner.scores import CRITERIA, score
 from entpruner.scores.context import draws
 from entpruner.scores.prefix import removal_outputs
+from entpruner.system.randomness import generator
 from entpruner.training.loop import train
 from entpruner.training.peft import prepare
 from entpruner.training.resume import CurvePoint

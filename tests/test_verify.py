@@ -14,7 +14,6 @@ import pytest
 import yaml
 from small_study import ROW, record, write_table
 
-from entpruner.artefacts import write_json
 from entpruner.cli import main
 from entpruner.errors import UserError
 from entpruner.params.reporting import ColumnName
@@ -23,6 +22,7 @@ from entpruner.reporting.machine import describe
 from entpruner.reporting.rebuild import Plan, stage
 from entpruner.reporting.recorded import RecordedCell, RecordedRow, read_tables
 from entpruner.reporting.verdicts import Verdict, exit_code, report, verdicts
+from entpruner.system.files import write_json
 
 OTHER = ("LD-Pruner", "sit", "downstream", "50%")
 SEEDS = (0, 1, 2)

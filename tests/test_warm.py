@@ -19,13 +19,13 @@ import pytest
 import yaml
 from snakemake_runs import ROOT, command, copy_sources, environment, snakemake
 
-from entpruner.warm import ADDRESS, STATUS
+from entpruner.system.warm import ADDRESS, STATUS
 
 # A program like `entpruner`, but whose commands are Python code, and whose libraries are quick to load.
 PROGRAM = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from entpruner import warm
+from entpruner.system import warm
 
 def main():
     code = warm.run(sys.argv[1:])

@@ -15,7 +15,7 @@ sys.path.insert(0, workflow.basedir)
 PROGRAMS = f'export PATH="{Path(sys.executable).parent}:$PATH"; '
 shell.prefix(f"{PROGRAMS}exec ")
 
-from entpruner.arms import claimed, expand, select
+from entpruner.study.arms import claimed, expand, select
 from entpruner.errors import UserError
 from entpruner.params.arms import SIZED
 from entpruner.params.compute import Compute
@@ -25,8 +25,8 @@ from entpruner.params.origins import origins
 from entpruner.params.reporting import ScoresFigure
 from entpruner.planning.jobs import Job
 from entpruner.planning.resources import Needs, needs, require_room
-from entpruner.provenance import code_digest
-from entpruner.slurm import require_job_states
+from entpruner.system.provenance import code_digest
+from entpruner.system.slurm import require_job_states
 
 # Users' errors leave through sys.exit: a WorkflowError would put lines of this file around them.
 try:
@@ -105,7 +105,8 @@ def settings(**values):
 
 def code(command):
     """Digest of the package files that a command imports: Snakemake does not see them by itself."""
-    return code_digest(f"entpruner.commands.{command}")
+    room = "audit.commands" if command.startswith("audit_") else "commands"
+    return code_digest(f"entpruner.{room}.{command}")
 
 
 def arm_of(wildcards):

@@ -19,8 +19,8 @@ from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import Pruning, VoteWeights, stage_boundaries
 from entpruner.params.training import Training
 from entpruner.proxies.measure import ProxySamples, measure_on
-from entpruner.randomness import generator
 from entpruner.schedule import Decision, decide
+from entpruner.system.randomness import generator
 from entpruner.training.loop import train
 from entpruner.training.state import TrainState
 

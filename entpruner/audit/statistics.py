@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from entpruner.intervals import t_interval
-from entpruner.randomness import generator
+from entpruner.evaluation.intervals import t_interval
+from entpruner.system.randomness import generator
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

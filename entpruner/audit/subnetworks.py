@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from entpruner.compute import without_tf32
 from entpruner.evaluation.extractors import FeatureNet
 from entpruner.evaluation.fidelity import frechet_distance
 from entpruner.evaluation.sampling import sample_images
@@ -22,9 +21,10 @@ from entpruner.models.surgery import drop_blocks
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.training import Training
-from entpruner.randomness import seed_of
 from entpruner.scores import ScoreContext
 from entpruner.scores.context import draws
+from entpruner.system.devices import without_tf32
+from entpruner.system.randomness import seed_of
 from entpruner.training.loop import train
 from entpruner.training.state import TrainState
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from entpruner.commands.inputs import moved_model
-from entpruner.commands.recording import Recorder
 from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, train_into
-from entpruner.compute import configure
-from entpruner.data.latents import open_store
+from entpruner.data.latent_store import open_store
 from entpruner.params.study import LabelTable
-from entpruner.randomness import generator
+from entpruner.system.devices import configure
+from entpruner.system.randomness import generator
+from entpruner.system.recording import Recorder
 from entpruner.training.state import TrainState
 
 

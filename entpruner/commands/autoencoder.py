@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from entpruner.artefacts import whole_folder
 from entpruner.data.autoencoder import fetch_autoencoder
 from entpruner.params.base import Frozen
 from entpruner.params.latents import Latents
+from entpruner.system.files import whole_folder
 
 
 class Settings(Frozen):

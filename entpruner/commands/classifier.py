@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from entpruner.artefacts import whole_folder, write_json
-from entpruner.commands.recording import Recorder
-from entpruner.compute import configure, require_room
 from entpruner.data.store import Store
 from entpruner.evaluation.classifier import accuracy, fit, save_classifier
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.evaluation import ClassifierTraining
 from entpruner.planning.memory import classifying as classifying_memory
+from entpruner.system.devices import configure, require_room
+from entpruner.system.files import whole_folder, write_json
+from entpruner.system.recording import Recorder
 
 
 class Settings(Frozen):

@@ -3,10 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from entpruner.artefacts import write_json
-from entpruner.commands.recording import Recorder
-from entpruner.compute import configure, require_room
-from entpruner.data.latents import open_store
+from entpruner.data.latent_store import open_store
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import cost_key, latency, parameters
 from entpruner.models.adapters import add_adapters
@@ -16,7 +13,10 @@ from entpruner.params.backbones import Architecture, Backbone
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.planning.memory import timing as timing_memory
-from entpruner.randomness import generator
+from entpruner.system.devices import configure, require_room
+from entpruner.system.files import write_json
+from entpruner.system.randomness import generator
+from entpruner.system.recording import Recorder
 
 
 class Settings(Frozen):

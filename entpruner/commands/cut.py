@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from entpruner.artefacts import read_json, whole_folder, write_json
-from entpruner.commands.recording import Recorder
-from entpruner.compute import configure
 from entpruner.models.checkpoints import load_model, save_model
 from entpruner.models.surgery import drop_blocks
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
+from entpruner.system.devices import configure
+from entpruner.system.files import read_json, whole_folder, write_json
+from entpruner.system.recording import Recorder
 
 
 class Settings(Frozen):

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from entpruner.data.autoencoder import Codec, load_autoencoder
-from entpruner.data.latents import LatentManifest
+from entpruner.data.latent_store import LatentManifest
 from entpruner.data.store import read_manifest
 from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork

@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-from entpruner import parallel
-from entpruner.artefacts import write_json
-from entpruner.commands.recording import Recorder
-from entpruner.compute import configure, require_room
 from entpruner.data.store import Store
 from entpruner.evaluation.extractors import feature_nets
 from entpruner.evaluation.fidelity import evaluate
@@ -13,6 +9,10 @@ from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.evaluation import Evaluation
 from entpruner.planning.memory import features as features_memory
+from entpruner.system import parallel
+from entpruner.system.devices import configure, require_room
+from entpruner.system.files import write_json
+from entpruner.system.recording import Recorder
 
 
 class Settings(Frozen):

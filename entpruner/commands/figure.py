@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from entpruner.arms import ArmIdentity
-from entpruner.artefacts import read_json
 from entpruner.data.store import Store
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard
@@ -23,6 +21,8 @@ from entpruner.reporting.arm_figures import (
 from entpruner.reporting.score_figures import ced_by_block, ced_by_timestep, entropy_vs_loss
 from entpruner.reporting.stages import curve_of
 from entpruner.scores import Scores
+from entpruner.study.arms import ArmIdentity
+from entpruner.system.files import read_json
 
 
 class Settings(Frozen):

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import torch
 
-from entpruner.artefacts import sha256_of, whole_folder, write_json
-from entpruner.commands.recording import Recorder
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import (
     official_architecture,
@@ -16,6 +14,8 @@ from entpruner.models.checkpoints import (
 )
 from entpruner.params.backbones import Architecture, Backbone
 from entpruner.params.base import Frozen
+from entpruner.system.files import sha256_of, whole_folder, write_json
+from entpruner.system.recording import Recorder
 
 
 class Settings(Frozen):

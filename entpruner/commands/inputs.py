@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from entpruner.data.latents import AnyStore
+from entpruner.data.latent_store import AnyStore
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard, load_model, unnamed_classes
 from entpruner.models.network import BlockNetwork

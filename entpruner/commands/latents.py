@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from entpruner.artefacts import sha256_of
 from entpruner.data.autoencoder import WEIGHTS
 from entpruner.data.encoding import gather_latents
 from entpruner.data.store import Store
 from entpruner.params.base import Frozen
 from entpruner.params.latents import Latents
+from entpruner.system.files import sha256_of
 
 
 class Settings(Frozen):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from entpruner.compute import configure, require_room
 from entpruner.data.autoencoder import load_autoencoder
 from entpruner.data.encoding import encode_shard
 from entpruner.data.store import Store
@@ -10,6 +9,7 @@ from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.latents import Latents
 from entpruner.planning.memory import coding as coding_memory
+from entpruner.system.devices import configure, require_room
 
 
 class Settings(Frozen):

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from entpruner.commands.recording import Recorder
 from entpruner.commands.training import Stretch, TrainingSettings, train_into
-from entpruner.compute import configure
-from entpruner.data.latents import open_store
+from entpruner.data.latent_store import open_store
 from entpruner.models.checkpoints import ModelCard, build
 from entpruner.params.backbones import Backbone
-from entpruner.randomness import generator
+from entpruner.system.devices import configure
+from entpruner.system.randomness import generator
+from entpruner.system.recording import Recorder
 from entpruner.training.state import TrainState
 
 

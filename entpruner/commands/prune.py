@@ -5,12 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from entpruner import parallel
-from entpruner.artefacts import read_json
-from entpruner.commands.recording import Recorder
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
-from entpruner.compute import configure, require_room
-from entpruner.data.latents import open_store
+from entpruner.data.latent_store import open_store
 from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
 from entpruner.params.arms import Criterion, Schedule
@@ -22,9 +18,13 @@ from entpruner.params.scoring import Scoring
 from entpruner.planning.memory import proxies as proxies_memory
 from entpruner.process import Process, make_process
 from entpruner.proxies.measure import ProxySamples, measure_on
-from entpruner.randomness import generator
 from entpruner.schedule import decide
 from entpruner.scores import ScoreContext, Scores, score
+from entpruner.system import parallel
+from entpruner.system.devices import configure, require_room
+from entpruner.system.files import read_json
+from entpruner.system.randomness import generator
+from entpruner.system.recording import Recorder
 
 log = logging.getLogger(__name__)
 

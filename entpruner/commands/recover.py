@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from entpruner.commands.inputs import model_for, moved_model
-from entpruner.commands.recording import Recorder
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
-from entpruner.compute import configure
-from entpruner.data.latents import AnyStore, open_store
+from entpruner.data.latent_store import AnyStore, open_store
 from entpruner.models.checkpoints import ModelCard
 from entpruner.params.study import LabelTable
-from entpruner.randomness import generator
+from entpruner.system.devices import configure
+from entpruner.system.randomness import generator
+from entpruner.system.recording import Recorder
 from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState
 

@@ -8,15 +8,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from entpruner import parallel
-from entpruner.artefacts import whole_folder, write_json
 from entpruner.commands.decoding import codec_for
-from entpruner.commands.recording import Recorder
-from entpruner.compute import compile_blocks, configure, require_room
 from entpruner.data import autoencoder as vae
 from entpruner.data.store import new_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
-from entpruner.journal import Parts
 from entpruner.models.checkpoints import CARD, WEIGHTS, load_model
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
@@ -24,6 +19,11 @@ from entpruner.params.latents import Latents
 from entpruner.params.sampling import Sampling
 from entpruner.planning.memory import sampling as sampling_memory
 from entpruner.process import make_process
+from entpruner.system import parallel
+from entpruner.system.devices import compile_blocks, configure, require_room
+from entpruner.system.files import whole_folder, write_json
+from entpruner.system.journal import Parts
+from entpruner.system.recording import Recorder
 
 
 class Settings(Frozen):

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from entpruner.artefacts import whole_folder, write_json
 from entpruner.commands.inputs import model_for
-from entpruner.commands.recording import Recorder
-from entpruner.compute import configure, require_room
-from entpruner.data.latents import open_store
+from entpruner.data.latent_store import open_store
 from entpruner.params.arms import Criterion
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
@@ -15,6 +12,9 @@ from entpruner.params.scoring import Scoring
 from entpruner.planning.memory import scoring as scoring_memory
 from entpruner.process import make_process
 from entpruner.scores import ScoreContext, score
+from entpruner.system.devices import configure, require_room
+from entpruner.system.files import whole_folder, write_json
+from entpruner.system.recording import Recorder
 
 
 class Settings(Frozen):

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from entpruner.arms import ArmIdentity
-from entpruner.artefacts import read_json
 from entpruner.evaluation.cost import cost_key
 from entpruner.models.checkpoints import ModelCard
 from entpruner.params.base import Frozen
@@ -12,6 +10,8 @@ from entpruner.params.reporting import ColumnName
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import build
+from entpruner.study.arms import ArmIdentity
+from entpruner.system.files import read_json
 
 
 class Settings(Frozen):

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from entpruner.arms import ArmIdentity
-from entpruner.artefacts import read_json, write_json
 from entpruner.evaluation.cost import cost_key
 from entpruner.models.checkpoints import ModelCard
 from entpruner.params.base import Frozen
 from entpruner.reporting.stages import curve_of, stage_folders
-from entpruner.tracking import RunRecord, sync
+from entpruner.reporting.tracking import RunRecord, sync
+from entpruner.study.arms import ArmIdentity
+from entpruner.system.files import read_json, write_json
 
 
 class Settings(Frozen):

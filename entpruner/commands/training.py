@@ -5,12 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from entpruner import parallel
-from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.commands.inputs import model_for
-from entpruner.commands.recording import Recorder
-from entpruner.compute import device_of, require_room
-from entpruner.data.latents import AnyStore, open_store
+from entpruner.data.latent_store import AnyStore, open_store
 from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
 from entpruner.models.arithmetic import training_flops
@@ -20,6 +16,10 @@ from entpruner.params.compute import Compute
 from entpruner.params.training import Finetuning, Training
 from entpruner.planning.memory import training as training_memory
 from entpruner.process import Process, make_process
+from entpruner.system import parallel
+from entpruner.system.devices import device_of, require_room
+from entpruner.system.files import read_json, whole_folder, write_json
+from entpruner.system.recording import Recorder
 from entpruner.training.distill import distilled
 from entpruner.training.loop import Objective, data_loss, train
 from entpruner.training.peft import merge, trained_parameters

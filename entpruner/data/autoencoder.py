@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from entpruner.artefacts import read_json, sha256_of
 from entpruner.errors import UserError
 from entpruner.params.latents import Latents
+from entpruner.system.files import read_json, sha256_of
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from entpruner.artefacts import require_space, sha256_of, sync
 from entpruner.errors import UserError
+from entpruner.system.files import require_space, sha256_of, sync
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 60.0  # seconds in which nothing comes

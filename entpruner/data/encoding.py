@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.data.autoencoder import Codec
-from entpruner.data.latents import MOMENTS, LatentManifest
+from entpruner.data.latent_store import MOMENTS, LatentManifest
 from entpruner.data.rows import RowFile, kept_when_full
 from entpruner.data.store import LABELS, MANIFEST, ImageSet, Store
 from entpruner.errors import UserError
-from entpruner.journal import Journal
 from entpruner.params.base import Frozen
 from entpruner.params.latents import Latents
-from entpruner.provenance import code_digest
+from entpruner.system.files import read_json, whole_folder, write_json
+from entpruner.system.journal import Journal
+from entpruner.system.provenance import code_digest
 
 SAID = 1_000  # images between two lines of the log
 

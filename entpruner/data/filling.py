@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from entpruner.artefacts import whole_folder
 from entpruner.data.archives import DAMAGE, Entry
 from entpruner.data.images import square
 from entpruner.data.rows import RowFile, kept_when_full
 from entpruner.data.store import IMAGES, vouch
 from entpruner.errors import Stopped, UserError
-from entpruner.journal import Journal
-from entpruner.provenance import code_digest
-from entpruner.stopping import StopRequest
+from entpruner.system.files import whole_folder
+from entpruner.system.journal import Journal
+from entpruner.system.provenance import code_digest
+from entpruner.system.stopping import StopRequest
 
 BATCH = 256  # pictures whose images are forced to the disk together: a kill loses one batch
 AHEAD = 4  # pictures a thread that are read before they can be written

@@ -7,12 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from entpruner.artefacts import sha256_of
 from entpruner.data.archives import Entry
 from entpruner.data.filling import Listing, write_pictures
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
 from entpruner.params.origins import Origin
+from entpruner.system.files import sha256_of
 
 Section = TypeVar("Section", bound=Frozen)
 Labelled = Sequence[tuple[PurePosixPath, int]]  # images, with the label of each

@@ -13,9 +13,9 @@ import torch
 from pydantic import ValidationError, model_validator
 from torch import Tensor
 
-from entpruner.artefacts import read_json, require_space, sha256_of, whole_folder, write_json
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
+from entpruner.system.files import read_json, require_space, sha256_of, whole_folder, write_json
 
 IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
 

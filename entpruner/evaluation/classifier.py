@@ -8,11 +8,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from entpruner.artefacts import read_json, write_json
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.params.evaluation import ClassifierTraining
-from entpruner.randomness import generator
+from entpruner.system.files import read_json, write_json
+from entpruner.system.randomness import generator
 
 POOLED_SIDE = 4  # the last feature map is averaged to 4x4, which for 8x8 images it is already
 

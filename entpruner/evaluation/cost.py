@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from entpruner.models.network import BlockNetwork
-from entpruner.randomness import generator
+from entpruner.system.randomness import generator
 
 
 def parameters(model: torch.nn.Module) -> int:

@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from entpruner import parallel
-from entpruner.artefacts import sha256_of
-from entpruner.compute import without_tf32
 from entpruner.errors import UserError
 from entpruner.evaluation.classifier import Classifier, load_classifier
 from entpruner.models.checkpoints import read_weights
 from entpruner.params.evaluation import ClassifierExtractor, Evaluation, InceptionExtractor, TorchvisionExtractor
+from entpruner.system import parallel
+from entpruner.system.devices import without_tf32
+from entpruner.system.files import sha256_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the input normalisation of torchvision's classifiers
 IMAGENET_STD = (0.229, 0.224, 0.225)

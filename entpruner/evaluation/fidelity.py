@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from entpruner import parallel
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation.extractors import FeatureNet
 from entpruner.params.evaluation import Evaluation
-from entpruner.randomness import generator, seed_of
+from entpruner.system import parallel
+from entpruner.system.randomness import generator, seed_of
 
 Labels = NDArray[np.int64]
 Indices = NDArray[np.int64]

@@ -12,8 +12,8 @@ from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.params.sampling import Sampling
 from entpruner.process import Process
-from entpruner.progress import Progress
-from entpruner.randomness import generator
+from entpruner.system.progress import Progress
+from entpruner.system.randomness import generator
 
 
 def sample_images(

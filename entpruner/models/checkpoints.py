@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from entpruner.artefacts import read_json, whole_file, write_json
 from entpruner.errors import UserError
 from entpruner.models.adapters import add_adapters
 from entpruner.models.network import BlockNetwork
@@ -24,6 +23,7 @@ from entpruner.models.transformer import Attention, Transformer
 from entpruner.models.unet import UNet
 from entpruner.params.backbones import SIZES, Architecture, ProcessSettings, TrainedWeights, UNetArchitecture
 from entpruner.params.base import Frozen
+from entpruner.system.files import read_json, whole_file, write_json
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 SHAPED_BY = {  # the keys that the shapes of weights follow from

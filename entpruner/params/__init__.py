@@ -2,5 +2,5 @@
 
 Everything here is frozen and validated. A section has a module; ``study.py`` puts them together, ``problems.py`` says
 where they contradict each other, ``files.py`` reads params files and overlays. ``params/schema.json`` is exported from
-these classes. The expansion of arms and what a rule hands to its command are in ``entpruner/arms.py``.
+these classes. The expansion of arms and what a rule hands to its command are in ``entpruner/study/arms.py``.
 """

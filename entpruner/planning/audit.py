@@ -7,7 +7,6 @@ choose the same blocks.
 import math
 from itertools import pairwise
 
-from entpruner.arms import overridden
 from entpruner.params.audit import Audit, Regime
 from entpruner.params.pruning import blocks_to_remove, removal_grid, stage_boundaries
 from entpruner.params.scoring import Scoring
@@ -15,6 +14,7 @@ from entpruner.planning import fits
 from entpruner.planning.jobs import Job
 from entpruner.planning.networks import Work
 from entpruner.planning.work import Planned, voted
+from entpruner.study.arms import overridden
 
 
 class PlannedAudit:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from entpruner.arms import Arm, claimed, expand, select
 from entpruner.params.evaluation import ClassifierExtractor
 from entpruner.params.origins import origins
 from entpruner.params.reporting import ScoresFigure, Table
 from entpruner.params.study import Study
+from entpruner.study.arms import Arm, claimed, expand, select
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from entpruner.arms import expand
-from entpruner.launch import SHARED
 from entpruner.params.study import Study
 from entpruner.planning.audit import audited
 from entpruner.planning.images import images_of
@@ -14,6 +12,8 @@ from entpruner.planning.jobs import Job, audit_jobs, jobs_of
 from entpruner.planning.networks import KINDS, Speed, Work
 from entpruner.planning.resources import memory
 from entpruner.planning.work import Planned
+from entpruner.study.arms import expand
+from entpruner.system.launch import SHARED
 
 ORDER = (  # what others need comes first
     "download", "data", "autoencoder", "latents_shard", "latents",

@@ -10,9 +10,7 @@ one thread, and at most 635 MB. What is of GPUs is estimated.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from entpruner.arms import Arm, expand, overridden
 from entpruner.errors import UserError
-from entpruner.launch import SHARED
 from entpruner.params.compute import Compute
 from entpruner.params.datasets import Dataset, ImageFolder
 from entpruner.params.study import Study
@@ -39,6 +37,8 @@ from entpruner.planning.memory import (
 )
 from entpruner.planning.networks import Network, Speed
 from entpruner.planning.work import Planned
+from entpruner.study.arms import Arm, expand, overridden
+from entpruner.system.launch import SHARED
 
 ASSUMED = Images(train=50_000, test=10_000, classes=1000)
 ON_GPU = (

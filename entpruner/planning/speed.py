@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from entpruner.compute import configure
 from entpruner.data.store import ImageSet
 from entpruner.evaluation.classifier import Classifier
 from entpruner.evaluation.cost import clock
@@ -22,10 +21,11 @@ from entpruner.planning.gpus import Gpu
 from entpruner.planning.networks import Network, Speed
 from entpruner.planning.work import Planned
 from entpruner.process import make_process
-from entpruner.provenance import code_digest
 from entpruner.proxies.measure import ProxySamples, measure_on
-from entpruner.randomness import generator
 from entpruner.scores import ScoreContext, score
+from entpruner.system.devices import configure
+from entpruner.system.provenance import code_digest
+from entpruner.system.randomness import generator
 from entpruner.training.loop import train
 from entpruner.training.state import TrainState
 

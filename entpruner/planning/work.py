@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from entpruner.arms import Arm
 from entpruner.errors import UserError
 from entpruner.params.arms import Criterion
 from entpruner.params.evaluation import ClassifierExtractor, Extractor, InceptionExtractor, TorchvisionExtractor
@@ -27,6 +26,7 @@ from entpruner.planning.images import Images
 from entpruner.planning.jobs import Job
 from entpruner.planning.memory import WORD, autoencoder_weights
 from entpruner.planning.networks import Network, Work
+from entpruner.study.arms import Arm
 
 INCEPTION_MACS = 5.7e9  # of InceptionV3 at its 299 pixels
 INCEPTION_WIDTH = 2048  # its features

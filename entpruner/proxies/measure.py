@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 from torch import Tensor
 
-from entpruner.compute import without_tf32
 from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks
@@ -13,7 +12,8 @@ from entpruner.params.proxies import Proxies, Zico
 from entpruner.process import Process
 from entpruner.proxies.ntk import NtkResult, ntk
 from entpruner.proxies.zico import ZicoResult, zico
-from entpruner.randomness import generator
+from entpruner.system.devices import without_tf32
+from entpruner.system.randomness import generator
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 """x and noise (B, C, H, W), t and y (B,)."""

@@ -18,7 +18,7 @@ from matplotlib.ticker import FormatStrFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from entpruner.errors import UserError
-from entpruner.intervals import t_interval
+from entpruner.evaluation.intervals import t_interval
 from entpruner.reporting.figures import COLOURS, STYLE, line, save
 
 KEPT = ListedColormap(["#ececec", COLOURS[0]])

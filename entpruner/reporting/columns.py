@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from entpruner.intervals import t_interval
+from entpruner.evaluation.intervals import t_interval
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.results import ArmResult
 

@@ -15,11 +15,11 @@ from typing import Literal
 import yaml
 from pydantic import ValidationError
 
-from entpruner.artefacts import read_json
 from entpruner.errors import UserError
-from entpruner.intervals import t_quantile
+from entpruner.evaluation.intervals import t_quantile
 from entpruner.params.base import Frozen
 from entpruner.reporting.recorded import RecordedCell, RecordedRow, RecordedTable, located, read_tables
+from entpruner.system.files import read_json
 
 Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
 RULES: dict[str, Rule] = {

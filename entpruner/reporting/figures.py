@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from entpruner.artefacts import whole_file
+from entpruner.system.files import whole_file
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; yellow is left out: it is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

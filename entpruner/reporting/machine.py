@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from packaging.requirements import Requirement
 
-from entpruner.artefacts import processor_name, read_json
+from entpruner.system.files import read_json
+from entpruner.system.recording import processor_name
 
 TRAINED = ("data", "classifier", "pretrain", "adapt", "scores", "arms/*/stage*", "arms/*/final")
 """Folders of a study that hold what measuring it begins from; whatever else it holds can be measured again."""

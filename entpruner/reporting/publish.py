@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from entpruner.artefacts import whole_folder, write_json
 from entpruner.errors import UserError
 from entpruner.reporting.machine import describe, files_of
 from entpruner.reporting.stages import curve_of
+from entpruner.system.files import whole_folder, write_json
 
 PUBLISHED = (  # no weights, images, states or logs
     "*/**/*.json",

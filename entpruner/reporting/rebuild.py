@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from entpruner.artefacts import read_json
 from entpruner.params.files import read_study
 from entpruner.reporting.machine import TRAINED, is_trained, timings
+from entpruner.system.files import read_json
 
 ROOT = Path(__file__).parents[2]
 START, JOB = 4.8, 0.13  # seconds to load libraries, once, and to start a command (benchmarks/results/warm-cpu.json)

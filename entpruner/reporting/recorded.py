@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entpruner.artefacts import read_json
 from entpruner.errors import UserError
+from entpruner.system.files import read_json
 
 SUFFIX = ".provenance.json"
 

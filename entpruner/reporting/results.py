@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entpruner.artefacts import read_json
+from entpruner.system.files import read_json
 
 
 @dataclass(frozen=True)

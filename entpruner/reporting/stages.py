@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from entpruner.artefacts import read_json
+from entpruner.system.files import read_json
 
 
 def curve_of(folder: Path) -> list[dict[str, float]]:

@@ -12,12 +12,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from entpruner.artefacts import whole_file, write_json
 from entpruner.errors import UserError
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.columns import COLUMNS, Cell, measure, si_prefix, words
 from entpruner.reporting.reference import PaperNumber, Reference
 from entpruner.reporting.results import ArmResult
+from entpruner.system.files import whole_file, write_json
 
 NOT_PUBLIC = "not public"
 

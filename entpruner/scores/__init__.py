@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from entpruner.compute import without_tf32
 from entpruner.errors import UserError
 from entpruner.models.unet import UNet
 from entpruner.params.arms import TRANSFORMERS_ONLY
@@ -22,6 +21,7 @@ from entpruner.scores.random_median import random_median
 from entpruner.scores.sensitivity import sensitivity
 from entpruner.scores.similarity_mse import similarity_mse
 from entpruner.scores.taylor import taylor
+from entpruner.system.devices import without_tf32
 
 __all__ = ["CRITERIA", "ScoreContext", "Scores", "score"]
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from entpruner.errors import UserError
-from entpruner.randomness import generator
 from entpruner.scores.context import ScoreContext, Scores, draws, listed, ranking, require_finite, timestep_bins
 from entpruner.scores.entropy import (
     GROUPS,
@@ -35,6 +34,7 @@ from entpruner.scores.entropy import (
     variance,
 )
 from entpruner.scores.prefix import removal_outputs
+from entpruner.system.randomness import generator
 
 
 def ced(context: ScoreContext) -> Scores:

@@ -15,8 +15,8 @@ from entpruner.params.base import Frozen
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.process import Process
-from entpruner.progress import Progress
-from entpruner.randomness import generator
+from entpruner.system.progress import Progress
+from entpruner.system.randomness import generator
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from entpruner.models.surgery import drop_blocks
-from entpruner.randomness import generator
 from entpruner.scores.context import ScoreContext, Scores, draws, unsigned
 from entpruner.scores.entropy import GROUPS, MomentSums, jackknife_stderr, moments, variance
 from entpruner.scores.prefix import removal_outputs
+from entpruner.system.randomness import generator
 
 
 def ld_pruner(context: ScoreContext) -> Scores:

@@ -26,8 +26,8 @@ from entpruner.errors import UserError
 from entpruner.models.lora import add_lora
 from entpruner.models.network import BlockNetwork
 from entpruner.process.guidance import Network
-from entpruner.randomness import generator
 from entpruner.scores.context import ScoreContext, Scores, blocks_to_go, removal, require_finite
+from entpruner.system.randomness import generator
 
 MOST_MASKS = 100_000  # of a group: each is a logit, and a column of every batch
 

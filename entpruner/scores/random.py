@@ -5,8 +5,8 @@
 
 import torch
 
-from entpruner.randomness import generator
 from entpruner.scores.context import ScoreContext, Scores, unsigned
+from entpruner.system.randomness import generator
 
 
 def random(context: ScoreContext) -> Scores:

@@ -8,8 +8,8 @@ Theirs were 100,000 masks; M is ``settings.masks`` here. The calibration loss is
 import torch
 from torch import Tensor
 
-from entpruner.randomness import generator
 from entpruner.scores.context import ScoreContext, Scores, blocks_to_go, draws, ranking, removal
+from entpruner.system.randomness import generator
 
 
 def random_median(context: ScoreContext) -> Scores:

@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from entpruner.randomness import generator
+from entpruner.system.randomness import generator
 
 
 def batch_indices(step: int, batch_size: int, count: int, seed: int, artefact: str) -> Tensor:

@@ -7,10 +7,10 @@ block is matched with the teacher's same block, whichever were kept, and the wei
 import torch
 from torch import Tensor
 
-from entpruner import parallel
 from entpruner.models.network import BlockNetwork
 from entpruner.params.training import Distillation
 from entpruner.process import Process
+from entpruner.system import parallel
 from entpruner.training.loop import Objective
 
 

@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim.adamw import adamw
 
-from entpruner import parallel
-from entpruner.compute import compile_blocks, device_of
 from entpruner.data.store import Images
 from entpruner.errors import Stopped, UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import Process
-from entpruner.progress import Progress
-from entpruner.randomness import generator
-from entpruner.stopping import StopRequest
+from entpruner.system import parallel
+from entpruner.system.devices import compile_blocks, device_of
+from entpruner.system.progress import Progress
+from entpruner.system.randomness import generator
+from entpruner.system.stopping import StopRequest
 from entpruner.training.batches import batch_indices
 from entpruner.training.resume import CurvePoint, Run, as_first_has_it, resume, write_checkpoint
 from entpruner.training.state import TrainState

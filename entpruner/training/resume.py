@@ -10,9 +10,9 @@ from typing import TypedDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from entpruner import parallel
-from entpruner.artefacts import read_json, whole_folder, write_json
 from entpruner.errors import UserError
+from entpruner.system import parallel
+from entpruner.system.files import read_json, whole_folder, write_json
 from entpruner.training.state import TrainState
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The audit's commands, one module a rule."""

@@ -1,0 +1,119 @@
+"""Part 3: does it matter when blocks go, does the vote decide anything, and what do its weights change?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from entpruner.audit.report.evidence import Evidence
+from entpruner.audit.report.page import Part, Table
+from entpruner.audit.report.words import Verdict, sorted_out
+from entpruner.audit.schedules import ScheduleRun
+from entpruner.audit.statistics import Estimate, mean_over_seeds
+
+METHOD = """\
+CED's one ranking, four ways to go down it: all at once, in even steps (linear), by the vote, or by lot among the vote's
+candidates. First at equal steps; then at equal training FLOPs, where a schedule that trains a larger network for longer
+gets as many steps fewer as makes its cost about that of pruning at once (the FLOPs that it did take stand beside). Two
+regimes: a ratio of the paper's with the study's fine-tuning, and the audit's own, where the steps of the whole run are
+those of its recovery. The same step sees the same batch in every schedule. `ratio`: the distance over that of pruning
+at once at equal steps, by the mean logarithm over seeds; below 1 is nearer to the real images. Intervals: Student's,
+over seeds. The vote's weights: NTK has w, ZiCo 1 - w; with w = 0.5 it is the vote above."""
+AGAINST_AT_ONCE: dict[Verdict, str] = {
+    "below": "Ends nearer to the real images than pruning at once",
+    "above": "Ends further from the real images than pruning at once",
+    "open": "Cannot be told apart from pruning at once",
+    "undefined": "Not defined",
+}
+AGAINST_EQUAL: dict[Verdict, str] = {
+    "below": "Ends nearer to the real images than equal weights",
+    "above": "Ends further from the real images than equal weights",
+    "open": "Cannot be told apart from equal weights",
+    "undefined": "Not defined",
+}
+REGIMES = {"paper": "the paper's ratio", "hard": "the audit's regime"}
+
+Runs = Mapping[str, Sequence[ScheduleRun]]
+"""Name of the schedule or weight -> its runs, one a seed."""
+
+
+def part(evidence: Evidence) -> Part:
+    findings, tables = [], []
+    votes = dict[str, Estimate | None]()
+    for backbone in evidence.scope.transformers:
+        contents = evidence.by_seed("schedules", backbone)
+        for regime, what in REGIMES.items():
+            found = [content[regime] for content in contents]
+            chosen, size = found[0]["regime"], found[0]["size"]
+            where = f"{backbone}, {what} ({size} blocks, {chosen['steps']} steps)"
+            schedules = runs_by(found, "schedules", lambda run: f"{run.schedule}, equal {run.budget}")
+            weights = runs_by(found, "weights", lambda run: f"w = {run.weights.ntk:g}")
+            at_once, equal = schedules["one_shot, equal steps"], weights["w = 0.5"]
+            votes[f"{backbone} ({what})"] = ratio(schedules["vote, equal steps"], at_once)
+            findings += [
+                f"**{where}: schedules.** {sorted_out(ratios(schedules, at_once), AGAINST_AT_ONCE, null=1.0)}",
+                f"**{where}: the vote.** {decided(schedules['vote, equal steps'], schedules['linear, equal steps'])}",
+                f"**{where}: its weights.** {sorted_out(ratios(weights, equal), AGAINST_EQUAL, null=1.0)}",
+            ]
+            tables += [
+                table(f"schedules_{backbone}_{regime}", f"{where}: schedules", "schedule", schedules, at_once),
+                table(f"weights_{backbone}_{regime}", f"{where}: weights of the vote", "NTK's weight", weights, equal),
+            ]
+    short = [f"**The vote, at equal steps.** {sorted_out(votes, AGAINST_AT_ONCE, null=1.0)}"] if votes else []
+    return Part("Does the schedule matter, and does the vote decide?", METHOD, findings, tables, short=short)
+
+
+def runs_by(found: Sequence[Any], kind: str, name: Any) -> dict[str, list[ScheduleRun]]:
+    runs: dict[str, list[ScheduleRun]] = {}
+    for content in found:
+        for run in map(ScheduleRun.model_validate, content[kind]):
+            runs.setdefault(name(run), []).append(run)
+    return runs
+
+
+def ratio(runs: Sequence[ScheduleRun], reference: Sequence[ScheduleRun]) -> Estimate | None:
+    """Of the distances, seed by seed; None for the reference itself."""
+    if runs is reference:
+        return None
+    logs = [math.log(run.distance / other.distance) for run, other in zip(runs, reference, strict=True)]
+    found = mean_over_seeds(logs)
+    return found and Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high))
+
+
+def ratios(runs: Runs, reference: Sequence[ScheduleRun]) -> dict[str, Estimate | None]:
+    return {name: ratio(found, reference) for name, found in runs.items() if found is not reference}
+
+
+def decided(votes: Sequence[ScheduleRun], linear: Sequence[ScheduleRun]) -> str:
+    """How often a vote had a choice, tied, and ended elsewhere than the even steps: counts, no more."""
+    cast = [decision for run in votes for decision in run.decisions if decision.how == "vote"]
+    ties = sum(decision.tied for decision in cast)
+    other = sum(path(run) != path(even) for run, even in zip(votes, linear, strict=True))
+    return (
+        f"{len(cast)} stages had a choice; {ties} of these votes tied, so that the tie rule decided; "
+        f"in {other} of {len(votes)} seeds the vote went another way than even steps."
+    )
+
+
+def path(run: ScheduleRun) -> tuple[int, ...]:
+    """Blocks removed after each stage."""
+    return tuple(decision.removed for decision in run.decisions)
+
+
+def table(name: str, caption: str, heading: str, runs: Runs, reference: Sequence[ScheduleRun]) -> Table:
+    rows = [
+        [
+            what,
+            "; ".join(", ".join(map(str, path(run))) for run in found),
+            sum(decision.tied for run in found for decision in run.decisions),
+            mean_over_seeds([run.steps for run in found]) if len({run.steps for run in found}) > 1 else found[0].steps,
+            sum(run.flops for run in found) / len(found) / 1e9,
+            mean_over_seeds([run.distance for run in found]),
+            ratio(found, reference),
+        ]
+        for what, found in runs.items()
+    ]
+    columns = {
+        heading: "", "removed after each stage, by seed": "", "ties": "", "steps": ".0f", "GFLOPs": ".1f",
+        "distance": ".3g", "ratio": ".2f",
+    }  # fmt: skip
+    return Table(name, caption, columns, rows)

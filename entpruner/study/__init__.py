@@ -1,0 +1,1 @@
+"""What a study means: its arms, and what each stage of the workflow makes of them."""
