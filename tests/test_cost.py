@@ -130,5 +130,5 @@ def test_latency_of_real_networks_on_this_machine() -> None:
     assert set(result) == {"4", "1"}
     for entry in result.values():
         low, high = entry.seconds_per_image_quartiles
-        assert 0 < low <= entry.seconds_per_image <= high < 10
+        assert 0 < low <= entry.seconds_per_image <= high
         assert entry.repeats == 5 and entry.batch_size == 2

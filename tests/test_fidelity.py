@@ -51,7 +51,7 @@ def whitened(n: int, d: int, draw: torch.Generator) -> Tensor:
 
 
 @given(st.integers(0, 10**6), st.floats(-2, 2), st.floats(0.1, 5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_frechet_distance_of_two_gaussians_is_the_analytic_one(seed: int, shift: float, scale: float) -> None:
     """|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½); with covariances A Aᵀ and s² A Aᵀ it is |m|² + (1 - s)² tr(A Aᵀ)."""
     draw = torch.Generator().manual_seed(seed)
@@ -214,7 +214,7 @@ def test_the_inception_score_counts_the_classes_that_are_certain_and_alike_in_nu
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 10))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_inception_score_lies_between_one_and_the_number_of_classes(seed: int, scale: float) -> None:
     logits = scale * torch.randn(30, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     assert 1 <= inception_score(logits, seed) <= 6

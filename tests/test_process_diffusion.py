@@ -40,7 +40,7 @@ def images(n, seed=0):
 
 
 @given(st.integers(21, 4000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_number_of_timesteps_ends_in_noise(timesteps):
     chain = Chain.linear(timesteps)
     assert (chain.beta > 0).all()
@@ -54,7 +54,7 @@ def test_too_few_timesteps():
 
 
 @given(st.integers(21, 1500), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_respacing_keeps_the_noise_levels(timesteps, data):
     steps = data.draw(st.integers(2, timesteps))
     chain = Chain.linear(timesteps)
@@ -167,7 +167,7 @@ def test_only_ddpm_draws_noise():
 
 
 @given(st.integers(1, 300), st.integers(21, 1000), st.integers(0, 2**32), st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_times_and_their_fractions_are_in_range(n, timesteps, seed, stratified):
     process = make_process(Diffusion(timesteps=timesteps))
     t = process.draw_times(n, torch.Generator().manual_seed(seed), stratified)

@@ -149,7 +149,7 @@ def test_the_sde_needs_two_steps():
 
 
 @given(st.integers(1, 300), st.integers(0, 2**32), st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_times_and_their_fractions_are_in_range(n, seed, stratified):
     flow = make_process(Flow())
     t = flow.draw_times(n, torch.Generator().manual_seed(seed), stratified)

@@ -49,7 +49,7 @@ def with_blocks_skipped(model, batch, skipped):
 
 
 @given(drop=SUBSETS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_dropping_is_skipping(model, batch, drop):
     pruned = drop_blocks(model, drop)
     assert pruned.kept_blocks == tuple(sorted(set(range(DEPTH)) - drop))
@@ -58,7 +58,7 @@ def test_dropping_is_skipping(model, batch, drop):
 
 
 @given(drop=SUBSETS, data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_dropping_in_two_steps_is_dropping_at_once(model, drop, data):
     first = data.draw(st.sets(st.sampled_from(sorted(drop)))) if drop else set()
     at_once, in_two = drop_blocks(model, drop), drop_blocks(drop_blocks(model, first), drop - first)
@@ -69,7 +69,7 @@ def test_dropping_in_two_steps_is_dropping_at_once(model, drop, data):
 
 
 @given(drop=SUBSETS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_parameter_knows_its_old_name(model, drop):
     pruned, names = drop_blocks(model, drop), renumbered_parameters(model, drop)
     old = dict(model.named_parameters())

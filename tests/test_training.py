@@ -370,7 +370,7 @@ def test_without_a_folder_it_keeps_no_signal_for_itself(tmp_path: Path):
     assert seen == [before]
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5)
 @given(kills=st.lists(st.integers(0, 8), max_size=3), log_every=st.integers(1, 9), checkpoint_every=st.integers(1, 9))
 def test_however_often_it_is_killed(
     tmp_path_factory: pytest.TempPathFactory, kills: list[int], log_every: int, checkpoint_every: int

@@ -158,7 +158,7 @@ def by_hand(model: UNet, x: Tensor, t: Tensor, y: Tensor, skipped: set[int]) -> 
 
 
 @given(drop=SUBSETS)
-@examples(max_examples=25, deadline=None)
+@examples(max_examples=25)
 def test_dropping_is_skipping_with_the_skip_connections_whole(
     model: UNet, batch: tuple[Tensor, Tensor, Tensor], drop: set[int]
 ) -> None:
