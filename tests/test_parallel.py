@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import test_training
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_processes
-from test_training import FLOW, Kill, close, in_float64, new_state_in_float64
+from small_training import FLOW, Hooked, Kill, close, in_float64, killed_at, new_state_in_float64, run
 from torch import Tensor
 
 from entpruner.cli import main
@@ -45,15 +44,13 @@ ROOT = Path(__file__).parents[1]
 
 def loaded(folder: Path, like: TrainState) -> TrainState:
     """What a process left in ``folder``."""
-    weights = torch.load(folder / "ema.pt", weights_only=True)
-    like.ema.load_state_dict(weights)
-    state = TrainState.load(folder, like.ema)
-    return state
+    like.ema.load_state_dict(torch.load(folder / "ema.pt", weights_only=True))
+    return TrainState.load(folder, like.ema)
 
 
 def trained(folder: Path, state: TrainState, **options: Any) -> TrainState:
     """Train, and leave the state in ``folder`` if this is the first process; all must have the same bits."""
-    curve = test_training.run(state, folder / "resume", **options)
+    curve = run(state, folder / "resume", **options)
     for tensor in (*dict(state.named_tensors()).values(), *state.ema.state_dict().values()):
         firsts = tensor.clone()
         parallel.copied_from_first([firsts])
@@ -82,10 +79,10 @@ def with_lora() -> tuple[TrainState, Objective]:
     for name, parameter in model.named_parameters():
         if name.endswith(".up"):
             torch.nn.init.normal_(parameter, std=0.3, generator=generator(0, name))
-    return TrainState.start(model), in_float64()
+    return TrainState.start(model), in_float64
 
 
-CASES = {"every weight": lambda: (new_state_in_float64(), in_float64()),
+CASES = {"every weight": lambda: (new_state_in_float64(), in_float64),
          "pruned, with a teacher": pruned_with_a_teacher, "LoRA": with_lora}  # fmt: skip
 
 
@@ -108,25 +105,18 @@ def test_a_batch_that_two_processes_share_trains_as_in_one(tmp_path: Path, case:
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
 def test_a_killed_run_goes_on_in_another_number_of_processes(tmp_path: Path, before: int, after: int) -> None:
-    whole = trained(tmp_path / "whole", new_state_in_float64(), objective=in_float64())
+    whole = trained(tmp_path / "whole", new_state_in_float64(), objective=in_float64)
 
     def killed() -> None:
-        calls = iter(range(9))
-
-        def objective(*batch: Any) -> Tensor:
-            if next(calls) == 7:
-                raise Kill
-            return in_float64()(*batch)
-
         with pytest.raises(Kill):
-            trained(tmp_path / "parts", new_state_in_float64(), objective=objective)
+            trained(tmp_path / "parts", new_state_in_float64(), objective=killed_at(7, in_float64))
 
     def finished() -> None:
         seen: list[int] = []
 
         def objective(*batch: Any) -> Tensor:
             seen.append(len(batch[1]))
-            return in_float64()(*batch)
+            return in_float64(*batch)
 
         trained(tmp_path / "parts", new_state_in_float64(), objective=objective)
         assert seen == [4 // after] * 3  # from the checkpoint after step 6
@@ -137,17 +127,14 @@ def test_a_killed_run_goes_on_in_another_number_of_processes(tmp_path: Path, bef
 
 
 def test_asked_to_stop_in_one_process_all_stop_at_the_same_step(tmp_path: Path) -> None:
+    def ask(_: BlockNetwork, calls: int, __: Tensor) -> None:
+        if calls == 4 and not parallel.is_first():
+            signal.raise_signal(signal.SIGTERM)
+
     def asked() -> None:
-        calls = iter(range(9))
-
-        def objective(*batch: Any) -> Tensor:
-            if next(calls) == 4 and not parallel.is_first():
-                signal.raise_signal(signal.SIGTERM)
-            return in_float64()(*batch)
-
         state = new_state_in_float64()
         with pytest.raises(Stopped, match=r"saved .*step-00000005: run the same command again"):
-            trained(tmp_path, state, objective=objective)
+            trained(tmp_path, state, objective=Hooked(ask, in_float64))
         assert state.step == 5
 
     in_processes(2, asked)
@@ -157,7 +144,7 @@ def test_asked_to_stop_in_one_process_all_stop_at_the_same_step(tmp_path: Path) 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
     def refused() -> None:
         with pytest.raises(UserError, match="3 processes can't share a batch of 4 evenly"):
-            trained(tmp_path, new_state_in_float64(), objective=in_float64())
+            trained(tmp_path, new_state_in_float64(), objective=in_float64)
 
     in_processes(3, refused)
 
