@@ -9,21 +9,12 @@ from entpruner.models import arithmetic
 from entpruner.models.checkpoints import build
 from entpruner.models.transformer import Transformer
 from entpruner.models.unet import UNet
-from entpruner.params.backbones import SIZES, Architecture, UNetArchitecture
+from entpruner.params.backbones import SIZES, Architecture, Backbone, Diffusion, UNetArchitecture
 
 
 def dit(size: str, patch: int = 2, side: int = 32) -> Architecture:
-    """A published network on 256-pixel images (latents of 32x32x4)."""
-    depth, hidden, heads = SIZES[size]
-    return Architecture(
-        depth=depth,
-        hidden_size=hidden,
-        num_heads=heads,
-        patch_size=patch,
-        input_size=side,
-        in_channels=4,
-        num_classes=1000,
-    )
+    """A published network, on latents of 4 channels."""
+    return Backbone(process=Diffusion(), preset=f"DiT-{size}/{patch}").architecture(side, 4, 1000)
 
 
 SMALL = Architecture(

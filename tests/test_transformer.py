@@ -1,21 +1,12 @@
-"""The network's published sizes, its initialisation, and the null class."""
+"""The network's initialisation, and its null class."""
+
+from copy import deepcopy
 
 import pytest
 import torch
 
 from entpruner.models.transformer import Transformer
-from entpruner.params.backbones import Architecture, Backbone, Flow
-
-
-@pytest.mark.parametrize(
-    ("preset", "parameters"),  # as counted in the official networks for 256x256 images (32x32 latents)
-    [("DiT-S/2", 32_963_360), ("DiT-B/2", 130_512_416), ("DiT-L/2", 458_102_816), ("SiT-XL/2", 675_129_632)],
-)
-def test_published_sizes(preset, parameters):
-    architecture = Backbone(process=Flow(), preset=preset).architecture(32, 4, 1000)
-    with torch.device("meta"):
-        model = Transformer(architecture)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+from entpruner.params.backbones import Architecture
 
 
 @pytest.fixture
@@ -45,9 +36,7 @@ def test_initial_spreads(model):
 
 
 def test_initialisation_is_the_generators_alone(model):
-    first = {
-        key: value.clone() for key, value in model.initialize(torch.Generator().manual_seed(0)).state_dict().items()
-    }
+    first = deepcopy(model.initialize(torch.Generator().manual_seed(0)).state_dict())
     torch.manual_seed(123)
     again = model.initialize(torch.Generator().manual_seed(0)).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
