@@ -1,14 +1,21 @@
-"""Snakemake as a reader starts it, in a folder of its own: what it says and what it plans."""
+"""Snakemake as a reader starts it, in a folder of its own: what it says, what it plans, and what it runs meanwhile."""
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
+PATIENCE = 600  # seconds: what has not happened by then, on the slowest of machines, never will
 
 
 def copy_sources(folder: Path) -> Path:
@@ -62,3 +69,50 @@ def planned(output: str) -> dict[str, int]:
     table = output.split("Job stats:\n")[1].split("\n\n")[0]
     jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
     return {rule: count for rule, count in jobs.items() if rule not in ("all", "total")}
+
+
+# ---------------------------------------------------------------------------------------------- while something runs
+
+
+def heed_ctrl_c() -> None:
+    """In a child: a shell starts its background jobs, and so these tests, deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def steps(out: Path) -> int:
+    """Steps of the last checkpoint of the training that makes the folder ``out``; 0 if there is none."""
+    checkpoints = out.with_name(out.name + ".resume").glob("step-" + "[0-9]" * 8)
+    return max((int(path.name[-8:]) for path in checkpoints), default=0)
+
+
+def checkpoint_after(step: int, out: Path, workflow: subprocess.Popen) -> int:
+    """Wait for a checkpoint of more steps, and return how many."""
+
+    def saved_or_over() -> bool:
+        return steps(out) > step or workflow.poll() is not None or (out / "model.safetensors").exists()
+
+    wait_for(saved_or_over)
+    found = steps(out)
+    assert found > step, "the training ended before it could be broken off"
+    return found
+
+
+def commands(workflow: psutil.Process | subprocess.Popen, name: str) -> list[psutil.Process]:
+    """The processes below a workflow that run an ``entpruner`` command of this name."""
+    found = []
+    for child in psutil.Process(workflow.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if name in child.cmdline():
+                found.append(child)
+    return found
