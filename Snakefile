@@ -5,9 +5,6 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-container: "docker://python:3.11"
-
-
 report: "workflow/report/workflow.rst"
 
 
@@ -22,7 +19,7 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/audit.smk"
 
 
-if workflow.is_main_process and (missing := absent()):
+if workflow.is_main_process and (missing := STUDY.absent()):
     logger.warning(f"not here yet: {', '.join(missing)}; put them there: what needs them fails until then")
 
 
@@ -33,6 +30,4 @@ onstart:
 rule all:
     default_target: True
     input:
-        tables(),
-        figures(),
-        f"{RESULTS}/tracking.json",
+        everything(),

@@ -12,7 +12,6 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +20,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from entpruner.commands import adapt, autoencoder, latents, latents_shard, recover
-from entpruner.commands import prune as stages
-from entpruner.commands import score as scoring
+from entpruner.commands.adapt import run as run_adapt
+from entpruner.commands.autoencoder import run as run_autoencoder
+from entpruner.commands.latents import run as run_latents
+from entpruner.commands.latents_shard import run as run_latents_shard
+from entpruner.commands.prune import run as run_prune
+from entpruner.commands.recover import run as run_recover
+from entpruner.commands.score import run as run_score
 from entpruner.data.autoencoder import fetch_autoencoder, load_autoencoder
 from entpruner.data.class_folders import prepare_class_folders
 from entpruner.data.latent_store import AnyStore, LatentStore, open_store
 from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sample_images
+from entpruner.layout import SCORES
 from entpruner.models.checkpoints import (
     ModelCard,
     export_official,
@@ -47,13 +51,18 @@ from entpruner.models.network import BlockNetwork
 from entpruner.params.arms import SIZED, Criterion, Schedule
 from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
 from entpruner.params.compute import Compute
-from entpruner.params.pruning import blocks_to_remove, stage_boundaries
+from entpruner.params.pruning import blocks_to_remove
 from entpruner.params.study import OwnModel
-from entpruner.planning import memory
 from entpruner.process import make_process
+from entpruner.rules.data import AutoencoderSettings, ShardSettings
+from entpruner.rules.pretrain import AdaptSettings
+from entpruner.rules.prune import PruneSettings
+from entpruner.rules.recover import RecoverSettings
+from entpruner.rules.score import Ranking, ScoreSettings
 from entpruner.scores import ScoreContext, Scores
 from entpruner.scores import score as score_blocks
-from entpruner.system.devices import configure, require_room
+from entpruner.study.arms import Arm
+from entpruner.system.devices import configure
 from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
 
 log = logging.getLogger(__name__)
@@ -104,8 +113,6 @@ def score(
     with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
         store = opened_store(prepared(Path(images), Path(folder), card, settings), card)
         data = store.split("train")
-        needed = memory.scoring(card.architecture, criterion, settings.scoring, settings.sampling)
-        require_room(needed, criterion, device)
         if class_names(card, store) is None:
             if criterion == "learned":
                 raise UserError(f"{images}: learned trains, but the model does not know these classes; use prune")
@@ -145,58 +152,66 @@ def prune(
     """
     settings, out = settings or OwnModel(), Path(out)
     network = renumbered(plain(model.network))
-    boundaries, total = plan(len(network.blocks), ratio, schedule, settings)
+    arm = arm_of(len(network.blocks), model.card, ratio, criterion, schedule, settings)
     asked = {"ratio": ratio, "criterion": criterion, "schedule": schedule}
     asked |= settings.model_dump(mode="json", exclude={"compute": set(Compute.AT_WILL)})
     claim(out, asked | {"model": digest(network), "images": str(Path(images))})
     store = prepared(Path(images), out, model.card, settings)
     init = start(Model(network, model.card), store, out, settings)
 
-    how: dict[str, Any] = {"criterion": criterion, "scoring": settings.scoring, "sampling": settings.sampling}
-    if missing(out / "scores", f"scoring {len(network.blocks)} blocks by {criterion}"):
-        remove = total if criterion in SIZED else None
-        scored = scoring.Settings(artefact="scores", seed=settings.seed, compute=settings.compute, remove=remove, **how)
-        scoring.run(scored, store=store, init=init, out=out / "scores")
+    if missing(out / "scores", f"scoring {arm.depth} blocks by {criterion}"):
+        ranking = Ranking.of(criterion, settings.scoring, settings.sampling)
+        remove = arm.blocks_removed if criterion in SIZED else None
+        scored = ScoreSettings(
+            artefact="scores", seed=arm.seed, compute=settings.compute, remove=remove, **dict(ranking)
+        )
+        run_score(scored, store=store, init=init, out=out / "scores")
     teacher = None if settings.finetune.distillation is None else init
-    arm: dict[str, Any] = {"training": settings.finetune, "seed": settings.seed, "compute": settings.compute}
-    count = len(boundaries) - 2
-    for stage, (first, stop) in enumerate(pairwise(boundaries[:-1]), 1):
+    for stage in range(1, arm.stages + 1):
         folder = out / f"stage{stage}"
-        if missing(folder, f"stage {stage} of {count}"):
-            staged = stages.Settings(
-                artefact=f"stage{stage}",
-                schedule=schedule,
-                pruning=settings.pruning,
-                proxies=settings.proxies,
-                stage=stage,
-                stages=count,
-                total=total,
-                rescoring=stages.Rescoring(**how) if settings.pruning.rerank and stage > 1 else None,
-                start=first,
-                stop=stop,
-                **arm,
-            )
-            scores = out / "scores/scores.json"
-            stages.run(staged, store=store, init=init, scores=scores, teacher=teacher, out=folder)
+        if missing(folder, f"stage {stage} of {arm.stages}"):
+            staged = PruneSettings.of(arm, stage, folder.name, settings.sampling, settings.compute)
+            scores = out / "scores" / SCORES
+            run_prune(staged, store=store, init=init, scores=scores, teacher=teacher, out=folder)
         init = folder
     if missing(out / "final", "recovery"):
-        last = recover.Settings(artefact="final", stage=count + 1, start=boundaries[-2], stop=boundaries[-1], **arm)
-        recover.run(last, store=store, init=init, teacher=teacher, out=out / "final")
+        last = RecoverSettings.of(arm, "final", settings.label_table, settings.compute)
+        run_recover(last, store=store, init=init, teacher=teacher, out=out / "final")
     return load(out / "final")
 
 
-def plan(depth: int, ratio: float, schedule: Schedule, settings: OwnModel) -> tuple[tuple[int, ...], int]:
-    """Steps at which stages, recovery and the end come, as ``stage_boundaries`` has them; and the blocks to remove."""
+def arm_of(
+    depth: int, card: ModelCard, ratio: float, criterion: Criterion, schedule: Schedule, settings: OwnModel
+) -> Arm:
+    """The one arm of a pruning. Raises UserError where its steps are too few for its stages."""
     total = number_to_remove(depth, ratio)
-    count = min(1 if schedule == "one_shot" else settings.pruning.stages, total)
-    boundaries = stage_boundaries(count, settings.pruning.fraction, settings.finetune.steps)
-    if len(set(boundaries[:-1])) < count + 1:
+    stages = min(settings.pruning.stages, total)
+    arm = Arm(
+        name="own_model",
+        label="",
+        backbone="own",
+        process=card.process.kind,
+        data="images",
+        schedule=schedule,
+        criterion=criterion,
+        ratio=ratio,
+        seed=settings.seed,
+        depth=depth,
+        start="adapted",
+        scores=criterion,
+        scoring=settings.scoring,
+        proxies=settings.proxies,
+        pruning=settings.pruning.model_copy(update={"stages": stages}),
+        finetune=settings.finetune,
+        sampling=settings.sampling,
+    )
+    if len(set(arm.boundaries[:-1])) < arm.stages + 1:
         share = settings.pruning.fraction
         raise UserError(
-            f"{settings.finetune.steps} steps are too few for {count} stages in the first {share:.0%} of them; give "
-            f"{math.ceil(count / share)} or more (--steps, finetune.steps), or fewer pruning.stages"
+            f"{settings.finetune.steps} steps are too few for {arm.stages} stages in the first {share:.0%} of them; "
+            f"give {math.ceil(arm.stages / share)} or more (--steps, finetune.steps), or fewer pruning.stages"
         )
-    return boundaries, total
+    return arm
 
 
 def number_to_remove(depth: int, ratio: float) -> int:
@@ -218,14 +233,15 @@ def start(model: Model, store: Path, out: Path, settings: OwnModel) -> Path:
     if known is not None:
         return folder
     if missing(out / "adapt", f"new classes: {settings.adapt.steps} steps on their labels"):
-        adapted = adapt.Settings(
+        adapted = AdaptSettings(
             artefact="adapt",
             seed=settings.seed,
             training=settings.adapt,
+            stop=settings.adapt.steps,
             label_table=settings.label_table,
             compute=settings.compute,
         )
-        adapt.run(adapted, store=store, init=folder, out=out / "adapt")
+        run_adapt(adapted, store=store, init=folder, out=out / "adapt")
     return out / "adapt"
 
 
@@ -239,8 +255,6 @@ def sample(
     network, card = model
     numbers = None if classes is None else [class_number(card, name) for name in classes]
     process, device = make_process(card.process), configure(settings.compute)
-    needed = memory.sampling(card.architecture, card.kept_blocks, settings.sampling, settings.latents)
-    require_room(needed, "sampling", device)
     decode = decoder(settings, card, device)
     return sample_images(
         network, process, settings.sampling, seed=settings.seed, device=device, classes=numbers, decode=decode
@@ -291,13 +305,13 @@ def prepared(images: Path, folder: Path, card: ModelCard, settings: OwnModel) ->
         return store
     out, codec, parts = folder / "latents", folder / "autoencoder", folder / "latents.parts"
     if missing(codec, "fetching the autoencoder"):
-        autoencoder.run(autoencoder.Settings(latents=how), out=codec)
+        run_autoencoder(AutoencoderSettings(latents=how), out=codec)
     if missing(out, "encoding the images"):
         for shard in range(how.shards):
-            share = latents_shard.Settings(latents=how, shard=shard, compute=settings.compute)
-            latents_shard.run(share, store=store, autoencoder=codec, parts=parts)
+            share = ShardSettings(latents=how, shard=shard, compute=settings.compute)
+            run_latents_shard(share, store=store, autoencoder=codec, parts=parts)
         shards = [parts / f"{shard}.json" for shard in range(how.shards)]
-        latents.run(latents.Settings(latents=how), store=store, autoencoder=codec, shards=shards, out=out)
+        run_latents(AutoencoderSettings(latents=how), store=store, autoencoder=codec, shards=shards, out=out)
     return out
 
 

@@ -16,7 +16,6 @@ from entpruner.errors import UserError
 from entpruner.params.backbones import Flow
 from entpruner.params.compute import Compute
 from entpruner.process import make_process
-from entpruner.system.devices import compile_blocks
 from entpruner.system.files import read_json
 
 FILE = Path(__file__).parents[1] / "benchmarks/gpu.py"
@@ -46,7 +45,7 @@ def test_every_number_of_blocks_has_its_speed(what: str, gpu: ModuleType) -> Non
 
 def test_a_compiled_network_s_memory_is_not_counted_to_the_next(gpu: ModuleType) -> None:
     model = gpu.network(ARCHITECTURE, 2)
-    compile_blocks(model, Compute(compile=True))
+    model.compile_blocks()
     gone = weakref.ref(model.blocks[0])
     del model
     gpu.forget_memory(torch.device("cpu"))

@@ -3,15 +3,10 @@
 from pathlib import Path
 
 from entpruner.data.autoencoder import fetch_autoencoder
-from entpruner.params.base import Frozen
-from entpruner.params.latents import Latents
+from entpruner.rules.data import AutoencoderSettings
 from entpruner.system.files import whole_folder
 
 
-class Settings(Frozen):
-    latents: Latents
-
-
-def run(settings: Settings, *, out: Path) -> None:
+def run(settings: AutoencoderSettings, *, out: Path) -> None:
     with whole_folder(out) as folder:
         fetch_autoencoder(settings.latents, folder)

@@ -9,27 +9,15 @@ from entpruner.evaluation.cost import cost_key, latency, parameters
 from entpruner.models.adapters import add_adapters
 from entpruner.models.arithmetic import macs
 from entpruner.models.transformer import Transformer
-from entpruner.params.backbones import Architecture, Backbone
-from entpruner.params.base import Frozen
-from entpruner.params.compute import Compute
-from entpruner.planning.memory import timing as timing_memory
-from entpruner.system.devices import configure, require_room
+from entpruner.params.backbones import Architecture
+from entpruner.rules.evaluate import CostSettings
+from entpruner.system.devices import configure
 from entpruner.system.files import write_json
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder
 
 
-class Settings(Frozen):
-    backbone: Backbone
-    blocks: tuple[int, ...]
-    adapter_widths: tuple[int, ...] = ()
-    """Adapters that arms put into the unpruned network."""
-    batch_size: int
-    repeats: int
-    compute: Compute
-
-
-def run(settings: Settings, *, store: Path, out: Path) -> None:
+def run(settings: CostSettings, *, store: Path, out: Path) -> None:
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
     data = open_store(store)
@@ -40,8 +28,6 @@ def run(settings: Settings, *, store: Path, out: Path) -> None:
     depth = architecture.depth
     networks: list[tuple[int, int | None]] = [(blocks, None) for blocks in sorted({depth, *settings.blocks})]
     networks += [(depth, width) for width in settings.adapter_widths]
-    needed = timing_memory(architecture, [blocks for blocks, _ in networks], settings.batch_size)
-    require_room(needed, f"timing networks of up to {depth} blocks", device)
     models = {cost_key(*network): untrained(architecture, *network) for network in networks}
     measured = latency(models, cost_key(depth), settings.batch_size, settings.repeats, device)
     counts = {

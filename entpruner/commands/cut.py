@@ -5,18 +5,13 @@ from pathlib import Path
 
 from entpruner.models.checkpoints import load_model, save_model
 from entpruner.models.surgery import drop_blocks
-from entpruner.params.base import Frozen
-from entpruner.params.compute import Compute
+from entpruner.rules.evaluate import CutSettings
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json, whole_folder, write_json
 from entpruner.system.recording import Recorder
 
 
-class Settings(Frozen):
-    compute: Compute
-
-
-def run(settings: Settings, *, inits: Sequence[Path], decisions: Sequence[Path], out: Path) -> None:
+def run(settings: CutSettings, *, inits: Sequence[Path], decisions: Sequence[Path], out: Path) -> None:
     """``inits`` are the folders of the models that the arm's stages began with, ``decisions`` their decision.json.
 
     Stages may decide to drop nothing: the last that did drop blocks is the one. Its blocks are dropped from the

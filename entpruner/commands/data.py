@@ -3,14 +3,9 @@
 from pathlib import Path
 
 from entpruner.data.sources import prepare
-from entpruner.params.base import Frozen
-from entpruner.params.datasets import Dataset
+from entpruner.rules.data import DataSettings
 
 
-class Settings(Frozen):
-    dataset: Dataset
-
-
-def run(settings: Settings, *, threads: int = 1, out: Path) -> None:
+def run(settings: DataSettings, *, threads: int = 1, out: Path) -> None:
     """The number of threads is none of the settings: another one makes the same store."""
     prepare(settings.dataset, out, threads)

@@ -3,13 +3,8 @@
 from pathlib import Path
 
 from entpruner.data.download import download
-from entpruner.params.base import Frozen
+from entpruner.rules.data import DownloadSettings
 
 
-class Settings(Frozen):
-    url: str
-    sha256: str
-
-
-def run(settings: Settings, *, out: Path) -> None:
+def run(settings: DownloadSettings, *, out: Path) -> None:
     download(settings.url, settings.sha256, out)

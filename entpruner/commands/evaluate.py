@@ -5,28 +5,20 @@ from pathlib import Path
 from entpruner.data.store import Store
 from entpruner.evaluation.extractors import feature_nets
 from entpruner.evaluation.fidelity import evaluate
-from entpruner.params.base import Frozen
-from entpruner.params.compute import Compute
-from entpruner.params.evaluation import Evaluation
-from entpruner.planning.memory import features as features_memory
+from entpruner.rules.evaluate import EvaluateSettings
 from entpruner.system import parallel
-from entpruner.system.devices import configure, require_room
+from entpruner.system.devices import configure
 from entpruner.system.files import write_json
 from entpruner.system.recording import Recorder
 
 
-class Settings(Frozen):
-    seed: int
-    evaluation: Evaluation
-    compute: Compute
-
-
-def run(settings: Settings, *, store: Path, samples: Path, out: Path, timing: Path, classifier: Path | None) -> None:
+def run(
+    settings: EvaluateSettings, *, store: Path, samples: Path, out: Path, timing: Path, classifier: Path | None
+) -> None:
     """``classifier`` is the folder of the data set's own, where ``evaluation.extractors`` names that."""
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
     real, generated = Store.open(store).split("train"), Store.open(samples).split("samples")
-    require_room(features_memory(settings.evaluation, real.shape[-1]), f"features of {samples}", device)
     nets = feature_nets(settings.evaluation, classifier, device)
     metrics = evaluate(real, generated, nets, settings.evaluation, seed=settings.seed)
     if not parallel.is_first():

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from entpruner.data.store import Store
 from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params.base import Frozen
 from entpruner.reporting.arm_figures import (
     Curve,
     DistanceRow,
@@ -20,27 +18,13 @@ from entpruner.reporting.arm_figures import (
 )
 from entpruner.reporting.score_figures import ced_by_block, ced_by_timestep, entropy_vs_loss
 from entpruner.reporting.stages import curve_of
+from entpruner.rules.report import FigureSettings
 from entpruner.scores import Scores
 from entpruner.study.arms import ArmIdentity
 from entpruner.system.files import read_json
 
 
-class Settings(Frozen):
-    kind: Literal[
-        "entropy_vs_loss", "ced_by_block", "ced_by_timestep", "curves", "samples", "kept_blocks", "distance_vs_ratio"
-    ]
-    backbones: tuple[str, ...] = ()
-    """Of a figure of scores: a panel each."""
-    data: str = ""
-    seed: int = 0
-    """The data that they were scored on, and the seed."""
-    arms: tuple[ArmIdentity, ...] = ()
-    """Of a figure of arms: in this order."""
-    distance: str = ""
-    """The metric that is shown: fid, or fd_<extractor>."""
-
-
-def run(settings: Settings, *, results: Path, out: Path) -> None:
+def run(settings: FigureSettings, *, results: Path, out: Path) -> None:
     """``out`` has no suffix."""
     if not settings.backbones and not settings.arms:
         raise UserError(f"figure {out.name}: none of its arms is left; see its key `only`")
@@ -58,20 +42,20 @@ def run(settings: Settings, *, results: Path, out: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- scores
 
 
-def draw_entropy_vs_loss(settings: Settings, results: Path, out: Path) -> None:
+def draw_entropy_vs_loss(settings: FigureSettings, results: Path, out: Path) -> None:
     ced, sensitivity = (scores(settings, results, criterion) for criterion in ("ced", "sensitivity"))
     entropy_vs_loss({backbone: (ced[backbone], sensitivity[backbone]) for backbone in settings.backbones}, out)
 
 
-def draw_ced_by_block(settings: Settings, results: Path, out: Path) -> None:
+def draw_ced_by_block(settings: FigureSettings, results: Path, out: Path) -> None:
     ced_by_block(scores(settings, results, "ced"), out)
 
 
-def draw_ced_by_timestep(settings: Settings, results: Path, out: Path) -> None:
+def draw_ced_by_timestep(settings: FigureSettings, results: Path, out: Path) -> None:
     ced_by_timestep(scores(settings, results, "ced"), out)
 
 
-def scores(settings: Settings, results: Path, criterion: str) -> dict[str, Scores]:
+def scores(settings: FigureSettings, results: Path, criterion: str) -> dict[str, Scores]:
     """By backbone."""
     folders = {backbone: f"{backbone}-{settings.data}-s{settings.seed}" for backbone in settings.backbones}
     files = {backbone: results / "scores" / folder / criterion / "scores.json" for backbone, folder in folders.items()}
@@ -81,14 +65,14 @@ def scores(settings: Settings, results: Path, criterion: str) -> dict[str, Score
 # --------------------------------------------------------------------------------------------------------------- arms
 
 
-def draw_curves(settings: Settings, results: Path, out: Path) -> None:
+def draw_curves(settings: FigureSettings, results: Path, out: Path) -> None:
     found = [
         Curve(panel(arm), f"{arm.label}{percent(arm)}", curve_of(results / "arms" / arm.key)) for arm in settings.arms
     ]
     curves(found, out)
 
 
-def draw_samples(settings: Settings, results: Path, out: Path) -> None:
+def draw_samples(settings: FigureSettings, results: Path, out: Path) -> None:
     """Below real images of the arms' data. Raises UserError for arms of several data sets, whose classes differ."""
     first, *others = dict.fromkeys(arm.data for arm in settings.arms)
     if others:
@@ -102,7 +86,7 @@ def draw_samples(settings: Settings, results: Path, out: Path) -> None:
     samples(rows, data.class_names, out)
 
 
-def draw_kept_blocks(settings: Settings, results: Path, out: Path) -> None:
+def draw_kept_blocks(settings: FigureSettings, results: Path, out: Path) -> None:
     rows = []
     for arm in settings.arms:
         card = ModelCard.model_validate(read_json(results / "arms" / arm.key / "final/model.json"))
@@ -110,7 +94,7 @@ def draw_kept_blocks(settings: Settings, results: Path, out: Path) -> None:
     kept_blocks(rows, out)
 
 
-def draw_distance_vs_ratio(settings: Settings, results: Path, out: Path) -> None:
+def draw_distance_vs_ratio(settings: FigureSettings, results: Path, out: Path) -> None:
     seeds: dict[tuple[str, str, float | None], list[float]] = {}
     for arm in settings.arms:
         distance = read_json(results / "arms" / arm.key / "metrics.json")[settings.distance]

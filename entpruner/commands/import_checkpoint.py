@@ -12,21 +12,13 @@ from entpruner.models.checkpoints import (
     read_weights,
     save_model,
 )
-from entpruner.params.backbones import Architecture, Backbone
-from entpruner.params.base import Frozen
+from entpruner.params.backbones import Architecture
+from entpruner.rules.pretrain import ImportSettings
 from entpruner.system.files import sha256_of, whole_folder, write_json
 from entpruner.system.recording import Recorder
 
 
-class Settings(Frozen):
-    backbone: Backbone
-    """With a ``checkpoint``."""
-    input_size: int
-    """Side of what the network sees, an image or its latents."""
-    in_channels: int
-
-
-def run(settings: Settings, *, checkpoint: Path, out: Path) -> None:
+def run(settings: ImportSettings, *, checkpoint: Path, out: Path) -> None:
     """``checkpoint`` is the file, which was there or has been downloaded.
 
     The classes are as many as the file's label table has; only data with as many can be its upstream data. Raises

@@ -6,14 +6,9 @@ from pathlib import Path
 from entpruner.data.autoencoder import WEIGHTS
 from entpruner.data.encoding import gather_latents
 from entpruner.data.store import Store
-from entpruner.params.base import Frozen
-from entpruner.params.latents import Latents
+from entpruner.rules.data import AutoencoderSettings
 from entpruner.system.files import sha256_of
 
 
-class Settings(Frozen):
-    latents: Latents
-
-
-def run(settings: Settings, *, store: Path, autoencoder: Path, shards: Sequence[Path], out: Path) -> None:
+def run(settings: AutoencoderSettings, *, store: Path, autoencoder: Path, shards: Sequence[Path], out: Path) -> None:
     gather_latents(Store.open(store), settings.latents, sha256_of(autoencoder / WEIGHTS), shards, out)

@@ -2,21 +2,17 @@
 
 from pathlib import Path
 
-from entpruner.commands.training import Stretch, TrainingSettings, train_into
+from entpruner.commands.training import train_into
 from entpruner.data.latent_store import open_store
 from entpruner.models.checkpoints import ModelCard, build
-from entpruner.params.backbones import Backbone
+from entpruner.rules.pretrain import PretrainSettings
 from entpruner.system.devices import configure
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder
 from entpruner.training.state import TrainState
 
 
-class Settings(TrainingSettings):
-    backbone: Backbone
-
-
-def run(settings: Settings, *, store: Path, out: Path) -> None:
+def run(settings: PretrainSettings, *, store: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     data = open_store(store)
     channels, size, _ = data.manifest.shape
@@ -28,6 +24,5 @@ def run(settings: Settings, *, store: Path, out: Path) -> None:
         process=settings.backbone.process,
         class_names=tuple(data.class_names),
     )
-    stretch = Stretch(stage=0, start=0, stop=settings.training.steps)
     fingerprint = recorder.fingerprint(store / "manifest.json")
-    train_into(out, TrainState.start(model), card, store, settings, stretch, recorder, fingerprint)
+    train_into(out, TrainState.start(model), card, store, settings, recorder, fingerprint)

@@ -5,23 +5,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
+from entpruner.commands.training import inputs_of, starting_state, train_into
 from entpruner.data.latent_store import open_store
 from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
-from entpruner.params.arms import Criterion, Schedule
-from entpruner.params.base import Frozen
-from entpruner.params.proxies import Proxies
-from entpruner.params.pruning import Pruning
 from entpruner.params.sampling import Sampling
-from entpruner.params.scoring import Scoring
-from entpruner.planning.memory import proxies as proxies_memory
 from entpruner.process import Process, make_process
 from entpruner.proxies.measure import ProxySamples, measure_on
+from entpruner.rules.prune import PruneSettings
+from entpruner.rules.score import Ranking
 from entpruner.schedule import decide
 from entpruner.scores import ScoreContext, Scores, score
 from entpruner.system import parallel
-from entpruner.system.devices import configure, require_room
+from entpruner.system.devices import configure
 from entpruner.system.files import read_json
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder
@@ -29,27 +25,7 @@ from entpruner.system.recording import Recorder
 log = logging.getLogger(__name__)
 
 
-class Rescoring(Frozen):
-    criterion: Criterion
-    scoring: Scoring
-    sampling: Sampling | None = None
-
-
-class Settings(ArmTrainingSettings):
-    schedule: Schedule
-    pruning: Pruning
-    proxies: Proxies
-    stage: int
-    stages: int
-    total: int
-    """Blocks that all stages together remove."""
-    rescoring: Rescoring | None = None
-    """How this stage scores the blocks that are left; without it the arm's one ranking holds."""
-    start: int
-    stop: int
-
-
-def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: Path | None, out: Path) -> None:
+def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teacher: Path | None, out: Path) -> None:
     """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
@@ -61,9 +37,6 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
 
     def decided() -> dict[str, Any]:
         began = time.perf_counter()
-        if settings.schedule == "vote":
-            needed = proxies_memory(card.architecture, state.model.kept_blocks, settings.proxies)
-            require_room(needed, f"the vote of {settings.artefact}", device)
         samples = ProxySamples(process, images, settings.seed, settings.artefact, device)
         if settings.rescoring is None:
             found = Scores.from_json(read_json(scores))
@@ -91,7 +64,6 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
     state = state.drop_blocks(decision["dropped"])
     dropped = ", ".join(map(str, decision["dropped"])) or "none"
     log.info("blocks to go: %s; %d are left", dropped, len(state.model.kept_blocks))
-    stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
     fingerprint = recorder.fingerprint(scores, *inputs_of(store, init, fresh=fresh, teacher=teacher))
     content = decision | {"kept_blocks": state.model.kept_blocks}
     train_into(
@@ -100,7 +72,6 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
         card,
         store,
         settings,
-        stretch,
         recorder,
         fingerprint,
         before=None if fresh else init,
@@ -110,7 +81,7 @@ def run(settings: Settings, *, store: Path, init: Path, scores: Path, teacher: P
 
 
 def rescored(
-    how: Rescoring, model: BlockNetwork, process: Process, images: Images, settings: Settings, remove: int
+    how: Ranking, model: BlockNetwork, process: Process, images: Images, settings: PruneSettings, remove: int
 ) -> Scores:
     """Scores of the blocks that are left, from the averaged weights, as the first ranking's were."""
     context = ScoreContext(

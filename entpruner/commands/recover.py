@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from entpruner.commands.inputs import model_for, moved_model
-from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
+from entpruner.commands.training import inputs_of, starting_state, train_into
 from entpruner.data.latent_store import AnyStore, open_store
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params.study import LabelTable
+from entpruner.rules.recover import RecoverSettings
 from entpruner.system.devices import configure
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder
@@ -14,29 +14,18 @@ from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState
 
 
-class Settings(ArmTrainingSettings):
-    stage: int
-    """One more than the arm's pruning stages. With none before, ``init`` is the model that the arm starts from."""
-    start: int
-    stop: int
-    new_labels: bool = False
-    """That model is the pre-trained one, of other classes: it gets a label table for those of the data first."""
-    label_table: LabelTable = "new"
-
-
-def run(settings: Settings, *, store: Path, init: Path, teacher: Path | None, out: Path) -> None:
+def run(settings: RecoverSettings, *, store: Path, init: Path, teacher: Path | None, out: Path) -> None:
     """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
     recorder = Recorder(__name__, settings, configure(settings.compute))
     fresh = settings.stage == 1
     data = open_store(store)
     state, card = fresh_state(data, init, settings) if fresh else starting_state(data, init, fresh=False)
-    stretch = Stretch(stage=settings.stage, start=settings.start, stop=settings.stop)
     fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=fresh, teacher=teacher))
     before = None if fresh else init
-    train_into(out, state, card, store, settings, stretch, recorder, fingerprint, before=before, teacher=teacher)
+    train_into(out, state, card, store, settings, recorder, fingerprint, before=before, teacher=teacher)
 
 
-def fresh_state(data: AnyStore, init: Path, settings: Settings) -> tuple[TrainState, ModelCard]:
+def fresh_state(data: AnyStore, init: Path, settings: RecoverSettings) -> tuple[TrainState, ModelCard]:
     """The state that an unpruned arm's training begins with, and the card of the network that it ends as."""
     tuning = settings.training
     if settings.new_labels:

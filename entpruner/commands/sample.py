@@ -13,28 +13,16 @@ from entpruner.data import autoencoder as vae
 from entpruner.data.store import new_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
 from entpruner.models.checkpoints import CARD, WEIGHTS, load_model
-from entpruner.params.base import Frozen
-from entpruner.params.compute import Compute
-from entpruner.params.latents import Latents
-from entpruner.params.sampling import Sampling
-from entpruner.planning.memory import sampling as sampling_memory
 from entpruner.process import make_process
+from entpruner.rules.evaluate import SampleSettings
 from entpruner.system import parallel
-from entpruner.system.devices import compile_blocks, configure, require_room
+from entpruner.system.devices import configure
 from entpruner.system.files import whole_folder, write_json
 from entpruner.system.journal import Parts
 from entpruner.system.recording import Recorder
 
 
-class Settings(Frozen):
-    seed: int
-    sampling: Sampling
-    latents: Latents | None = None
-    """What the network works on, if not pixels."""
-    compute: Compute
-
-
-def run(settings: Settings, *, init: Path, autoencoder: Path | None, latents: Path | None, out: Path) -> None:
+def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, latents: Path | None, out: Path) -> None:
     """``autoencoder`` decodes what a network samples that was trained on the store ``latents``.
 
     Batches are kept in ``<out>.resume`` as they are finished, by every process its own: a killed command goes on.
@@ -42,14 +30,13 @@ def run(settings: Settings, *, init: Path, autoencoder: Path | None, latents: Pa
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
     model, card = load_model(init)
-    needed = sampling_memory(card.architecture, card.kept_blocks, settings.sampling, settings.latents)
-    require_room(needed, f"sampling {init}", device)
     inputs, decode = [init / CARD, init / WEIGHTS], None
     if settings.latents is not None:
         assert autoencoder is not None and latents is not None, "the rule hands over both where there are latents"
         decode = codec_for(model, latents, autoencoder, settings.latents, device).decode
         inputs += [autoencoder / vae.CONFIG, autoencoder / vae.WEIGHTS]
-    compile_blocks(model, settings.compute)
+    if settings.compute.compile:
+        model.compile_blocks()
     process, labels = make_process(card.process), asked_labels(model, settings.sampling)
     parts = Parts(out.with_name(out.name + ".resume"), recorder.fingerprint(*inputs), len(labels))
     own = parallel.mine(parallel.said_by_first(parts.missing))

@@ -5,27 +5,16 @@ from pathlib import Path
 
 from entpruner.evaluation.cost import cost_key
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params.base import Frozen
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import build
+from entpruner.rules.report import TableSettings
 from entpruner.study.arms import ArmIdentity
 from entpruner.system.files import read_json
 
 
-class Settings(Frozen):
-    name: str
-    caption: str
-    columns: tuple[ColumnName, ...]
-    distance: str
-    """The metric that is shown: fid, or fd_<extractor>."""
-    command: str
-    """What makes a row, its targets to be appended."""
-    arms: tuple[ArmIdentity, ...]
-
-
-def run(settings: Settings, *, results: Path, reference: Path, out: Path) -> None:
+def run(settings: TableSettings, *, results: Path, reference: Path, out: Path) -> None:
     found = [result_of(results, arm, settings.columns) for arm in settings.arms]
     names = list(dict.fromkeys(arm.name for arm in settings.arms))
     table = build(

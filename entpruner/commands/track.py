@@ -5,22 +5,14 @@ from typing import Any
 
 from entpruner.evaluation.cost import cost_key
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params.base import Frozen
 from entpruner.reporting.stages import curve_of, stage_folders
 from entpruner.reporting.tracking import RunRecord, sync
+from entpruner.rules.report import TrackSettings
 from entpruner.study.arms import ArmIdentity
 from entpruner.system.files import read_json, write_json
 
 
-class Settings(Frozen):
-    study: str
-    captions: dict[str, str]
-    """Tables by name."""
-    arms: dict[str, tuple[ArmIdentity, ...]]
-    """The arms that are listed under each table; an arm of several tables under its first."""
-
-
-def run(settings: Settings, *, results: Path, database: Path, artifacts: Path, out: Path) -> None:
+def run(settings: TrackSettings, *, results: Path, database: Path, artifacts: Path, out: Path) -> None:
     records = []
     for table, caption in settings.captions.items():
         parent = f"{settings.study}/{table}"

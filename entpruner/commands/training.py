@@ -11,44 +11,17 @@ from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
 from entpruner.models.arithmetic import training_flops
 from entpruner.models.checkpoints import CARD, WEIGHTS, ModelCard, save_model
-from entpruner.params.base import Frozen
-from entpruner.params.compute import Compute
-from entpruner.params.training import Finetuning, Training
-from entpruner.planning.memory import training as training_memory
+from entpruner.params.training import Finetuning
 from entpruner.process import Process, make_process
+from entpruner.rules.rule import TrainingSettings
 from entpruner.system import parallel
-from entpruner.system.devices import device_of, require_room
+from entpruner.system.devices import device_of
 from entpruner.system.files import read_json, whole_folder, write_json
 from entpruner.system.recording import Recorder
 from entpruner.training.distill import distilled
 from entpruner.training.loop import Objective, data_loss, train
 from entpruner.training.peft import merge, trained_parameters
 from entpruner.training.state import STATE_FILE, TrainState
-
-
-class TrainingSettings(Frozen):
-    """Settings that every training command has."""
-
-    artefact: str
-    """Names the stream of random numbers, together with ``seed``."""
-    seed: int
-    training: Training
-    compute: Compute
-
-
-class ArmTrainingSettings(TrainingSettings):
-    """Those of the commands that train an arm: they have a method, and may have a teacher."""
-
-    training: Finetuning
-
-
-class Stretch(Frozen):
-    """The steps that one command trains, of a run of ``training.steps``."""
-
-    stage: int
-    """0 before there are arms, then 1, 2, ...; the recovery is the last."""
-    start: int
-    stop: int
 
 
 def starting_state(data: AnyStore, init: Path, *, fresh: bool) -> tuple[TrainState, ModelCard]:
@@ -63,7 +36,6 @@ def train_into(
     card: ModelCard,
     store: Path,
     settings: TrainingSettings,
-    stretch: Stretch,
     recorder: Recorder,
     fingerprint: str,
     *,
@@ -84,15 +56,13 @@ def train_into(
     resume_folder = out.with_name(out.name + ".resume")
     data, process = open_store(store), make_process(card.process)
     tuning = settings.training if isinstance(settings.training, Finetuning) else None
-    needed = training_memory(card.architecture, state.model.kept_blocks, settings.training, settings.compute)
-    require_room(needed, settings.artefact, device_of(settings.compute))
     curve = train(
         state,
         process,
         data.split("train"),
         settings.training,
-        start=stretch.start,
-        stop=stretch.stop,
+        start=settings.start,
+        stop=settings.stop,
         seed=settings.seed,
         artefact=settings.artefact,
         compute=settings.compute,
@@ -102,7 +72,7 @@ def train_into(
     )
     if not parallel.is_first():
         return
-    steps, kept = stretch.stop - stretch.start, state.ema.kept_blocks
+    steps, kept = settings.stop - settings.start, state.ema.kept_blocks
     flops = training_flops(card.architecture, kept, settings.training.batch_size, steps, tuning)
     totals = {"total_steps": 0, "total_flops": 0, "total_seconds": 0.0}
     earlier = totals if before is None else read_json(before / "timing.json")
@@ -111,7 +81,7 @@ def train_into(
     with whole_folder(out) as folder:
         save_model(folder, state.ema, card.model_copy(update={"kept_blocks": kept}))
         state.save(folder)
-        lines = [json.dumps({"stage": stretch.stage, **point}) + "\n" for point in curve]
+        lines = [json.dumps({"stage": settings.stage, **point}) + "\n" for point in curve]
         (folder / "curve.jsonl").write_text("".join(lines))
         for name, content in (documents or {}).items():
             write_json(folder / name, content)

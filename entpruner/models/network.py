@@ -70,6 +70,14 @@ class BlockNetwork(nn.Module):
         """A state's hidden vectors, one a token or position: (B, T, D), as tokens are. A block keeps both T and D."""
         return state
 
+    def compile_blocks(self) -> None:
+        """Compile the blocks in place; weights and their names stay as they are.
+
+        Equal blocks share what the first is compiled to, however deep the network is. What lies around them is little.
+        """
+        for block in self.blocks:
+            block.compile()
+
     def initialize(self, generator: torch.Generator) -> Self:
         """Weights to begin training with, which follow from the generator alone. Returns self."""
         raise NotImplementedError

@@ -49,6 +49,11 @@ class Compute(Frozen):
         """The same for a command that one process runs."""
         return self.model_copy(update={"gpus": 1, "nodes": 1})
 
+    @property
+    def settled(self) -> Self:
+        """The same with the keys ``AT_WILL`` at their defaults: what results depend on."""
+        return type(self)(**self.model_dump(exclude=set(self.AT_WILL)))
+
     def at_once(self, batch_size: int) -> int:
         """Images of a batch that a process trains on at once."""
         share = batch_size // self.processes

@@ -16,7 +16,8 @@ from entpruner.params.base import merge
 from entpruner.params.problems import Problem, problems
 from entpruner.params.study import OwnModel, Study
 
-DEFAULT_STUDY = Path(__file__).parents[2] / "params" / "digits.yaml"
+PARAMS = Path(__file__).parents[2] / "params"
+DEFAULT_STUDY, REFERENCE = PARAMS / "digits.yaml", PARAMS / "reference.yaml"
 
 Model = TypeVar("Model", bound=BaseModel)
 Loc = tuple[str | int, ...]

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from entpruner.errors import UserError
-from entpruner.models.network import BlockNetwork
 from entpruner.params.compute import Compute
-from entpruner.planning.memory import Memory
 from entpruner.system.parallel import join, started_by_torchrun
 
 
@@ -48,18 +46,6 @@ def configure(compute: Compute) -> torch.device:
     return device
 
 
-def require_room(needed: Memory, what: str, device: torch.device, free: float | None = None) -> None:
-    """Raise UserError if ``what`` needs more than a GPU has free: ``free`` bytes, or what it says itself.
-
-    What this process holds of it counts as free: ``needed`` counts the networks that are there already, and PyTorch
-    keeps what an earlier part of the command, a vote say, has left. Of the CPU's memory nothing is asked.
-    """
-    if free is None and device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    if free is not None and (said := needed.shortage(what, free, str(device))):
-        raise UserError(said)
-
-
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """On CUDA, multiply in full float32: TF32's 10 bits belong to training and sampling, not to a measure."""
@@ -70,13 +56,3 @@ def without_tf32() -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def compile_blocks(model: BlockNetwork, compute: Compute) -> None:
-    """Compile the network's blocks in place, if ``compute`` says so; its weights and their names stay as they are.
-
-    Equal blocks share what the first is compiled to, however deep the network is. What lies around them is little.
-    """
-    if compute.compile:
-        for block in model.blocks:
-            block.compile()

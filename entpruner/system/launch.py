@@ -14,9 +14,6 @@ from entpruner.errors import Stopped, UserError
 if TYPE_CHECKING:  # a command that the warm process runs needs none of it here
     from entpruner.params.compute import Compute
 
-SHARED = ("pretrain", "adapt", "prune", "recover", "sample", "evaluate")
-"""Commands that several processes can do together. Not ``score``: to end with the same bits, each criterion would
-hand over what it sums, batch by batch, for minutes a job; and a study's scores are jobs that can run side by side."""
 WAIT, SAVING = 60, 600  # seconds: until a process that lost another is ended; that all have to save, asked to stop
 PORTS = range(20000, 60000)  # the nodes of a job meet at one of these, by its number
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"

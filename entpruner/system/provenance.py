@@ -1,4 +1,4 @@
-"""Which code made a result: a digest of the package files that a command imports, and the git commit."""
+"""Which code made a result: a digest of the package's code that a command runs, and the git commit."""
 
 import ast
 import hashlib
@@ -9,14 +9,23 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
+WITHOUT_EFFECT = {
+    "entpruner.rules": "a rule's decisions reach its command as settings and paths, which Snakemake compares",
+    "entpruner.layout": "a file that has another name is missing under it, so Snakemake makes it again",
+    "entpruner.errors": "an error leaves no result",
+    "entpruner.system.progress": "it shows numbers and makes none",
+    "entpruner.system.stopping": "it decides when a command ends, which goes on to the same result",
+}
+"""Modules and packages that no number depends on, each with the reason."""
 
 
 @cache
 def code_digest(module: str) -> str:
-    """Digest of a module of this package, of all that it imports from the package, and of its libraries' versions.
+    """Digest of what a module of this package does, of all that it imports from it, and of its libraries' versions.
 
     Snakemake sees neither imported modules nor installed versions when it decides what to rerun; it is given this as a
-    parameter. Imports inside functions count, and ``if`` conditions are not weighed.
+    parameter. Imports inside functions count, and ``if`` conditions are not weighed. Comments, docstrings, line breaks,
+    and the words of errors and logs do not count, nor what is ``WITHOUT_EFFECT``.
     """
     found: dict[str, Path] = {}
     libraries: set[str] = set()
@@ -24,7 +33,7 @@ def code_digest(module: str) -> str:
     while waiting:
         name = waiting.pop()
         path = file_of(name)
-        if path is None or name in found:
+        if path is None or name in found or any(f"{name}.".startswith(f"{out}.") for out in WITHOUT_EFFECT):
             continue
         found[name] = path
         parent = name.rpartition(".")[0]
@@ -38,10 +47,32 @@ def code_digest(module: str) -> str:
                 libraries.add(top)
     digest = hashlib.sha256()
     for name, path in sorted(found.items()):
-        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{name} {hashlib.sha256(meaning(path.read_bytes())).hexdigest()}\n".encode())
     for library in sorted(libraries):
         digest.update(f"{library} {version_of(library)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def meaning(code: bytes) -> bytes:
+    """The code without what no number depends on: comments, docstrings, calls of a logger, and the words of errors."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc.args, node.exc.keywords = [], []
+        elif isinstance(node, ast.Assert):
+            node.msg = None
+        elif isinstance(body := getattr(node, "body", None), list):
+            node.body = [statement for statement in body if not is_silent(statement)]  # type: ignore[attr-defined]
+    return ast.dump(tree).encode()
+
+
+def is_silent(statement: ast.stmt) -> bool:
+    """Whether a statement is a docstring, or a call of a logger that is named ``log``."""
+    value = getattr(statement, "value", None) if isinstance(statement, ast.Expr) else None
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        return isinstance(value.func.value, ast.Name) and value.func.value.id == "log"
+    return isinstance(value, ast.Constant)
 
 
 @cache

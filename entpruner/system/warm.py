@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from entpruner.errors import UserError
+from entpruner.system.provenance import code_digest
 
 ADDRESS = "ENTPRUNER_WARM"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)  # whatever else ends a client ends its child by SIGKILL
@@ -107,12 +108,13 @@ def run(arguments: Sequence[str]) -> int | None:
 # ------------------------------------------------------------------------------------------------------------- server
 
 
-def become(program: Sequence[str], preload: Sequence[str]) -> None:
+def become(program: Sequence[str], preload: Sequence[str], served: Sequence[Sequence[str]]) -> None:
     """Become ``program``, and leave a server to the commands that it starts; returns in the server's children.
 
-    The server imports the modules ``preload`` when the first command comes, and ends when the program has ended, and
-    all that inherited its open files. On Linux only: elsewhere it isn't safe to fork a process that has loaded such
-    libraries, and commands do without. Raises UserError if the temporary folder's path is too long for a socket.
+    The server imports the modules ``preload`` when the first command comes, and answers only commands whose arguments
+    begin as one of ``served``. It ends when the program has ended, and all that inherited its open files. On Linux
+    only: elsewhere it isn't safe to fork a process that has loaded such libraries, and commands do without. Raises
+    UserError if the temporary folder's path is too long for a socket.
     """
     if sys.platform == "linux":
         folder = Path(tempfile.mkdtemp(prefix="entpruner-"))  # closed to other users
@@ -126,7 +128,7 @@ def become(program: Sequence[str], preload: Sequence[str]) -> None:
         alive, held_by_program = os.pipe()
         if os.fork() == 0:
             os.close(held_by_program)
-            return Server(folder, listener, alive, preload).serve()
+            return Server(folder, listener, alive, preload, served).serve()
         os.set_inheritable(held_by_program, True)
         os.environ[ADDRESS] = str(folder / "socket")
     os.execvp(program[0], list(program))
@@ -135,11 +137,19 @@ def become(program: Sequence[str], preload: Sequence[str]) -> None:
 class Server:
     """Forks a child for each request. It has one thread, as a process that forks must."""
 
-    def __init__(self, folder: Path, listener: socket.socket, alive: int, preload: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        listener: socket.socket,
+        alive: int,
+        preload: Sequence[str],
+        served: Sequence[Sequence[str]],
+    ) -> None:
         self.folder = folder
         self.listener = listener
         self.alive = alive
         self.preload = preload
+        self.served = served
         self.loaded: dict[str, Any] | None = None
         self.clients: dict[int, socket.socket] = {}  # by the process id of their child
 
@@ -194,10 +204,11 @@ class Server:
             return False
         with os.fdopen(streams.pop()) as file:
             request = json.load(file)
-        if self.loaded is None:
+        serves = any(request["arguments"][: len(words)] == list(words) for words in self.served)
+        if serves and self.loaded is None:
             self.load(request["environment"])
         pid = None
-        if request["fixed"] == self.loaded:
+        if serves and request["fixed"] == self.loaded:
             with suppress(OSError):  # no room for another process: it says so where its user looks
                 pid = os.fork()
         if pid == 0:
@@ -222,6 +233,7 @@ class Server:
         try:
             for module in self.preload:
                 import_module(module)
+                code_digest(module)  # every command asks for its own, and its process inherits this one
         except Exception:
             self.loaded = {}  # what no command asks for: each says itself what is wrong, where its user looks
         gc.freeze()  # a collection in a child would write to all of this memory, and so copy it

@@ -18,7 +18,7 @@ from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import Process
 from entpruner.system import parallel
-from entpruner.system.devices import compile_blocks, device_of
+from entpruner.system.devices import device_of
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
 from entpruner.system.stopping import StopRequest
@@ -88,7 +88,8 @@ def train(
     state.to(device)
     as_first_has_it(run)
     state.model.checkpointing = compute.gradient_checkpointing
-    compile_blocks(state.model, compute)
+    if compute.compile:
+        state.model.compile_blocks()
 
     trained = {name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad}
     parameters: list[Tensor] = list(trained.values())

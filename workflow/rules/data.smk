@@ -3,127 +3,101 @@
 
 rule download:
     output:
-        "{download}",
+        **outputs("download"),
     log:
-        f"{LOGS}/{{download}}.log",
+        log_of("download"),
     localrule: True
     params:
         settings=download_settings,
     message:
-        "Downloading {output}; how far it is stands in {log}"
+        "Downloading {output}; {log} says how far it is"
     shell:
-        "entpruner download --settings {params.settings:q} --out {output:q} &> {log:q}"
+        "entpruner rule download --settings {params.settings:q} --out {output:q} &> {log:q}"
 
 
 rule data:
     input:
-        data_downloads,
+        unpack(inputs("data")),
     output:
-        manifest=f"{RESULTS}/data/{{data}}/manifest.json",
-        images=f"{RESULTS}/data/{{data}}/images.npy",
-        labels=f"{RESULTS}/data/{{data}}/labels.npy",
+        **outputs("data"),
     log:
-        f"{LOGS}/data/{{data}}.log",
+        log_of("data"),
     cache: CACHED
-    threads: asked("data", "threads")
+    threads: asks("data", only="threads")
     resources:
         **asks("data"),
     params:
-        settings=data_settings,
-        code=code("data"),
-        out=subpath(output.manifest, parent=True),
+        **params("data"),
     message:
         "Preparing data set {wildcards.data}"
     shell:
-        "entpruner data --settings {params.settings:q} --threads {threads} --out {params.out} &> {log}"
+        "entpruner rule data --settings {params.settings:q} {params.paths} --threads {threads} &> {log}"
 
 
 rule autoencoder:
     output:
-        weights=f"{RESULTS}/autoencoder/diffusion_pytorch_model.safetensors",
-        config=f"{RESULTS}/autoencoder/config.json",
+        **outputs("autoencoder"),
     log:
-        f"{LOGS}/autoencoder.log",
+        log_of("autoencoder"),
     localrule: True
     params:
-        settings=autoencoder_settings,
-        code=code("autoencoder"),
-        out=subpath(output.weights, parent=True),
+        **params("autoencoder"),
     message:
         "Fetching the autoencoder"
     shell:
-        "entpruner autoencoder --settings {params.settings:q} --out {params.out} &> {log}"
+        "entpruner rule autoencoder --settings {params.settings:q} {params.paths} &> {log}"
 
 
 # All shards of a data set write to one file beside these, each to rows of its own.
 rule latents_shard:
     input:
-        unpack(autoencoder),
-        store=f"{RESULTS}/data/{{data}}/manifest.json",
+        unpack(inputs("latents_shard")),
     output:
-        temp(f"{RESULTS}/latents/{{data}}.parts/{{shard}}.json"),
+        **{name: temp(file) for name, file in outputs("latents_shard").items()},
     log:
-        f"{LOGS}/latents/{{data}}-{{shard}}.log",
-    threads: asked("latents_shard", "threads")
+        log_of("latents_shard"),
+    threads: asks("latents_shard", only="threads")
     resources:
         **asks("latents_shard"),
     params:
-        settings=shard_settings,
-        code=code("latents_shard"),
-        store=subpath(input.store, parent=True),
-        autoencoder=subpath(input.weights, parent=True),
-        parts=subpath(output[0], parent=True),
+        **params("latents_shard"),
     message:
         "Encoding shard {wildcards.shard} of {wildcards.data}"
     shell:
-        "entpruner latents_shard --settings {params.settings:q} --store {params.store} --autoencoder {params.autoencoder} --parts {params.parts} &> {log}"
+        "entpruner rule latents_shard --settings {params.settings:q} {params.paths} &> {log}"
 
 
 rule latents:
     input:
-        unpack(autoencoder),
-        store=f"{RESULTS}/data/{{data}}/manifest.json",
-        shards=shards,
+        unpack(inputs("latents")),
     output:
-        manifest=f"{RESULTS}/latents/{{data}}/manifest.json",
-        moments=f"{RESULTS}/latents/{{data}}/moments.npy",
-        labels=f"{RESULTS}/latents/{{data}}/labels.npy",
+        **outputs("latents"),
     log:
-        f"{LOGS}/latents/{{data}}.log",
+        log_of("latents"),
     resources:
         **asks("latents"),
     params:
-        settings=autoencoder_settings,
-        code=code("latents"),
-        store=subpath(input.store, parent=True),
-        autoencoder=subpath(input.weights, parent=True),
-        out=subpath(output.manifest, parent=True),
+        **params("latents"),
     message:
         "Gathering the latents of {wildcards.data}"
     shell:
-        "entpruner latents --settings {params.settings:q} --store {params.store} --autoencoder {params.autoencoder} --shards {input.shards} --out {params.out} &> {log}"
+        "entpruner rule latents --settings {params.settings:q} {params.paths} &> {log}"
 
 
 rule classifier:
     input:
-        store=f"{RESULTS}/data/{{data}}/manifest.json",
+        unpack(inputs("classifier")),
     output:
-        model=f"{RESULTS}/classifier/{{data}}/model.safetensors",
-        card=f"{RESULTS}/classifier/{{data}}/model.json",
-        metrics=f"{RESULTS}/classifier/{{data}}/metrics.json",
-        timing=f"{RESULTS}/classifier/{{data}}/timing.json",
+        **outputs("classifier"),
     log:
-        f"{LOGS}/classifier/{{data}}.log",
+        log_of("classifier"),
     cache: CACHED
-    threads: asked("classifier", "threads")
+    threads: asks("classifier", only="threads")
     resources:
         **asks("classifier"),
     params:
-        settings=classifier_settings,
-        code=code("classifier"),
-        store=subpath(input.store, parent=True),
-        out=subpath(output.model, parent=True),
+        **params("classifier"),
     message:
         "Training the classifier of {wildcards.data}"
     shell:
-        "entpruner classifier --settings {params.settings:q} --store {params.store} --out {params.out} &> {log}"
+        "entpruner rule classifier --settings {params.settings:q} {params.paths} &> {log}"

@@ -4,94 +4,71 @@
 
 rule cut:
     input:
-        unpack(cut_start),
+        unpack(inputs("cut")),
     output:
-        model=f"{RESULTS}/arms/{{arm}}/cut/model.safetensors",
-        card=f"{RESULTS}/arms/{{arm}}/cut/model.json",
-        timing=f"{RESULTS}/arms/{{arm}}/cut/timing.json",
+        **outputs("cut"),
     log:
-        f"{LOGS}/arms/{{arm}}-cut.log",
+        log_of("cut"),
     resources:
         **asks("cut"),
     params:
-        settings=cut_settings,
-        code=code("cut"),
-        inits=cut_folders,
-        out=subpath(output.model, parent=True),
+        **params("cut"),
     message:
         "Taking {wildcards.arm} as its last cut left it"
     shell:
-        "entpruner cut --settings {params.settings:q} --inits {params.inits} --decisions {input.decisions} --out {params.out} &> {log}"
+        "entpruner rule cut --settings {params.settings:q} {params.paths} &> {log}"
 
 
 rule sample:
     input:
-        unpack(sampled_model),
-        unpack(sampled_latents),
+        unpack(inputs("sample")),
     output:
-        manifest=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/manifest.json",
-        images=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/images.npy",
-        labels=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/labels.npy",
-        timing=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/timing.json",
-        grid=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/grid.png",
+        **outputs("sample"),
     log:
-        f"{LOGS}/arms/{{arm}}-{{cut}}sample.log",
+        log_of("sample"),
     cache: CACHED
-    threads: asked("sample", "threads")
+    threads: asks("sample", only="threads")
     resources:
         **asks("sample"),
     params:
-        settings=sample_settings,
-        code=code("sample"),
-        init=subpath(input.model, parent=True),
-        decoder=decoder_option,
-        out=subpath(output.manifest, parent=True),
+        **params("sample"),
     message:
-        "Sampling from {params.init}"
+        "Sampling from {wildcards.arm}"
     shell:
-        "entpruner sample --settings {params.settings:q} --init {params.init} {params.decoder} --out {params.out} &> {log}"
+        "entpruner rule sample --settings {params.settings:q} {params.paths} &> {log}"
 
 
 rule evaluate:
     input:
-        store=arm_pixels,
-        samples=f"{RESULTS}/arms/{{arm}}/{{cut}}samples/manifest.json",
-        classifier=arm_classifier,
+        unpack(inputs("evaluate")),
     output:
-        metrics=f"{RESULTS}/arms/{{arm}}/{{cut}}metrics.json",
-        timing=f"{RESULTS}/arms/{{arm}}/{{cut}}metrics.timing.json",
+        **outputs("evaluate"),
     log:
-        f"{LOGS}/arms/{{arm}}-{{cut}}evaluate.log",
-    threads: asked("evaluate", "threads")
+        log_of("evaluate"),
+    threads: asks("evaluate", only="threads")
     resources:
         **asks("evaluate"),
     params:
-        settings=evaluate_settings,
-        code=code("evaluate"),
-        store=subpath(input.store, parent=True),
-        samples=subpath(input.samples, parent=True),
-        classifier=classifier_option,
+        **params("evaluate"),
     message:
-        "Measuring {params.samples}"
+        "Measuring the {wildcards.cut}samples of {wildcards.arm}"
     shell:
-        "entpruner evaluate --settings {params.settings:q} --store {params.store} --samples {params.samples} {params.classifier} --out {output.metrics} --timing {output.timing} &> {log}"
+        "entpruner rule evaluate --settings {params.settings:q} {params.paths} &> {log}"
 
 
 rule cost:
     input:
-        store=f"{RESULTS}/{STORES}/{{data}}/manifest.json",
+        unpack(inputs("cost")),
     output:
-        f"{RESULTS}/cost/{{backbone}}-{{data}}.json",
+        **outputs("cost"),
     log:
-        f"{LOGS}/cost/{{backbone}}-{{data}}.log",
+        log_of("cost"),
     threads: workflow.cores
     resources:
         **asks("cost"),
     params:
-        settings=cost_settings,
-        code=code("cost"),
-        store=subpath(input.store, parent=True),
+        **params("cost"),
     message:
         "Timing {wildcards.backbone} on {wildcards.data} at every number of blocks"
     shell:
-        "entpruner cost --settings {params.settings:q} --store {params.store} --out {output} &> {log}"
+        "entpruner rule cost --settings {params.settings:q} {params.paths} &> {log}"

@@ -3,81 +3,59 @@
 
 rule pretrain:
     input:
-        store=f"{RESULTS}/{STORES}/upstream/manifest.json",
+        unpack(inputs("pretrain")),
     output:
-        model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
-        card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
-        state=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/train_state.safetensors",
-        curve=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/curve.jsonl",
-        timing=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/timing.json",
+        **outputs("pretrain"),
     log:
-        f"{LOGS}/pretrain/{{backbone}}-s{{seed}}.log",
+        log_of("pretrain"),
     wildcard_constraints:
-        backbone=backbones(imported=False),
+        backbone=among(STUDY.imported(from_checkpoint=False)),
     cache: CACHED
-    threads: asked("pretrain", "threads")
+    threads: asks("pretrain", only="threads")
     resources:
         **asks("pretrain"),
     params:
-        settings=pretrain_settings,
-        code=code("pretrain"),
-        store=subpath(input.store, parent=True),
-        out=subpath(output.model, parent=True),
+        **params("pretrain"),
     message:
         "Pre-training {wildcards.backbone} (seed {wildcards.seed})"
     shell:
-        "entpruner pretrain --settings {params.settings:q} --store {params.store} --out {params.out} &> {log}"
+        "entpruner rule pretrain --settings {params.settings:q} {params.paths} &> {log}"
 
 
 rule import_checkpoint:
     input:
-        checkpoint_download,
+        unpack(inputs("import_checkpoint")),
     output:
-        model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
-        card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
-        timing=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/timing.json",
+        **outputs("import_checkpoint"),
     log:
-        f"{LOGS}/pretrain/{{backbone}}-s{{seed}}.log",
+        log_of("import_checkpoint"),
     wildcard_constraints:
-        backbone=backbones(imported=True),
+        backbone=among(STUDY.imported(from_checkpoint=True)),
     cache: CACHED
     resources:
         **asks("import_checkpoint"),
     params:
-        settings=import_settings,
-        code=code("import_checkpoint"),
-        checkpoint=checkpoint_file,
-        out=subpath(output.model, parent=True),
+        **params("import_checkpoint"),
     message:
-        "Importing {wildcards.backbone} from {params.checkpoint}"
+        "Importing {wildcards.backbone}"
     shell:
-        "entpruner import_checkpoint --settings {params.settings:q} --checkpoint {params.checkpoint:q} --out {params.out} &> {log}"
+        "entpruner rule import_checkpoint --settings {params.settings:q} {params.paths} &> {log}"
 
 
 rule adapt:
     input:
-        model=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.safetensors",
-        card=f"{RESULTS}/pretrain/{{backbone}}-s{{seed}}/model.json",
-        store=f"{RESULTS}/{STORES}/{{data}}/manifest.json",
+        unpack(inputs("adapt")),
     output:
-        model=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/model.safetensors",
-        card=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/model.json",
-        state=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/train_state.safetensors",
-        curve=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/curve.jsonl",
-        timing=f"{RESULTS}/adapt/{{backbone}}-{{data}}-s{{seed}}/timing.json",
+        **outputs("adapt"),
     log:
-        f"{LOGS}/adapt/{{backbone}}-{{data}}-s{{seed}}.log",
+        log_of("adapt"),
     cache: CACHED
-    threads: asked("adapt", "threads")
+    threads: asks("adapt", only="threads")
     resources:
         **asks("adapt"),
     params:
-        settings=adapt_settings,
-        code=code("adapt"),
-        store=subpath(input.store, parent=True),
-        init=subpath(input.model, parent=True),
-        out=subpath(output.model, parent=True),
+        **params("adapt"),
     message:
         "Adapting {wildcards.backbone} to {wildcards.data} (seed {wildcards.seed})"
     shell:
-        "entpruner adapt --settings {params.settings:q} --store {params.store} --init {params.init} --out {params.out} &> {log}"
+        "entpruner rule adapt --settings {params.settings:q} {params.paths} &> {log}"

@@ -3,29 +3,18 @@
 
 rule recover:
     input:
-        unpack(recover_start),
-        store=arm_store,
-        teacher=arm_teacher,
+        unpack(inputs("recover")),
     output:
-        model=f"{RESULTS}/arms/{{arm}}/final/model.safetensors",
-        card=f"{RESULTS}/arms/{{arm}}/final/model.json",
-        state=f"{RESULTS}/arms/{{arm}}/final/train_state.safetensors",
-        curve=f"{RESULTS}/arms/{{arm}}/final/curve.jsonl",
-        timing=f"{RESULTS}/arms/{{arm}}/final/timing.json",
+        **outputs("recover"),
     log:
-        f"{LOGS}/arms/{{arm}}-recover.log",
+        log_of("recover"),
     cache: CACHED
-    threads: asked("recover", "threads")
+    threads: asks("recover", only="threads")
     resources:
         **asks("recover"),
     params:
-        settings=recover_settings,
-        code=code("recover"),
-        store=subpath(input.store, parent=True),
-        init=subpath(input.model, parent=True),
-        teacher=teacher_option,
-        out=subpath(output.model, parent=True),
+        **params("recover"),
     message:
         "Recovery of {wildcards.arm}"
     shell:
-        "entpruner recover --settings {params.settings:q} --store {params.store} --init {params.init} {params.teacher} --out {params.out} &> {log}"
+        "entpruner rule recover --settings {params.settings:q} {params.paths} &> {log}"

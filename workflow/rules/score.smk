@@ -3,24 +3,18 @@
 
 rule score:
     input:
-        unpack(score_start),
-        store=f"{RESULTS}/{STORES}/{{data}}/manifest.json",
+        unpack(inputs("score")),
     output:
-        scores=f"{RESULTS}/scores/{{backbone}}-{{data}}-s{{seed}}/{{scores}}/scores.json",
-        timing=f"{RESULTS}/scores/{{backbone}}-{{data}}-s{{seed}}/{{scores}}/timing.json",
+        **outputs("score"),
     log:
-        f"{LOGS}/scores/{{backbone}}-{{data}}-s{{seed}}-{{scores}}.log",
+        log_of("score"),
     cache: CACHED
-    threads: asked("score", "threads")
+    threads: asks("score", only="threads")
     resources:
         **asks("score"),
     params:
-        settings=score_settings,
-        code=code("score"),
-        store=subpath(input.store, parent=True),
-        init=subpath(input.model, parent=True),
-        out=subpath(output.scores, parent=True),
+        **params("score"),
     message:
         "Scoring the blocks of {wildcards.backbone} on {wildcards.data} by {wildcards.scores} (seed {wildcards.seed})"
     shell:
-        "entpruner score --settings {params.settings:q} --store {params.store} --init {params.init} --out {params.out} &> {log}"
+        "entpruner rule score --settings {params.settings:q} {params.paths} &> {log}"

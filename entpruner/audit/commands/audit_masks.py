@@ -1,43 +1,33 @@
 """Measure sub-networks that no criterion chose: the whole network, each block removed, random sets, nested sets."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
-from entpruner.audit.commands.bench import BenchSettings, bench_of, journal_of, start_context, write_audit
+from entpruner.audit.commands.bench import BenchPaths, bench_of, journal_of, start_context, write_audit
 from entpruner.audit.regime import RegimeChoice
 from entpruner.audit.subnetworks import Blocks, measured, nested_masks, random_masks, single_blocks
 from entpruner.params.pruning import blocks_to_remove
+from entpruner.rules.audit import MasksSettings
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder
 
 
-class Settings(BenchSettings):
-    masks: int
-    chains: int
-    ratios: tuple[float, ...]
-    """Depths along a chain: shares of blocks removed."""
-
-
 def run(
-    settings: Settings,
+    settings: MasksSettings,
     *,
-    store: Path,
-    pixels: Path,
-    init: Path,
-    classifier: Path | None,
-    autoencoder: Path | None,
     regime: Path,
     out: Path,
+    **given: Unpack[BenchPaths],
 ) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
-    context = start_context(settings, store, init)
+    context = start_context(settings, given["store"], given["init"])
     chosen = RegimeChoice.from_json(read_json(regime))
-    bench = bench_of(settings, context, store, pixels, classifier, autoencoder, chosen.regime.steps)
-    journal = journal_of(out, recorder, store, pixels, init, classifier, autoencoder, regime)
+    bench = bench_of(settings, context, chosen.regime.steps, given)
+    journal = journal_of(out, recorder, given, regime)
     blocks = context.model.kept_blocks
 
     def record(mask: Blocks, before: bool) -> Any:

@@ -3,28 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from entpruner.audit.commands.bench import AuditSettings, journal_of, start_context, write_audit
+from entpruner.audit.commands.bench import journal_of, start_context, write_audit
 from entpruner.audit.sweeps import proxied
 from entpruner.models.surgery import drop_blocks
-from entpruner.params.audit import AuditedProxies
-from entpruner.params.proxies import Proxies
-from entpruner.planning import memory
-from entpruner.planning.memory import Memory, Shape
 from entpruner.proxies.measure import ProxySamples
+from entpruner.rules.audit import ProxiesSettings
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json
 from entpruner.system.recording import Recorder
 
 
-class Settings(AuditSettings):
-    proxies: Proxies
-    sweeps: AuditedProxies
-
-    def needed(self, shape: Shape) -> Memory:
-        return memory.swept(shape, self.proxies, self.sweeps.samples)
-
-
-def run(settings: Settings, *, store: Path, init: Path, masks: Path, out: Path) -> None:
+def run(settings: ProxiesSettings, *, store: Path, init: Path, masks: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = start_context(settings, store, init)
     journal = journal_of(out, recorder, store, init, masks)

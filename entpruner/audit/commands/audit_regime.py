@@ -3,39 +3,33 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
-from entpruner.audit.commands.bench import BenchSettings, bench_of, journal_of, start_context, write_audit
+from entpruner.audit.commands.bench import BenchPaths, bench_of, journal_of, start_context, write_audit
 from entpruner.audit.regime import choose_regime
 from entpruner.audit.subnetworks import Blocks, measured, random_masks, short_recovery
-from entpruner.params.audit import Regime, RegimeTrials
+from entpruner.params.audit import Regime
 from entpruner.params.pruning import blocks_to_remove
+from entpruner.rules.audit import RegimeSettings
 from entpruner.system.devices import configure
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder
 
 
-class Settings(BenchSettings):
-    trials: RegimeTrials
-
-
 def run(
-    settings: Settings,
+    settings: RegimeSettings,
     *,
-    store: Path,
-    pixels: Path,
-    init: Path,
-    classifier: Path | None,
-    autoencoder: Path | None,
     out: Path,
+    **given: Unpack[BenchPaths],
 ) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
-    context = start_context(settings, store, init)
+    context = start_context(settings, given["store"], given["init"])
     candidates = settings.trials.candidates
-    bench = bench_of(settings, context, store, pixels, classifier, autoencoder, candidates[0].steps)
+    bench = bench_of(settings, context, candidates[0].steps, given)
     benches = {
         regime: replace(bench, recovery=short_recovery(settings.finetune, regime.steps)) for regime in candidates
     }
-    journal = journal_of(out, recorder, store, pixels, init, classifier, autoencoder)
+    journal = journal_of(out, recorder, given)
     blocks = context.model.kept_blocks
 
     def masks(regime: Regime) -> Sequence[Blocks]:

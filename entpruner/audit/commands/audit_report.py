@@ -3,16 +3,13 @@
 from pathlib import Path
 
 from entpruner.audit.report import PARTS
-from entpruner.audit.report.evidence import AuditScope, Evidence
+from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.head import head, regime
 from entpruner.audit.report.page import write_report
 from entpruner.reporting.reference import Reference
+from entpruner.rules.audit import AuditScope
 
 
-class Settings(AuditScope):
-    pass
-
-
-def run(settings: Settings, *, results: Path, reference: Path, out: Path) -> None:
+def run(settings: AuditScope, *, results: Path, reference: Path, out: Path) -> None:
     evidence = Evidence(results, settings, Reference.read(reference))
     write_report(out, head(evidence), regime(evidence), [part(evidence) for part in PARTS])

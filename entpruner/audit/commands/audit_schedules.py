@@ -3,19 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from entpruner.audit.commands.bench import BenchSettings, bench_of, journal_of, start_context, write_audit
+from entpruner.audit.commands.bench import BenchPaths, bench_of, journal_of, start_context, write_audit
 from entpruner.audit.regime import RegimeChoice
 from entpruner.audit.schedules import Budget, ScheduleRun, run_schedule, steps_at_equal_flops
 from entpruner.audit.subnetworks import Bench, short_recovery
 from entpruner.params.arms import Schedule
-from entpruner.params.audit import Regime
-from entpruner.params.proxies import Proxies
-from entpruner.params.pruning import Pruning, VoteWeights, blocks_to_remove
+from entpruner.params.pruning import VoteWeights, blocks_to_remove
 from entpruner.params.training import Training
-from entpruner.planning import memory
-from entpruner.planning.memory import Memory, Shape
+from entpruner.rules.audit import SchedulesSettings
 from entpruner.scores import score
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json
@@ -25,33 +22,17 @@ from entpruner.system.recording import Recorder
 SCHEDULES: tuple[Schedule, ...] = ("one_shot", "linear", "vote", "random_vote")  # the first sets the FLOPs
 
 
-class Settings(BenchSettings):
-    pruning: Pruning
-    proxies: Proxies
-    paper: Regime
-    """A ratio of the paper's, and the study's fine-tuning; the other regime is the audit's own."""
-    weights: tuple[float, ...]
-    """NTK's weights in the vote; ZiCo has the rest of 1."""
-
-    def needed(self, shape: Shape) -> Memory:
-        return memory.largest([super().needed(shape), memory.proxies(shape, range(shape.depth), self.proxies)])
-
-
 def run(
-    settings: Settings,
+    settings: SchedulesSettings,
     *,
-    store: Path,
-    pixels: Path,
-    init: Path,
-    classifier: Path | None,
-    autoencoder: Path | None,
     regime: Path,
     out: Path,
+    **given: Unpack[BenchPaths],
 ) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
-    context = start_context(settings, store, init)
-    whole = bench_of(settings, context, store, pixels, classifier, autoencoder, settings.paper.steps)
-    journal = journal_of(out, recorder, store, pixels, init, classifier, autoencoder, regime)
+    context = start_context(settings, given["store"], given["init"])
+    whole = bench_of(settings, context, settings.paper.steps, given)
+    journal = journal_of(out, recorder, given, regime)
     order = score("ced", context).order
     content = {}
     for name, chosen in {"paper": settings.paper, "hard": RegimeChoice.from_json(read_json(regime)).regime}.items():
@@ -64,7 +45,7 @@ def run(
 
 
 def compared(
-    regime: str, bench: Bench, order: Sequence[int], size: int, settings: Settings, journal: Journal
+    regime: str, bench: Bench, order: Sequence[int], size: int, settings: SchedulesSettings, journal: Journal
 ) -> dict[str, list[ScheduleRun]]:
     """Every schedule at equal steps, those that cost more again at equal FLOPs; and the vote with each weight."""
 

@@ -6,13 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entpruner.audit.commands.bench import AuditSettings, journal_of, start_context, write_audit
+from entpruner.audit.commands.bench import journal_of, start_context, write_audit
 from entpruner.audit.regime import RegimeChoice
 from entpruner.params.arms import SIZED
 from entpruner.params.audit import AuditedCriterion
-from entpruner.params.sampling import Sampling
-from entpruner.planning import memory
-from entpruner.planning.memory import Memory, Shape
+from entpruner.rules.audit import ScoresSettings
 from entpruner.scores import score
 from entpruner.study.arms import overridden
 from entpruner.system.devices import configure
@@ -20,19 +18,7 @@ from entpruner.system.files import read_json
 from entpruner.system.recording import Recorder
 
 
-class Settings(AuditSettings):
-    sampling: Sampling
-    """The study's own, for the criteria that sample."""
-    criteria: dict[str, AuditedCriterion]
-
-    def needed(self, shape: Shape) -> Memory:
-        return memory.largest(
-            memory.scoring(shape, audited.criterion, overridden(self.scoring, audited.scoring), self.sampling)
-            for audited in self.criteria.values()
-        )
-
-
-def run(settings: Settings, *, store: Path, init: Path, regime: Path, out: Path) -> None:
+def run(settings: ScoresSettings, *, store: Path, init: Path, regime: Path, out: Path) -> None:
     recorder = Recorder(__name__, settings, configure(settings.compute))
     context = replace(start_context(settings, store, init), sampling=settings.sampling)
     chosen = RegimeChoice.from_json(read_json(regime))

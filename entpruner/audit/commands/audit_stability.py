@@ -6,29 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entpruner.audit.commands.bench import AuditSettings, journal_of, start_context, write_audit
+from entpruner.audit.commands.bench import journal_of, start_context, write_audit
 from entpruner.audit.stability import ranking
 from entpruner.audit.subnetworks import recovered, short_recovery
-from entpruner.params.training import Finetuning
-from entpruner.planning import memory
-from entpruner.planning.memory import Memory, Shape
+from entpruner.rules.audit import StabilitySettings
 from entpruner.scores import ScoreContext
 from entpruner.system.devices import configure
 from entpruner.system.recording import Recorder
 
 
-class Settings(AuditSettings):
-    draws: tuple[int, ...]
-    repeats: int
-    finetune: Finetuning
-    steps: int
-    """Of it, after which the blocks are ranked again."""
-
-    def needed(self, shape: Shape) -> Memory:
-        return memory.largest([memory.bench(shape, self.finetune.batch_size, self.compute), super().needed(shape)])
-
-
-def run(settings: Settings, *, store: Path, init: Path, upstream: Path, pretrained: Path, out: Path) -> None:
+def run(settings: StabilitySettings, *, store: Path, init: Path, upstream: Path, pretrained: Path, out: Path) -> None:
     """``pretrained`` is the network that ``init`` was adapted from, ``upstream`` its data."""
     recorder = Recorder(__name__, settings, configure(settings.compute))
     adapted = start_context(settings, store, init)
@@ -54,7 +41,7 @@ def ranked(context: ScoreContext, draws: int, repeat: int) -> Any:
     return ranking(context, draws, repeat).to_json()
 
 
-def finetuned(context: ScoreContext, settings: Settings) -> ScoreContext:
+def finetuned(context: ScoreContext, settings: StabilitySettings) -> ScoreContext:
     """The start network after the study's fine-tuning, unpruned."""
     training = short_recovery(settings.finetune, settings.steps)
     return replace(context, model=recovered(deepcopy(context.model), context, training, settings.compute))

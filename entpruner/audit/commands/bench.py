@@ -5,7 +5,7 @@ distance is always between images: the real ones, from the store ``pixels``, and
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from entpruner.audit.subnetworks import Bench, short_recovery
 from entpruner.commands.decoding import codec_for
@@ -15,18 +15,11 @@ from entpruner.data.latent_store import open_store
 from entpruner.data.store import MANIFEST, Store
 from entpruner.evaluation.extractors import feature_nets
 from entpruner.models.checkpoints import CARD, WEIGHTS
-from entpruner.params.base import Frozen
-from entpruner.params.compute import Compute
-from entpruner.params.evaluation import Evaluation
-from entpruner.params.latents import Latents
 from entpruner.params.sampling import Sampling
-from entpruner.params.scoring import Scoring
-from entpruner.params.training import Finetuning
-from entpruner.planning import memory
-from entpruner.planning.memory import Memory, Shape
 from entpruner.process import make_process
+from entpruner.rules.audit import AuditSettings, BenchSettings
 from entpruner.scores import ScoreContext
-from entpruner.system.devices import device_of, require_room
+from entpruner.system.devices import device_of
 from entpruner.system.files import write_json
 from entpruner.system.journal import Journal
 from entpruner.system.recording import Recorder
@@ -35,39 +28,22 @@ IDENTIFYING = (MANIFEST, CARD, WEIGHTS, vae.CONFIG, vae.WEIGHTS)
 """Files of a folder by which its content is known; a store's manifest holds the checksums of its arrays."""
 
 
-class AuditSettings(Frozen):
-    """Settings that every measuring command of the audit has."""
+class BenchPaths(TypedDict):
+    """What the commands are given that recover and sample sub-networks."""
 
-    artefact: str
-    """Names the stream of random numbers, together with ``seed``: the same for all commands of a backbone."""
-    seed: int
-    scoring: Scoring
-    compute: Compute
-
-    def needed(self, shape: Shape) -> Memory:
-        """Of a GPU, for networks of this shape: what a ranking by CED or a mean loss needs."""
-        return memory.scoring(shape, "ced", self.scoring, Sampling())
-
-
-class BenchSettings(AuditSettings):
-    sampling: Sampling
-    finetune: Finetuning
-    """Shrunk to the regime's steps."""
-    evaluation: Evaluation
-    latents: Latents | None = None
-    """What the networks work on, if not pixels."""
-
-    def needed(self, shape: Shape) -> Memory:
-        bench = memory.bench(shape, self.finetune.batch_size, self.compute, self.sampling, self.latents)
-        return memory.largest([bench, super().needed(shape)])
+    store: Path
+    """What the networks are trained on: images, or their latents."""
+    pixels: Path
+    init: Path
+    classifier: Path | None
+    autoencoder: Path | None
 
 
 def start_context(settings: AuditSettings, store: Path, init: Path) -> ScoreContext:
-    """The start network with its images and draws, on the device. Raises UserError if the GPU is too small."""
+    """The start network with its images and draws, on the device."""
     device = device_of(settings.compute)
     data = open_store(store)
     model, card = model_for(data, init)
-    require_room(settings.needed(card.architecture), settings.artefact, device)
     return ScoreContext(
         model=model.to(device),
         process=make_process(card.process),
@@ -80,29 +56,22 @@ def start_context(settings: AuditSettings, store: Path, init: Path) -> ScoreCont
     )
 
 
-def bench_of(
-    settings: BenchSettings,
-    context: ScoreContext,
-    store: Path,
-    pixels: Path,
-    classifier: Path | None,
-    autoencoder: Path | None,
-    steps: int,
-) -> Bench:
+def bench_of(settings: BenchSettings, context: ScoreContext, steps: int, given: BenchPaths) -> Bench:
     """What sub-networks are measured on in a regime of so many recovery steps."""
-    net = feature_nets(settings.evaluation, classifier, context.device)[0]
-    real = net.features(Store.open(pixels).split("train").images)
-    decode = None
+    net = feature_nets(settings.evaluation, given["classifier"], context.device)[0]
+    real = net.features(Store.open(given["pixels"]).split("train").images)
+    decode, autoencoder = None, given["autoencoder"]
     if settings.latents is not None:
         assert autoencoder is not None, "the rule hands it over where there are latents"
-        decode = codec_for(context.model, store, autoencoder, settings.latents, context.device).decode
+        decode = codec_for(context.model, given["store"], autoencoder, settings.latents, context.device).decode
     return Bench(context, net, real, short_recovery(settings.finetune, steps), settings.compute, decode)
 
 
-def journal_of(out: Path, recorder: Recorder, *inputs: Path | None) -> Journal:
-    """Beside the output, for what depends on settings, code and these files or folders."""
+def journal_of(out: Path, recorder: Recorder, *inputs: Path | BenchPaths) -> Journal:
+    """The journal beside the output, for what depends on settings, code and these files or folders."""
+    paths: list[Any] = [path for given in inputs for path in (given.values() if isinstance(given, dict) else [given])]
     files: list[Path] = []
-    for path in filter(None, inputs):
+    for path in filter(None, paths):
         files += [path / name for name in IDENTIFYING if (path / name).exists()] if path.is_dir() else [path]
     return Journal(out.with_name(out.name + ".resume"), recorder.fingerprint(*files))
 

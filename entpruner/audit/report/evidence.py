@@ -2,45 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from entpruner.params.base import Frozen
 from entpruner.reporting.reference import Reference
-from entpruner.study.arms import ArmIdentity
+from entpruner.rules.audit import AuditScope
 from entpruner.system.files import read_json
-
-
-class ClaimedArm(Frozen):
-    """An arm of the study that is of the kind that a public number of the paper is about."""
-
-    kind: Literal["unpruned", "ld_pruner", "entpruner"]
-    arm: ArmIdentity
-
-
-class AuditScope(Frozen):
-    """What was audited."""
-
-    study: str
-    backbones: tuple[str, ...]
-    unets: tuple[str, ...] = ()
-    """Those of them that are U-Nets: without proxies, and without the criteria that know transformers alone."""
-    data: str
-    seeds: tuple[int, ...]
-    criteria: tuple[str, ...]
-    """Names of the audited criteria, in the order of the tables."""
-    samples: int
-    imported: tuple[str, ...] = ()
-    """Those of the backbones whose weights others published."""
-    finetune_steps: int | None = None
-    """To which the study's fine-tuning is shrunk in the audit, if it is."""
-    distance: str
-    """Name of the distance: fid, or fd_<extractor>."""
-    claimed: tuple[ClaimedArm, ...]
-    """The arms that the paper's public numbers are about."""
-
-    @property
-    def transformers(self) -> tuple[str, ...]:
-        return tuple(backbone for backbone in self.backbones if backbone not in self.unets)
 
 
 @dataclass(frozen=True)

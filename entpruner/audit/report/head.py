@@ -1,10 +1,11 @@
 """The top of the audit's report: what was measured, in which regime, on which machine."""
 
 from entpruner.audit.regime import RegimeChoice
-from entpruner.audit.report.evidence import AuditScope, Evidence
+from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.page import Table
 from entpruner.audit.report.words import listed
 from entpruner.params.arms import TRANSFORMERS_ONLY
+from entpruner.rules.audit import AuditScope
 
 
 def head(evidence: Evidence) -> str:

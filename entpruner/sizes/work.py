@@ -1,4 +1,8 @@
-"""What one pass of a network, one step of its training and one score of its blocks cost, as FLOPs."""
+"""What one pass of a network, one step of its training and one score of its blocks cost, as FLOPs.
+
+FLOPs are those of matrix products, twice the multiply-accumulates of ``models/arithmetic.py``. Reading images,
+entropies, nearest neighbours and distances between features are not counted.
+"""
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -6,49 +10,41 @@ from typing import NamedTuple
 from entpruner.models.arithmetic import macs, parameters_of, step_macs, unet_macs
 from entpruner.params.arms import Criterion
 from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings, UNetArchitecture
-from entpruner.params.proxies import Ntk, Proxies, Zico
+from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
-from entpruner.params.training import Finetuning
+from entpruner.params.training import Finetuning, Training
 
+WORD = 4
+"""Bytes of a float32."""
 DOPRI5_EVALUATIONS = 100
-"""Of the network, an image: an assumption, as the solver chooses its own steps."""
-
-KINDS = ("training", "sampling", "scoring", "proxies", "features", "fits")
-SHARED_KINDS = ("training", "sampling", "features")
-"""What several processes do together; the first does the rest of a job alone."""
+"""An assumption: this solver chooses its own steps."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a job computes and leaves behind: FLOPs by kind, as a machine does each at a speed of its own."""
+    """What a job computes and leaves behind: FLOPs by kind, as a machine does each kind at a speed of its own."""
 
     steps: int = 0
     """Optimizer steps."""
     training: float = 0.0
-    """FLOPs of trainings: bfloat16 on a GPU."""
+    """FLOPs of trainings, which a GPU does in bfloat16."""
     sampling: float = 0.0
-    """Of samplings and autoencoders: TF32 on a GPU."""
-    scoring: float = 0.0
-    """Of scores: float32, whatever the device; so are the next two."""
-    proxies: float = 0.0
-    """Of NTK and ZiCo: small batches, and gradients of every sample."""
-    features: float = 0.0
-    """Of feature nets, the study's own and its training among them: convolutions are as fast there."""
-    fits: float = 0.0
-    """Of distances between features: float64, on the processor, whatever the device."""
+    """FLOPs of samplings and autoencoders, which a GPU does in TF32."""
+    measuring: float = 0.0
+    """FLOPs of scores, proxies and feature nets, which every device does in float32."""
     disk: float = 0.0
     """Bytes that stay."""
 
     def __add__(self, other: "Work") -> "Work":
         return Work(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Work)))
 
-    def __mul__(self, times: int) -> "Work":
+    def __mul__(self, times: float) -> "Work":
         return Work(*(getattr(self, field.name) * times for field in fields(Work)))
 
     @property
     def flops(self) -> float:
-        return sum(getattr(self, kind) for kind in KINDS)
+        return self.training + self.sampling + self.measuring
 
 
 class Speed(NamedTuple):
@@ -56,22 +52,16 @@ class Speed(NamedTuple):
 
     training: float
     sampling: float
-    scoring: float
-    proxies: float
-    features: float
-    fits: float
-    start: float = 0.0
-    """Seconds that each command takes beside its work."""
+    measuring: float
     machine: str = ""
-    """What it is, and at what utilisation, in words."""
+    """What the machine is, and how its speed is known."""
     memory: float | None = None
-    """Bytes of a GPU's memory, where one is named."""
+    """Bytes of a GPU's memory, where a GPU is named."""
 
     def seconds(self, work: Work, processes: int = 1) -> float:
-        """Of a job that so many processes share."""
-        taken = {kind: getattr(work, kind) / getattr(self, kind) for kind in KINDS}
-        shared = sum(taken[kind] for kind in SHARED_KINDS)
-        return shared / processes + sum(taken.values()) - shared + (self.start if work.flops else 0)
+        """Duration of a job whose training and sampling so many processes share; the first measures alone."""
+        shared = work.training / self.training + work.sampling / self.sampling
+        return shared / processes + work.measuring / self.measuring
 
 
 @dataclass(frozen=True)
@@ -82,12 +72,8 @@ class Network:
     process: ProcessSettings
     depth: int
 
-    @property
-    def transformer(self) -> bool:
-        return isinstance(self.architecture, Architecture)
-
     def forward(self, blocks: float, adapter_width: int | None = None) -> float:
-        """FLOPs of one image through ``blocks`` blocks. A U-Net's are unlike each other: their mean is counted."""
+        """FLOPs of one image through ``blocks`` blocks. The blocks of a U-Net differ, and their mean is counted."""
         if isinstance(self.architecture, Architecture):
             joints: float = macs(self.architecture, 0)
             block: float = macs(self.architecture, 1, adapter_width) - joints
@@ -97,7 +83,7 @@ class Network:
         return 2 * (joints + blocks * block)
 
     def step(self, blocks: int, tuning: Finetuning | None = None) -> float:
-        """FLOPs of one image in an optimizer step, by its method, with a teacher where there is one."""
+        """FLOPs of one image in an optimizer step, with a teacher's where there is one."""
         if isinstance(self.architecture, Architecture):
             return 2 * step_macs(self.architecture, blocks, tuning)
         return 3 * self.forward(blocks)
@@ -105,57 +91,60 @@ class Network:
     def parameters(self, blocks: int) -> int:
         return parameters_of(self.architecture, range(blocks))
 
+    def trained(self, blocks: int, training: Training, steps: int) -> Work:
+        """Steps with so many blocks, and the folder that they leave: weights, their average, AdamW's two moments."""
+        tuning = training if isinstance(training, Finetuning) else None
+        flops = steps * training.batch_size * self.step(blocks, tuning)
+        copies = 4 if tuning is None or tuning.method == "full" else 2
+        return Work(steps=steps, training=flops, disk=copies * WORD * self.parameters(blocks))
+
     def sampled(self, blocks: int, sampling: Sampling, adapter_width: int | None = None) -> float:
-        """FLOPs of one image from noise to data: every evaluation twice where there is guidance."""
+        """FLOPs of one image from noise to data; with guidance the network is asked twice each time."""
         passes = evaluations(self.process, sampling) * (2 if sampling.guidance > 1 else 1)
         return passes * self.forward(blocks, adapter_width)
 
     def scores(self, criterion: Criterion, scoring: Scoring, sampling: Sampling, blocks: int, remove: int) -> Work:
         """One ranking of ``blocks`` blocks; ``remove`` of them, where a criterion chooses a set of that size."""
         once = scoring.draws * self.forward(blocks)
-        # One full pass, then block i's removal costs the blocks after it (``scores/prefix.py``).
+        # One full pass, then the removal of block i costs the blocks after it (``scores/prefix.py``).
         removals = scoring.draws * self.forward(blocks + blocks * (blocks - 1) / 2)
         match criterion:
             case "ced" | "sensitivity":
-                return Work(scoring=removals)
+                return Work(measuring=removals)
             case "ld_pruner" if scoring.ld_pruner == "one_step":
-                return Work(scoring=removals)
+                return Work(measuring=removals)
             case "ld_pruner":
                 variants = self.sampled(blocks, sampling) + blocks * self.sampled(blocks - 1, sampling)
                 return Work(sampling=scoring.ld_pruner_samples * variants)
-            case "block_influence":
-                return Work(scoring=once / 4 if scoring.block_influence == "clean" else once)
-            case "similarity_mse":
-                return Work(scoring=once)
-            case "taylor":
-                return Work(scoring=3 * once)
-            case "diff_pruning":
-                return Work(scoring=4 * once)
+            case "block_influence" | "similarity_mse":
+                return Work(measuring=once)
+            case "taylor" | "diff_pruning":
+                return Work(measuring=3 * once)
             case "learned":
                 search = scoring.learned
                 step = self.step(blocks, Finetuning(steps=0, method="lora", lora=search.lora))
                 return Work(steps=search.steps, training=search.steps * search.batch_size * step)
             case "random_median":
-                return Work(scoring=scoring.masks * scoring.draws * self.forward(blocks - remove))
-            case "magnitude" | "random" | "every_other" | "first" | "last":
+                return Work(measuring=scoring.masks * scoring.draws * self.forward(blocks - remove))
+            case _:
                 return Work()
 
     def proxied(self, blocks: int, proxies: Proxies) -> Work:
         """Both proxies of one sub-network."""
-        return Work(proxies=self.ntk(blocks, proxies.ntk) + self.zico(blocks, proxies.zico))
+        return Work(measuring=self.ntk(blocks, proxies) + self.zico(blocks, proxies))
 
-    def ntk(self, blocks: int, settings: Ntk) -> float:
-        """A forward pass; for each probe its backward, every sample's gradients, and their products with each other."""
-        n, probes = settings.samples, settings.projections if settings.functional == "projection" else 1
+    def ntk(self, blocks: int, proxies: Proxies) -> float:
+        """A forward pass; for each probe every sample's gradient, and the products of these with each other."""
+        n, probes = proxies.ntk.samples, proxies.ntk.projections if proxies.ntk.functional == "projection" else 1
         return n * (1 + 2 * probes) * self.forward(blocks) + probes * 2 * n**2 * self.parameters(blocks)
 
-    def zico(self, blocks: int, settings: Zico) -> float:
-        """Forward passes, and the gradients of every batch."""
-        return settings.batches * settings.batch_size * 3 * self.forward(blocks)
+    def zico(self, blocks: int, proxies: Proxies) -> float:
+        """The gradient of every batch."""
+        return proxies.zico.batches * proxies.zico.batch_size * 3 * self.forward(blocks)
 
 
 def evaluations(process: ProcessSettings, sampling: Sampling) -> int:
-    """How often the sampler asks the network, an image; guidance not counted."""
+    """How often the sampler asks the network for an image; guidance is not counted."""
     if isinstance(process, Diffusion):
         return sampling.diffusion.steps
     return {"heun": 2 * sampling.flow.steps, "dopri5": DOPRI5_EVALUATIONS}.get(sampling.flow.name, sampling.flow.steps)

@@ -1,0 +1,157 @@
+"""``entpruner score``, ``prune``, ``sample`` and ``export`` for a model and images of one's own: options and output."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from entpruner.errors import UserError
+
+if TYPE_CHECKING:
+    from entpruner.own_model import Model
+    from entpruner.params.study import OwnModel
+
+OVERRIDES = {  # options that stand for one key of a section
+    "device": ("compute", "device"),
+    "steps": ("finetune", "steps"),
+    "adapt_steps": ("adapt", "steps"),
+    "samples": ("sampling", "samples"),
+    "guidance": ("sampling", "guidance"),
+}
+
+
+def score(parser: argparse.ArgumentParser) -> None:
+    from entpruner.params.arms import Criterion
+
+    add_model(parser)
+    add_images(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="scores.json")
+    parser.add_argument("--ratio", type=float, help="share of blocks to remove, for criteria that choose a set")
+    parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
+    add_settings(parser)
+    parser.set_defaults(action=scored)
+
+
+def prune(parser: argparse.ArgumentParser) -> None:
+    from entpruner.params.arms import Criterion, Schedule
+
+    add_model(parser)
+    add_images(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the model ends in FOLDER/final")
+    parser.add_argument("--ratio", type=float, required=True, help="share of blocks to remove: 0.5")
+    parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
+    parser.add_argument("--schedule", choices=get_args(Schedule)[1:], default="vote", help="default: vote")
+    parser.add_argument("--steps", type=int, help="of training from the first stage on (finetune.steps)")
+    parser.add_argument("--adapt-steps", type=int, help="of training on new classes before (adapt.steps)")
+    add_settings(parser)
+    parser.set_defaults(action=pruned)
+
+
+def sample(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="of PNG files, and up to 256 of them in one"
+    )
+    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names, or numbers from 0 (default: all)")
+    parser.add_argument("--samples", type=int, help="images in all, the classes in turn (sampling.samples)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale; 1 is none")
+    add_settings(parser)
+    parser.set_defaults(action=sampled)
+
+
+def export(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".pt, .pth or .safetensors")
+    parser.set_defaults(action=exported)
+
+
+COMMANDS = {
+    score: "score every block of a model, on images of yours",
+    prune: "prune a model while it is trained on images of yours",
+    sample: "sample images from a model",
+    export: "write a model for the official DiT or SiT code",
+}
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder with model.safetensors, or official file")
+    parser.add_argument("--process", help="of an official file: diffusion (DiT), flow (SiT), or flow-gvp")
+    parser.add_argument("--heads", type=int, help="of an official file of none of DiT's widths")
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder or archive of <class>/*.jpg or .png")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--params", type=Path, metavar="FILE", help="sections of a study over the defaults")
+    parser.add_argument("--vae", help="of a model that works on latents: folder, or id on the hub (latents)")
+    parser.add_argument("--seed", type=int, help="default: 0")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+
+
+# -------------------------------------------------------------------------------------------------------- what they do
+
+
+def scored(given: argparse.Namespace) -> None:
+    from entpruner import own_model
+    from entpruner.system.files import write_json
+
+    if given.out.is_dir():
+        raise UserError(f"{given.out}: a folder; give the name of a file to write")
+    how = settings(given)  # before a model is read, which may take a minute
+    scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, how)
+    write_json(given.out, scores.to_json())
+    print("blocks, the first to go first:", *scores.order)
+
+
+def pruned(given: argparse.Namespace) -> None:
+    from entpruner import own_model
+
+    how = settings(given)
+    smaller = own_model.prune(loaded(given), given.images, given.out, given.ratio, given.criterion, given.schedule, how)
+    print(f"{given.out / 'final'}: blocks", *smaller.card.kept_blocks)
+
+
+def sampled(given: argparse.Namespace) -> None:
+    from entpruner import own_model
+    from entpruner.commands.sample import grid, picture
+    from entpruner.system.files import whole_folder
+
+    if given.out.exists():
+        raise UserError(f"{given.out}: is there already; give another folder, or remove it")
+    how = settings(given)
+    images, labels = own_model.sample(loaded(given), given.classes, how)
+    with whole_folder(given.out) as folder:
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            picture(image).save(folder / f"{number:05d}-class{label}.png")
+        side = min(math.ceil(len(images) ** 0.5), 16)
+        grid(images, columns=side, rows=side).save(folder / "grid.png")
+
+
+def exported(given: argparse.Namespace) -> None:
+    from entpruner import own_model
+
+    model = loaded(given)
+    own_model.export(model, given.out)
+    print(f"{given.out}: depth={len(model.card.kept_blocks)}, num_classes={len(model.card.class_names)}")
+
+
+def loaded(given: argparse.Namespace) -> "Model":
+    from entpruner.own_model import load
+
+    return load(given.model, given.process, given.heads)
+
+
+def settings(given: argparse.Namespace) -> "OwnModel":
+    from entpruner.params.files import read_own_model
+
+    options: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
+    for option, (section, key) in OVERRIDES.items():
+        value = getattr(given, option, None)
+        if value is not None:
+            options.setdefault(section, {})[key] = value
+    if given.vae is not None:
+        elsewhere = given.vae.count("/") == 1 and given.vae[0] not in "./~" and not Path(given.vae).is_dir()
+        options["latents"] = {"kind": "kl", "hub" if elsewhere else "folder": given.vae}
+    return read_own_model([] if given.params is None else [given.params], options)

@@ -1,0 +1,86 @@
+"""Commands that look at a study before it runs, and one that makes it run faster."""
+
+import argparse
+import json
+from pathlib import Path
+
+from entpruner.errors import UserError
+
+
+def params(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    summaries = {check: "say all that is wrong, or nothing", show: "print the study with every default filled in"}
+    for action, summary in summaries.items():
+        on_files = actions.add_parser(action.__name__, help=summary)
+        add_files(on_files)
+        on_files.set_defaults(action=action)
+    actions.add_parser("schema", help="print the JSON schema").set_defaults(action=schema)
+
+
+def plan(parser: argparse.ArgumentParser) -> None:
+    add_files(parser)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--gpu", default="H100 SXM", metavar="NAME", help="default: H100 SXM")
+    where.add_argument("--here", action="store_true", help="on this machine instead, whose speed is tried for a while")
+    parser.add_argument(
+        "--mfu", type=float, default=0.4, metavar="SHARE", help="of the GPU's peaks that is reached; default: 0.4"
+    )
+    parser.add_argument("--json", action="store_true", help="FLOPs, seconds and bytes, as JSON")
+    parser.set_defaults(action=forecast)
+
+
+def warm(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", nargs="+", help="after --, with its arguments: -- snakemake --cores all")
+    parser.set_defaults(action=warm_up)
+
+
+COMMANDS = {
+    params: "check params files, or show what they mean",
+    plan: "what a study will cost, before anything runs",
+    warm: "run Snakemake with its commands in a process that is warm already",
+}
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="later files lie over earlier")
+
+
+def check(given: argparse.Namespace) -> None:
+    from entpruner.params.files import read_study
+
+    read_study(given.files)
+
+
+def show(given: argparse.Namespace) -> None:
+    from entpruner.params.files import read_study, show
+
+    print(show(read_study(given.files)), end="")
+
+
+def schema(_: argparse.Namespace) -> None:
+    from entpruner.params.files import schema
+
+    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+
+
+def forecast(given: argparse.Namespace) -> None:
+    from entpruner.planning.gpus import gpu_named
+    from entpruner.planning.plan import as_json, as_text, plan
+    from entpruner.planning.speed import on_gpu, on_this_machine
+
+    if not 0 < given.mfu <= 1:
+        raise UserError(f"--mfu: got {given.mfu:g}; allowed: above 0, at most 1: a share of the GPU's peak")
+    gpu = gpu_named(given.gpu)
+    found = plan(given.files, on_this_machine if given.here else lambda _: on_gpu(gpu, given.mfu))
+    print(json.dumps(as_json(found), indent=1) if given.json else as_text(found))
+
+
+def warm_up(given: argparse.Namespace) -> None:
+    from entpruner import cli
+    from entpruner.rules import RULES
+    from entpruner.system import warm
+
+    served = [rule for rule in RULES.values() if rule.warm]
+    modules = [*(rule.module for rule in served), "torch_fidelity"]
+    warm.become(given.program, modules, [[cli.RULE, rule.name] for rule in served])
+    warm.leave(cli.main())  # a child of the server, with a command of its own

@@ -1,0 +1,137 @@
+"""Where everything lies: the files of each kind of artefact, and the place of each artefact under results/<study>/.
+
+No other module spells these names. Any argument may be a wildcard of Snakemake's, as in ``stage("{arm}", 2)``.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+STATE, CURVE, TIMING = "train_state.safetensors", "curve.jsonl", "timing.json"
+DECISION, SCORES, METRICS = "decision.json", "scores.json", "metrics.json"
+MANIFEST, IMAGES, LABELS, MOMENTS, GRID = "manifest.json", "images.npy", "labels.npy", "moments.npy", "grid.png"
+CODEC_WEIGHTS, CODEC_CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
+
+MODEL = {"model": WEIGHTS, "card": CARD}
+"""The files of a network, by the names that Snakemake's rules give them."""
+TRAINED = MODEL | {"state": STATE, "curve": CURVE, "timing": TIMING}
+"""The files that a training leaves, whose state another training can go on from."""
+
+
+WILDCARD = re.compile(r"\{\w+\}")
+
+
+class Artefact(NamedTuple):
+    """What a rule makes and other rules read: a file, or a folder with certain files."""
+
+    path: Path
+    """What a command is given for it."""
+    files: dict[str, Path]
+    """Each file by the name that Snakemake's rules give it."""
+
+
+def folder(path: Path, names: dict[str, str]) -> Artefact:
+    return Artefact(path, {key: path / name for key, name in names.items()})
+
+
+def file(path: Path) -> Artefact:
+    return Artefact(path, {"file": path})
+
+
+class Layout:
+    """The artefacts of one study."""
+
+    def __init__(self, study: str) -> None:
+        self.root = Path("results") / study
+
+    def log(self, made: Artefact) -> Path:
+        """The log of the command that makes an artefact. Jobs that write to one folder have a log for each file."""
+        first = next(iter(made.files.values()))
+        path = made.path if WILDCARD.findall(str(made.path)) == WILDCARD.findall(str(first)) else first
+        inside = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+        return self.root / "logs" / inside.with_name(re.sub(r"\.(json|md)$", "", inside.name) + ".log")
+
+    # ------------------------------------------------------------------------------------------------ data, networks
+
+    def pixels(self, data: str) -> Artefact:
+        return folder(self.root / "data" / data, {"manifest": MANIFEST, "images": IMAGES, "labels": LABELS})
+
+    def latents(self, data: str) -> Artefact:
+        return folder(self.root / "latents" / data, {"manifest": MANIFEST, "moments": MOMENTS, "labels": LABELS})
+
+    def shard(self, data: str, shard: str | int) -> Artefact:
+        """A shard of a data set's latents: its rows of a file that all shards share, and a note that they are there."""
+        parts = self.root / "latents" / f"{data}.parts"
+        return folder(parts, {"part": f"{shard}.json"})
+
+    def autoencoder(self) -> Artefact:
+        return folder(self.root / "autoencoder", {"weights": CODEC_WEIGHTS, "config": CODEC_CONFIG})
+
+    def classifier(self, data: str) -> Artefact:
+        return folder(self.root / "classifier" / data, MODEL | {"metrics": METRICS, "timing": TIMING})
+
+    def pretrained(self, backbone: str, seed: str | int) -> Artefact:
+        return folder(self.root / "pretrain" / f"{backbone}-s{seed}", TRAINED)
+
+    def adapted(self, backbone: str, data: str, seed: str | int) -> Artefact:
+        return folder(self.root / "adapt" / f"{backbone}-{data}-s{seed}", TRAINED)
+
+    def scores(self, backbone: str, data: str, seed: str | int, scores: str) -> Artefact:
+        path = self.root / "scores" / f"{backbone}-{data}-s{seed}" / scores
+        return folder(path, {"scores": SCORES, "timing": TIMING})
+
+    def cost(self, backbone: str, data: str) -> Artefact:
+        return file(self.root / "cost" / f"{backbone}-{data}.json")
+
+    # ---------------------------------------------------------------------------------------------------------- arms
+
+    def arm(self, arm: str) -> Path:
+        return self.root / "arms" / arm
+
+    def stage(self, arm: str, stage: str | int) -> Artefact:
+        """What a pruning stage of an arm, counted from 1, leaves."""
+        return folder(self.arm(arm) / f"stage{stage}", TRAINED | {"decision": DECISION})
+
+    def final(self, arm: str) -> Artefact:
+        return folder(self.arm(arm) / "final", TRAINED)
+
+    def cut(self, arm: str) -> Artefact:
+        """The network right after the arm's last cut, before it is trained again."""
+        return folder(self.arm(arm) / "cut", MODEL | {"timing": TIMING})
+
+    def samples(self, arm: str, cut: str = "") -> Artefact:
+        """Samples of the arm's final network, or of its ``cut`` one, where that is ``cut-``."""
+        names = {"manifest": MANIFEST, "images": IMAGES, "labels": LABELS, "timing": TIMING, "grid": GRID}
+        return folder(self.arm(arm) / f"{cut}samples", names)
+
+    def metrics(self, arm: str, cut: str = "") -> Artefact:
+        return file(self.arm(arm) / f"{cut}metrics.json")
+
+    def metrics_timing(self, arm: str, cut: str = "") -> Artefact:
+        return file(self.arm(arm) / f"{cut}metrics.timing.json")
+
+    # ------------------------------------------------------------------------------------------------ what people read
+
+    def table(self, table: str) -> Artefact:
+        path = self.root / "tables"
+        kinds = {kind: path / f"{table}.{kind}" for kind in ("md", "tex", "csv", "html")}
+        return Artefact(path, kinds | {"provenance": path / f"{table}.provenance.json"})
+
+    def figure(self, figure: str) -> Artefact:
+        path = self.root / "figures" / figure
+        return Artefact(path, {kind: path.with_name(f"{figure}.{kind}") for kind in ("png", "svg")})
+
+    def tracking(self) -> Artefact:
+        return file(self.root / "tracking.json")
+
+    def audit(self, part: str, backbone: str, seed: str | int | None = None) -> Artefact:
+        """A part of the audit's evidence about a backbone; the regime is chosen once for all seeds."""
+        of_seed = "" if seed is None else f"-s{seed}"
+        return file(self.root / "audit" / part / f"{backbone}{of_seed}.json")
+
+    def audit_report(self) -> Artefact:
+        return file(self.root / "audit" / "README.md")
+
+
+MLFLOW_DATABASE, MLFLOW_ARTEFACTS = Path("results/mlflow.db"), Path("results/mlartifacts")

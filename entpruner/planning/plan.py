@@ -1,0 +1,199 @@
+"""The plan of a study: a row a rule, as a table to read or as JSON. Snakemake itself says which jobs there are."""
+
+import io
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from entpruner.params.files import PARAMS, read_study
+from entpruner.rules import RULES
+from entpruner.rules.rule import Job
+from entpruner.sizes.work import Speed, Work
+from entpruner.study.images import images_of
+from entpruner.study.resolved import ResolvedStudy
+
+SNAKEFILE = PARAMS.parent / "Snakefile"
+HEADINGS = ("rule", "jobs", "steps", "PFLOPs", "device-hours", "longest job", "GPU memory", "disk")
+NOTES = (
+    "PFLOPs are 10^15 floating-point operations of matrix products. Device-hours are of one device for all jobs, one "
+    "after the other. GPU memory is the hungriest job's, estimated.",
+    "Not counted: downloads, reading images, nearest neighbours, distances between features, tables and figures, and "
+    "what it takes to start jobs. Assumed: a vote goes one step on at every stage; the audit takes its dearest regime.",
+)
+
+
+class Row(NamedTuple):
+    """All jobs of one rule."""
+
+    rule: str
+    jobs: int
+    work: Work
+    seconds: float
+    longest: float
+    """Seconds of the longest job, on all the processes that share it."""
+    memory: float
+    """Bytes of a GPU's memory that the hungriest job needs; 0 where none is used."""
+
+
+class Plan(NamedTuple):
+    study: str
+    speed: Speed
+    rules: tuple[Row, ...]
+    audit: tuple[Row, ...]
+    """What ``snakemake audit`` adds; nothing without an audit."""
+    missing: tuple[str, ...]
+    """Sources of images that aren't there, so that these are not counted."""
+    processes: int
+    """The number of devices that share a job of a rule that can be shared."""
+
+
+def plan(files: Sequence[Path], speed_of: Callable[[ResolvedStudy], Speed]) -> Plan:
+    """Raises UserError for params files that are wrong, and for a source of images that is damaged."""
+    params = read_study(files)
+    images = {name: images_of(dataset) for name, dataset in params.datasets.items()}
+    study = ResolvedStudy(params, files, images)
+    speed = speed_of(study)
+    jobs = jobs_of(files, ["all"])
+    audit = jobs_of(files, ["all", "audit"]) - jobs if params.audit else Counter()
+    return Plan(
+        params.study,
+        speed,
+        rows(study, jobs, speed),
+        rows(study, audit, speed),
+        tuple(dict.fromkeys(known.missing for known in images.values() if known.missing)),
+        params.compute.processes,
+    )
+
+
+def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> Counter[Job]:
+    """The jobs that Snakemake would run for some targets where nothing has been made yet."""
+    from snakemake.api import SnakemakeApi  # seconds of imports
+    from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+
+    with TemporaryDirectory(prefix="entpruner-") as empty, SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(configfiles=[file.resolve() for file in files]),
+            snakefile=SNAKEFILE,
+            workdir=Path(empty),
+        )
+        dag = workflow.dag(DAGSettings(targets=set(targets), forceall=True))
+        with redirect_stdout(io.StringIO()):
+            dag.printd3dag()  # what makes Snakemake draw the graph; it is read as objects below
+        found = [(job.rule.name, dict(job.wildcards.items())) for job in workflow._workflow.dag.jobs]
+    return Counter(Job.of(rule, wildcards) for rule, wildcards in found if rule in RULES)
+
+
+def rows(study: ResolvedStudy, jobs: Iterable[Job], speed: Speed) -> tuple[Row, ...]:
+    by_rule: dict[str, list[Job]] = {name: [] for name in RULES}
+    for job in jobs:
+        by_rule[job.rule].append(job)
+    return tuple(row(study, name, found, speed) for name, found in by_rule.items() if found)
+
+
+def row(study: ResolvedStudy, name: str, jobs: Sequence[Job], speed: Speed) -> Row:
+    rule = RULES[name]
+    works = [rule.work(study, job) for job in jobs]
+    processes = study.params.compute.processes if rule.shared else 1
+    longest = max(speed.seconds(work, processes) for work in works)
+    needed = [needed.total for job in jobs if (needed := rule.memory(study, job))]
+    return Row(name, len(jobs), sum(works, Work()), sum(map(speed.seconds, works)), longest, max(needed, default=0.0))
+
+
+def total(name: str, parts: Sequence[Row]) -> Row:
+    return Row(
+        name,
+        sum(row.jobs for row in parts),
+        sum((row.work for row in parts), Work()),
+        sum(row.seconds for row in parts),
+        max(row.longest for row in parts),
+        max(row.memory for row in parts),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- as text, as JSON
+
+
+def as_text(found: Plan) -> str:
+    sections = [[*found.rules, total("all", found.rules)]]
+    if found.audit:
+        sections.append([*found.audit, total("audit, on top", found.audit)])
+    blank = ("",) * len(HEADINGS)
+    lines: list[tuple[str, ...]] = [HEADINGS]
+    for section in sections:
+        lines += [blank, *map(cells, section)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [
+        "  ".join([rule.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]).rstrip() for rule, *numbers in lines
+    ]
+    speed = found.speed
+    rates = [f"{kind} {scaled(getattr(speed, kind), RATES)}" for kind in ("training", "sampling", "measuring")]
+    head = [f"Study {found.study} on {speed.machine}", "FLOP/s: " + ", ".join(rates)]
+    return "\n".join([*head, "", *table, "", *(textwrap.fill(note, 120) for note in notes(found))])
+
+
+def notes(found: Plan) -> Iterator[str]:
+    for source in found.missing:
+        yield f"{source} is not here: its images are not counted."
+    if found.processes > 1:
+        shared = ", ".join(name for name, rule in RULES.items() if rule.shared)
+        yield f"The longest job of {shared} runs on {found.processes} devices."
+    if (most := found.speed.memory) is not None:
+        if hungry := dict.fromkeys(row.rule for row in (*found.rules, *found.audit) if row.memory > most):
+            yield f"These need more memory than such a GPU's {scaled(most, BYTES)}: {', '.join(hungry)}."
+        yield "Small networks and batches reach far less of a GPU's peak than large ones: --mfu takes another share."
+    yield from NOTES
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.rule,
+        f"{row.jobs:,}",
+        f"{row.work.steps:,}" if row.work.steps else "",
+        short(row.work.flops / 1e15),
+        "<0.001" if 0 < row.seconds < 3.6 else short(row.seconds / 3600),
+        "<0.1 s" if 0 < row.longest < 0.1 else scaled(row.longest, TIMES),
+        scaled(row.memory, BYTES),
+        scaled(row.work.disk, BYTES),
+    )
+
+
+def short(value: float) -> str:
+    """Three digits, or all that stand before the point; nothing for nothing."""
+    if not value:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1e-4 else f"{value:.0e}"
+
+
+RATES = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6}
+TIMES = {"h": 3600.0, "min": 60.0, "s": 1.0}
+BYTES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
+
+
+def scaled(value: float, units: dict[str, float]) -> str:
+    """A value in the largest unit that it has one of, or else in the smallest; nothing for nothing."""
+    unit = next((unit for unit, size in units.items() if value >= size), list(units)[-1])
+    return f"{value / units[unit]:.1f} {unit}" if value else ""
+
+
+def as_json(found: Plan) -> dict[str, Any]:
+    """FLOPs, seconds and bytes as they are."""
+
+    def plain(row: Row) -> dict[str, Any]:
+        return {"rule": row.rule, "jobs": row.jobs, **asdict(row.work), "flops": row.work.flops,
+                "seconds": row.seconds, "longest_seconds": row.longest, "gpu_memory": row.memory}  # fmt: skip
+
+    return {
+        "study": found.study,
+        "speed": found.speed._asdict(),
+        "rules": [plain(row) for row in found.rules],
+        "total": plain(total("all", found.rules)),
+        "audit": [plain(row) for row in found.audit],
+        "missing": found.missing,
+        "processes": found.processes,
+    }

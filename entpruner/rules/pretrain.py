@@ -1,0 +1,127 @@
+"""Backbones: trained from nothing on the upstream data, or taken from a checkpoint, then moved to other data."""
+
+from pathlib import Path
+
+from entpruner.layout import MODEL, TIMING, Artefact, Layout, file, folder
+from entpruner.params.backbones import Backbone
+from entpruner.params.base import Frozen
+from entpruner.params.study import LabelTable
+from entpruner.params.training import Training
+from entpruner.rules.rule import TRAINING_MEMORY, Given, Job, Rule, TrainingSettings
+from entpruner.sizes import memory
+from entpruner.sizes.memory import Memory
+from entpruner.sizes.work import WORD, Work
+from entpruner.study.resolved import ResolvedStudy
+
+
+class BackboneTraining(Rule):
+    """A rule that trains a whole network for as many steps as a section of the study says."""
+
+    shared, resumes, on_gpu, copies = True, True, True, 7
+    lower = TRAINING_MEMORY
+
+    def training(self, study: ResolvedStudy) -> Training:
+        raise NotImplementedError
+
+    def work(self, study: ResolvedStudy, job: Job) -> Work:
+        network, training = self.network(study, job), self.training(study)
+        return network.trained(network.depth, training, training.steps)
+
+    def memory(self, study: ResolvedStudy, job: Job) -> Memory:
+        network = self.network(study, job)
+        return memory.training(network.architecture, range(network.depth), self.training(study), study.params.compute)
+
+
+class PretrainSettings(TrainingSettings):
+    backbone: Backbone
+
+
+class Pretrain(BackboneTraining):
+    """Train a backbone from nothing on the upstream data."""
+
+    name = "pretrain"
+
+    def training(self, study: ResolvedStudy) -> Training:
+        return study.params.pretrain
+
+    def settings(self, study: ResolvedStudy, job: Job) -> PretrainSettings:
+        return PretrainSettings(
+            artefact=f"pretrain/{job.backbone}",
+            seed=job.seed,
+            backbone=study.params.backbones[job.backbone],
+            training=self.training(study),
+            stop=self.training(study).steps,
+            compute=study.compute,
+        )
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        return {"store": study.store("upstream")}
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        return {"out": paths.pretrained("{backbone}", "{seed}")}
+
+
+class ImportSettings(Frozen):
+    backbone: Backbone
+    """A backbone with a ``checkpoint``."""
+    input_size: int
+    """Side of what the network sees, an image or its latent."""
+    in_channels: int
+
+
+class ImportCheckpoint(Rule):
+    """Take a backbone's weights from an official file."""
+
+    name = "import_checkpoint"
+
+    def settings(self, study: ResolvedStudy, job: Job) -> ImportSettings:
+        channels, size = study.params.input_shape("upstream")
+        return ImportSettings(backbone=study.params.backbones[job.backbone], input_size=size, in_channels=channels)
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        """A file that the user put there is no input of Snakemake's: if it is missing, the command says so."""
+        checkpoint = study.params.backbones[job.backbone].checkpoint
+        assert checkpoint is not None, "the rule is for backbones with a checkpoint"
+        path = Path(checkpoint.file)
+        return {"checkpoint": file(path) if checkpoint.url else Artefact(path, {})}
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        made = paths.pretrained("{backbone}", "{seed}").path
+        return {"out": folder(made, MODEL | {"timing": TIMING})}
+
+    def work(self, study: ResolvedStudy, job: Job) -> Work:
+        network = self.network(study, job)
+        return Work(disk=WORD * network.parameters(network.depth))
+
+
+class AdaptSettings(TrainingSettings):
+    label_table: LabelTable = "new"
+
+
+class Adapt(BackboneTraining):
+    """Move a backbone to other data: new labels, then some training. All arms on that data begin here."""
+
+    name = "adapt"
+
+    def training(self, study: ResolvedStudy) -> Training:
+        return study.params.adapt
+
+    def settings(self, study: ResolvedStudy, job: Job) -> AdaptSettings:
+        return AdaptSettings(
+            artefact=f"adapt/{job.backbone}-{job.data}",
+            seed=job.seed,
+            label_table=study.params.label_table,
+            training=self.training(study),
+            stop=self.training(study).steps,
+            compute=study.compute,
+        )
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        start = study.paths.pretrained(job.backbone, job.seed).path
+        return {"store": study.store(job.data), "init": folder(start, MODEL)}
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        return {"out": paths.adapted("{backbone}", "{data}", "{seed}")}
+
+
+RULES = (Pretrain(), ImportCheckpoint(), Adapt())

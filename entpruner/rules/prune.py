@@ -1,0 +1,118 @@
+"""Pruning stages: each decides how many blocks go, drops them and trains on."""
+
+from collections.abc import Sequence
+
+from entpruner.layout import MODEL, Artefact, Layout, file, folder
+from entpruner.params.arms import Schedule
+from entpruner.params.compute import Compute
+from entpruner.params.proxies import Proxies
+from entpruner.params.pruning import Pruning, candidate_counts, removal_grid
+from entpruner.params.sampling import Sampling
+from entpruner.rules.rule import TRAINING_MEMORY, ArmTrainingSettings, Given, Job, Rule
+from entpruner.rules.score import Ranking
+from entpruner.sizes import memory
+from entpruner.sizes.memory import Memory
+from entpruner.sizes.work import Network, Work
+from entpruner.study.arms import Arm
+from entpruner.study.resolved import ResolvedStudy
+
+
+class PruneSettings(ArmTrainingSettings):
+    schedule: Schedule
+    pruning: Pruning
+    proxies: Proxies
+    stages: int
+    total: int
+    """The number of blocks that all stages together remove."""
+    rescoring: Ranking | None = None
+    """How this stage scores the blocks that are left. Without it the arm's one ranking holds."""
+
+    @classmethod
+    def of(cls, arm: Arm, stage: int, artefact: str, sampling: Sampling, compute: Compute) -> "PruneSettings":
+        """The settings of a stage of an arm; ``sampling`` is for a criterion that samples."""
+        rescoring = None
+        if arm.pruning.rerank and stage > 1 and arm.criterion is not None:
+            rescoring = Ranking.of(arm.criterion, arm.scoring, sampling)
+        return cls(
+            artefact=artefact,
+            seed=arm.seed,
+            schedule=arm.schedule,
+            pruning=arm.pruning,
+            proxies=arm.proxies,
+            training=arm.finetune,
+            stage=stage,
+            stages=arm.stages,
+            total=arm.blocks_removed,
+            rescoring=rescoring,
+            start=arm.boundaries[stage - 1],
+            stop=arm.boundaries[stage],
+            compute=compute,
+        )
+
+
+class Prune(Rule):
+    """Do one stage of an arm: decide how many blocks go, drop them, and train on."""
+
+    name, shared, resumes, on_gpu, copies = "prune", True, True, True, 7
+    lower = f"proxies.zico.batch_size, {TRAINING_MEMORY}"
+
+    def settings(self, study: ResolvedStudy, job: Job) -> PruneSettings:
+        arm, artefact = study.arms[job.arm], f"arms/{job.arm}/stage{job.stage}"
+        return PruneSettings.of(arm, job.stage, artefact, study.params.sampling, study.compute)
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        arm = study.arms[job.arm]
+        return {
+            "store": study.store(arm.data),
+            "init": before(study, arm, job.stage),
+            "scores": file(study.arm_scores(arm).files["scores"]),
+            "teacher": teacher(study, arm),
+        }
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        return {"out": paths.stage("{arm}", "{stage}")}
+
+    def work(self, study: ResolvedStudy, job: Job) -> Work:
+        """It is assumed that a vote goes one step on at every stage."""
+        arm, network = study.arms[job.arm], self.network(study, job)
+        grid = removal_grid(arm.blocks_removed, arm.stages)
+        steps = arm.boundaries[job.stage] - arm.boundaries[job.stage - 1]
+        work = network.trained(arm.depth - grid[job.stage], arm.finetune, steps)
+        if arm.schedule == "vote":
+            work += voted(network, grid, job.stage, arm.pruning.lookahead, arm.proxies)
+        if arm.pruning.rerank and job.stage > 1 and arm.criterion is not None:
+            left, scored = arm.blocks_removed - grid[job.stage - 1], arm.depth - grid[job.stage - 1]
+            work += network.scores(arm.criterion, arm.scoring, study.params.sampling, scored, left)
+        return work
+
+    def memory(self, study: ResolvedStudy, job: Job) -> Memory:
+        """A vote may keep all blocks until the last stage."""
+        arm, shape = study.arms[job.arm], self.network(study, job).architecture
+        whole = range(arm.depth)
+        parts = [memory.training(shape, whole, arm.finetune, study.params.compute)]
+        if arm.schedule == "vote":
+            parts.append(memory.proxies(shape, whole, arm.proxies))
+        if arm.pruning.rerank and arm.criterion is not None:
+            parts.append(memory.scoring(shape, arm.criterion, arm.scoring, study.params.sampling))
+        return memory.largest(parts)
+
+
+def before(study: ResolvedStudy, arm: Arm, stage: int) -> Artefact:
+    """The network that a stage begins with. Training states are read where an earlier stage of the arm left one."""
+    start = study.before(arm, stage)
+    return folder(start.path, MODEL) if stage == 1 else start
+
+
+def teacher(study: ResolvedStudy, arm: Arm) -> Artefact | None:
+    """The network that the arm begins with, where it goes on learning from it."""
+    return None if arm.finetune.distillation is None else folder(study.arm_start(arm).path, MODEL)
+
+
+def voted(network: Network, grid: Sequence[int], stage: int, lookahead: int, proxies: Proxies) -> Work:
+    """Both proxies of every candidate of a stage, where there is a choice."""
+    counts = candidate_counts(grid, grid[stage - 1], stage, lookahead)
+    candidates = [network.proxied(network.depth - count, proxies) for count in counts]
+    return sum(candidates, Work()) if len(counts) > 1 else Work()
+
+
+RULES = (Prune(),)

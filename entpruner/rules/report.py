@@ -1,0 +1,185 @@
+"""Tables, figures, and MLflow's view of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from entpruner.layout import MLFLOW_ARTEFACTS, MLFLOW_DATABASE, Artefact, Layout, file
+from entpruner.params.base import Frozen
+from entpruner.params.files import REFERENCE
+from entpruner.params.reporting import ColumnName, ScoresFigure
+from entpruner.rules.rule import Given, Job, Rule
+from entpruner.study.arms import Arm, ArmIdentity, select
+from entpruner.study.resolved import ResolvedStudy, timings
+
+
+class TableSettings(Frozen):
+    name: str
+    caption: str
+    columns: tuple[ColumnName, ...]
+    distance: str
+    """The metric that is shown: fid, or fd_<extractor>."""
+    command: str
+    """What makes a row; its targets are appended."""
+    arms: tuple[ArmIdentity, ...]
+
+
+class Table(Rule):
+    """Build one table of the paper."""
+
+    name = "table"
+
+    def settings(self, study: ResolvedStudy, job: Job) -> TableSettings:
+        table = study.params.tables[job.table]
+        return TableSettings(
+            name=job.table,
+            caption=table.caption,
+            columns=table.columns,
+            distance=study.distance(),
+            command=study.command,
+            arms=tuple(arm.identity for arm in study.shown(job.table)),
+        )
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        return {"results": Artefact(study.paths.root, {}), "reference": file(REFERENCE)}
+
+    def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
+        arms, paths = study.shown(job.table), study.paths
+        found = [path for arm in arms for path in row_of(study, arm)]
+        if "distance_before" in study.params.tables[job.table].columns:
+            found += [paths.metrics(arm.key, "cut-").path for arm in arms if arm.stages]
+        return [*found, *costs(study, arms), *timings(study, arms)]
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        return {"out": paths.table("{table}")}
+
+
+def row_of(study: ResolvedStudy, arm: Arm) -> list[Path]:
+    """The records of an arm that a row of a table is made from."""
+    paths, final, samples = study.paths, study.paths.final(arm.key), study.paths.samples(arm.key)
+    return [
+        paths.metrics(arm.key).path,
+        paths.metrics_timing(arm.key).path,
+        samples.files["timing"],
+        final.files["timing"],
+        final.files["card"],
+    ]
+
+
+def costs(study: ResolvedStudy, arms: Sequence[Arm]) -> list[Path]:
+    return sorted({study.paths.cost(arm.backbone, arm.data).path for arm in arms})
+
+
+class FigureSettings(Frozen):
+    kind: Literal[
+        "entropy_vs_loss", "ced_by_block", "ced_by_timestep", "curves", "samples", "kept_blocks", "distance_vs_ratio"
+    ]
+    backbones: tuple[str, ...] = ()
+    """The panels of a figure of scores."""
+    data: str = ""
+    """The data that the blocks of a figure of scores were scored on."""
+    seed: int = 0
+    """The seed of these scores."""
+    arms: tuple[ArmIdentity, ...] = ()
+    """The arms of a figure of arms, in this order."""
+    distance: str = ""
+    """The metric that is shown: fid, or fd_<extractor>."""
+
+
+class Figure(Rule):
+    """Draw one figure, of block scores or of arms."""
+
+    name = "figure"
+
+    def settings(self, study: ResolvedStudy, job: Job) -> FigureSettings:
+        figure = study.params.figures[job.figure]
+        if isinstance(figure, ScoresFigure):
+            seed = study.params.seeds[0]
+            return FigureSettings(kind=figure.kind, backbones=figure.backbones, data=figure.data, seed=seed)
+        arms = tuple(arm.identity for arm in select(study.arms.values(), figure))
+        return FigureSettings(kind=figure.kind, arms=arms, distance=study.distance())
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        return {"results": Artefact(study.paths.root, {})}
+
+    def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
+        figure, paths = study.params.figures[job.figure], study.paths
+        if isinstance(figure, ScoresFigure):
+            criteria = ("ced", "sensitivity") if figure.kind == "entropy_vs_loss" else ("ced",)
+            seed = study.params.seeds[0]
+            made = [paths.scores(name, figure.data, seed, which) for name in figure.backbones for which in criteria]
+            return [scores.files["scores"] for scores in made]
+        arms = select(study.arms.values(), figure)
+        match figure.kind:
+            case "curves":
+                return [folder.files["curve"] for arm in arms for folder in trainings(study, arm)]
+            case "samples":
+                real = [paths.pixels(arm.data).files["manifest"] for arm in arms[:1]]
+                return [paths.samples(arm.key).files["manifest"] for arm in arms] + real
+            case "kept_blocks":
+                return [paths.final(arm.key).files["card"] for arm in arms]
+            case "distance_vs_ratio":
+                return [paths.metrics(arm.key).path for arm in arms]
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        return {"out": paths.figure("{figure}")}
+
+
+def stages(study: ResolvedStudy, arm: Arm) -> list[Artefact]:
+    return [study.paths.stage(arm.key, stage) for stage in range(1, arm.stages + 1)]
+
+
+def trainings(study: ResolvedStudy, arm: Arm) -> list[Artefact]:
+    """What each stage of an arm and its recovery left."""
+    return [*stages(study, arm), study.paths.final(arm.key)]
+
+
+class TrackSettings(Frozen):
+    study: str
+    captions: dict[str, str]
+    """The captions of the tables, by name."""
+    arms: dict[str, tuple[ArmIdentity, ...]]
+    """The arms that are listed under each table; an arm of several tables under its first."""
+
+
+class Track(Rule):
+    """Bring MLflow's view up to date with the files of the arms."""
+
+    name, warm = "track", False
+
+    def listed(self, study: ResolvedStudy) -> dict[str, list[Arm]]:
+        """Each arm under the first table that shows it."""
+        first: dict[str, str] = {}
+        for table in study.params.tables:
+            for arm in study.shown(table):
+                first.setdefault(arm.key, table)
+        return {table: [study.arms[key] for key in first if first[key] == table] for table in study.params.tables}
+
+    def settings(self, study: ResolvedStudy, job: Job) -> TrackSettings:
+        return TrackSettings(
+            study=study.params.study,
+            captions={table: spec.caption for table, spec in study.params.tables.items()},
+            arms={table: tuple(arm.identity for arm in arms) for table, arms in self.listed(study).items()},
+        )
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        return {
+            "results": Artefact(study.paths.root, {}),
+            "database": Artefact(MLFLOW_DATABASE, {}),
+            "artifacts": Artefact(MLFLOW_ARTEFACTS, {}),
+        }
+
+    def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
+        paths, arms = study.paths, [arm for arms in self.listed(study).values() for arm in arms]
+        found = [paths.table(table).files["md"] for table in study.params.tables]
+        for arm in arms:
+            final = paths.final(arm.key).files
+            found += [paths.metrics(arm.key).path, final["timing"], final["curve"]]
+            found += [paths.samples(arm.key).files["grid"], *(made.files["decision"] for made in stages(study, arm))]
+        return found + costs(study, arms)
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        return {"out": paths.tracking()}
+
+
+RULES = (Table(), Figure(), Track())

@@ -1,0 +1,83 @@
+"""Block scores, by the criteria that arms and figures ask for."""
+
+from typing import cast
+
+from entpruner.layout import MODEL, Artefact, Layout, folder
+from entpruner.params.arms import SIZED, Criterion
+from entpruner.params.base import Frozen
+from entpruner.params.sampling import Sampling
+from entpruner.params.scoring import Scoring
+from entpruner.rules.rule import Given, Job, Rule, Seeded
+from entpruner.sizes import memory
+from entpruner.sizes.memory import Memory
+from entpruner.sizes.work import Work
+from entpruner.study.arms import Arm
+from entpruner.study.resolved import ResolvedStudy
+
+
+class Ranking(Frozen):
+    """How blocks are scored."""
+
+    criterion: Criterion
+    scoring: Scoring
+    sampling: Sampling | None = None
+    """For the sampling form of LD-Pruner, which alone reads it."""
+
+    @classmethod
+    def of(cls, criterion: Criterion, scoring: Scoring, sampling: Sampling) -> "Ranking":
+        sampled = criterion == "ld_pruner" and scoring.ld_pruner == "sampling"
+        return cls(criterion=criterion, scoring=scoring, sampling=sampling if sampled else None)
+
+
+class ScoreSettings(Seeded, Ranking):
+    remove: int | None = None
+    """The number of blocks to remove, for the criteria that choose a set of that size."""
+
+
+class Score(Rule):
+    """Score every block of a network by one criterion."""
+
+    name, on_gpu, copies = "score", True, 3
+    lower = "scoring.batch_size"
+
+    def ranking(self, study: ResolvedStudy, job: Job) -> tuple[Ranking, int]:
+        """How a job scores, and how many blocks its arm removes; a figure's scores belong to no arm."""
+        arm = self.arm(study, job)
+        if arm is not None and arm.criterion is not None:
+            return Ranking.of(arm.criterion, arm.scoring, study.params.sampling), arm.blocks_removed
+        return Ranking.of(cast(Criterion, job.scores), study.params.scoring, study.params.sampling), 0
+
+    def arm(self, study: ResolvedStudy, job: Job) -> Arm | None:
+        """An arm that reads these scores."""
+        wanted = (job.backbone, job.data, job.seed, job.scores)
+        arms = study.arms.values()
+        return next((arm for arm in arms if (arm.backbone, arm.data, arm.seed, arm.scores) == wanted), None)
+
+    def settings(self, study: ResolvedStudy, job: Job) -> ScoreSettings:
+        """All criteria share their draws, as the name of their random numbers is the same."""
+        ranking, removed = self.ranking(study, job)
+        return ScoreSettings(
+            artefact=f"scores/{job.backbone}-{job.data}",
+            seed=job.seed,
+            remove=removed if ranking.criterion in SIZED else None,
+            compute=study.compute,
+            **dict(ranking),
+        )
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        start = study.start(job.backbone, job.data, job.seed).path
+        return {"store": study.store(job.data), "init": folder(start, MODEL)}
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        return {"out": paths.scores("{backbone}", "{data}", "{seed}", "{scores}")}
+
+    def work(self, study: ResolvedStudy, job: Job) -> Work:
+        network, (ranking, removed) = self.network(study, job), self.ranking(study, job)
+        return network.scores(ranking.criterion, ranking.scoring, study.params.sampling, network.depth, removed)
+
+    def memory(self, study: ResolvedStudy, job: Job) -> Memory:
+        network, (ranking, _) = self.network(study, job), self.ranking(study, job)
+        return memory.scoring(network.architecture, ranking.criterion, ranking.scoring, study.params.sampling)
+
+
+RULES = (Score(),)
