@@ -1,1 +1,1 @@
-"""What a study will cost, before anything runs: ``entpruner plan``."""
+"""What a study will cost, and what its jobs ask a machine for."""

@@ -2,7 +2,6 @@
 
 import io
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -58,20 +57,19 @@ def plan(files: Sequence[Path], speed_of: Callable[[ResolvedStudy], Speed]) -> P
     images = {name: images_of(dataset) for name, dataset in params.datasets.items()}
     study = ResolvedStudy(params, files, images)
     speed = speed_of(study)
-    jobs = jobs_of(files, ["all"])
-    audit = jobs_of(files, ["all", "audit"]) - jobs if params.audit else Counter()
+    usual, audit = jobs_of(files, ["all", "audit"] if params.audit else ["all"])
     return Plan(
         params.study,
         speed,
-        rows(study, jobs, speed),
+        rows(study, usual, speed),
         rows(study, audit, speed),
         tuple(dict.fromkeys(known.missing for known in images.values() if known.missing)),
         params.compute.processes,
     )
 
 
-def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> Counter[Job]:
-    """The jobs that Snakemake would run for some targets where nothing has been made yet."""
+def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], list[Job]]:
+    """The jobs that Snakemake runs where nothing has been made yet: for the first target, and for others on top."""
     from snakemake.api import SnakemakeApi  # seconds of imports
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
@@ -82,11 +80,18 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> Counter[Job]:
             snakefile=SNAKEFILE,
             workdir=Path(empty),
         )
-        dag = workflow.dag(DAGSettings(targets=set(targets), forceall=True))
+        asked = workflow.dag(DAGSettings(targets=set(targets), forceall=True))
         with redirect_stdout(io.StringIO()):
-            dag.printd3dag()  # what makes Snakemake draw the graph; it is read as objects below
-        found = [(job.rule.name, dict(job.wildcards.items())) for job in workflow._workflow.dag.jobs]
-    return Counter(Job.of(rule, wildcards) for rule, wildcards in found if rule in RULES)
+            asked.printd3dag()  # makes Snakemake build the graph, which is read below
+        dag = workflow._workflow.dag
+        first, waiting = set(), [job for job in dag.jobs if job.rule.name == targets[0]]
+        while waiting:
+            if (job := waiting.pop()) not in first:
+                first.add(job)
+                waiting += dag.dependencies[job]
+        made = [job for job in dag.jobs if job.rule.name in RULES]
+        of = {job: Job.of(job.rule.name, dict(job.wildcards.items())) for job in made}
+    return [of[job] for job in made if job in first], [of[job] for job in made if job not in first]
 
 
 def rows(study: ResolvedStudy, jobs: Iterable[Job], speed: Speed) -> tuple[Row, ...]:
@@ -154,7 +159,7 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         row.rule,
         f"{row.jobs:,}",
-        f"{row.work.steps:,}" if row.work.steps else "",
+        f"{row.work.steps:,.0f}" if row.work.steps else "",
         short(row.work.flops / 1e15),
         "<0.001" if 0 < row.seconds < 3.6 else short(row.seconds / 3600),
         "<0.1 s" if 0 < row.longest < 0.1 else scaled(row.longest, TIMES),

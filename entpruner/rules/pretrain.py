@@ -72,7 +72,7 @@ class ImportSettings(Frozen):
 class ImportCheckpoint(Rule):
     """Take a backbone's weights from an official file."""
 
-    name = "import_checkpoint"
+    name, copies = "import_checkpoint", 3
 
     def settings(self, study: ResolvedStudy, job: Job) -> ImportSettings:
         channels, size = study.params.input_shape("upstream")

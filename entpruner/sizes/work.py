@@ -25,7 +25,7 @@ DOPRI5_EVALUATIONS = 100
 class Work:
     """What a job computes and leaves behind: FLOPs by kind, as a machine does each kind at a speed of its own."""
 
-    steps: int = 0
+    steps: float = 0
     """Optimizer steps."""
     training: float = 0.0
     """FLOPs of trainings, which a GPU does in bfloat16."""
