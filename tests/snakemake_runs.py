@@ -1,5 +1,6 @@
 """Snakemake as a reader starts it, in a folder of its own: what it says, what it plans, and what it runs meanwhile."""
 
+import json
 import os
 import re
 import shutil
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ def copy_sources(folder: Path) -> Path:
     shutil.copy(ROOT / "Snakefile", folder)
     (folder / "profiles").symlink_to("workflow/profiles")
     return folder
+
+
+def job(rule: str, settings: Mapping[str, Any], **paths: Path | list[Path]) -> list[str]:
+    """The arguments that a rule's job gives ``entpruner``."""
+    given = [text for option, path in paths.items() for text in (f"--{option}", *listed(path))]
+    return ["rule", rule, "--settings", json.dumps(settings), *given]
+
+
+def listed(path: Path | list[Path]) -> list[str]:
+    return [str(one) for one in (path if isinstance(path, list) else [path])]
 
 
 def command(folder: Path, *arguments: str, house: Path = ROOT) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from small_training import Kill
+from snakemake_runs import job
 
 from entpruner.cli import main
 from entpruner.data.store import Store
@@ -42,11 +43,8 @@ SAMPLING = {"samples": 12, "batch_size": 12, "flow": {"name": "euler", "steps": 
 pytestmark = pytest.mark.usefixtures("process_settings")
 
 
-def entpruner(command: str, settings: dict[str, Any], **paths: Path | list[Path]) -> int:
-    options = []
-    for name, given in paths.items():
-        options += [f"--{name}", *map(str, given if isinstance(given, list) else [given])]
-    return main([command, "--settings", json.dumps(settings), *options])
+def entpruner(rule: str, settings: dict[str, Any], **paths: Path | list[Path]) -> int:
+    return main(job(rule, settings, **paths))
 
 
 def of_stage(stage: int) -> dict[str, int]:
@@ -72,7 +70,7 @@ def data_settings(*classes: int, test_fraction: float = 0.2) -> dict[str, Any]:
 
 def prepare(root: Path) -> None:
     """Everything up to the scores."""
-    short = ARM | {"training": TRAINING | {"steps": 2}}
+    short = ARM | {"training": TRAINING | {"steps": 2}, "stop": 2}
     assert entpruner("data", data_settings(0, 1, 2), out=root / "upstream") == 0
     assert entpruner("data", data_settings(3, 4), out=root / "store") == 0
     pretrain = short | {"artefact": "pretrain/sit", "backbone": BACKBONE}
@@ -147,6 +145,7 @@ def test_steps_go_on_and_are_added_up(root: Path) -> None:
     timings = [read_json(root / name / "timing.json") for name in ("stage1", "stage2", "final")]
     assert [timing["steps"] for timing in timings] == [3, 4, 2]
     assert [timing["total_steps"] for timing in timings] == [3, 7, 9]
+    assert timings[2]["total_seconds"] == pytest.approx(sum(timing["seconds"] for timing in timings))
     assert timings[2]["total_flops"] == sum(timing["flops"] for timing in timings)
     per_step = [timing["flops"] / timing["steps"] for timing in timings]
     assert per_step[0] >= per_step[1] == per_step[2] > 0
@@ -272,30 +271,19 @@ def test_the_frozen_weights_are_the_pretrained_networks(root: Path, tuned: Path)
     assert moved == {name for name in after if name.endswith(".bias")} | {"y_embedder.embedding_table.weight"}
 
 
-def test_seconds_are_added_up_over_an_arms_commands(root: Path) -> None:
-    timings = [read_json(root / name / "timing.json") for name in ("stage1", "stage2", "final")]
-    assert timings[2]["total_seconds"] == pytest.approx(sum(timing["seconds"] for timing in timings))
-
-
-def distill(root: Path, stage: int, out: Path, init: Path, teacher: Path) -> int:
+def distill(root: Path, stage: int, out: Path, **paths: Path) -> int:
     """A stage or (3) the recovery, with a teacher."""
     training = TRAINING | {"distillation": {"features": 0.1}}
-    paths = {"init": init, "teacher": teacher}
     if stage < 3:
         return prune(root, stage, out, paths, training=training)
-    return entpruner(
-        "recover",
-        ARM | {"artefact": "arms/a/final", "training": training} | of_stage(3),
-        store=root / "store",
-        out=out,
-        **paths,
-    )
+    settings = ARM | {"artefact": "arms/a/final", "training": training} | of_stage(3)
+    return entpruner("recover", settings, store=root / "store", out=out, **paths)
 
 
 def test_an_arm_learns_from_its_teacher_in_every_stage_and_pays_for_it(root: Path, tmp_path: Path) -> None:
     inits = (root / "adapt", tmp_path / "stage1", tmp_path / "stage2")
     for stage, (init, name) in enumerate(zip(inits, ("stage1", "stage2", "final"), strict=True), 1):
-        assert distill(root, stage, tmp_path / name, init, root / "adapt") == 0
+        assert distill(root, stage, tmp_path / name, init=init, teacher=root / "adapt") == 0
         alone, taught = (read_json(folder / name / "timing.json") for folder in (root, tmp_path))
         teachers = 2 * macs(load_model(root / "adapt")[1].architecture) * 8 * alone["steps"]
         assert taught["flops"] - alone["flops"] == teachers
@@ -303,7 +291,7 @@ def test_an_arm_learns_from_its_teacher_in_every_stage_and_pays_for_it(root: Pat
 
 
 def test_a_teacher_of_other_classes_is_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert distill(root, 3, tmp_path / "final", root / "stage2", root / "pretrain") == 1
+    assert distill(root, 3, tmp_path / "final", init=root / "stage2", teacher=root / "pretrain") == 1
     assert f"{root / 'pretrain'}: a model of the classes 0, 1, 2, but" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -311,8 +299,11 @@ def test_a_teacher_of_other_classes_is_refused(root: Path, tmp_path: Path, capsy
 # ------------------------------------------------------------------------------------------------- killed in between
 
 
+Steps = Callable[[int | None], list[int]]
+
+
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     """Counts the optimizer steps from now on, and kills the command before that many are done."""
     step = loop.adamw_step
 
@@ -347,7 +338,7 @@ def lasting(folder: Path) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_stage_that_was_killed_goes_on_and_ends_with_the_same_bits(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]], stage: int
+    root: Path, tmp_path: Path, steps: Steps, stage: int
 ) -> None:
     out, length = tmp_path / "again", STARTS[stage] - STARTS[stage - 1]
     steps(length - 1)
@@ -382,7 +373,7 @@ def test_a_stage_that_was_asked_to_stop_says_where_it_saved_itself_and_goes_on_w
 
 
 def test_a_method_that_was_killed_goes_on_and_ends_with_the_same_bits(
-    root: Path, tuned: Path, tmp_path: Path, steps: Callable[[int | None], list[int]]
+    root: Path, tuned: Path, tmp_path: Path, steps: Steps
 ) -> None:
     steps(3)
     with pytest.raises(Kill):
@@ -394,11 +385,11 @@ def test_a_method_that_was_killed_goes_on_and_ends_with_the_same_bits(
 
 
 def test_a_u_net_is_trained_and_adapted_and_goes_on_with_the_same_bits_after_a_kill(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]]
+    root: Path, tmp_path: Path, steps: Steps
 ) -> None:
     backbone = {"process": {"kind": "flow"}, "unet": {"channels": 8, "blocks_per_level": 1, "middle_blocks": 1}}
-    pretrain = ARM | {"artefact": "pretrain/unet", "backbone": backbone}
-    adapt = ARM | {"artefact": "adapt/unet"}
+    pretrain = ARM | {"artefact": "pretrain/unet", "backbone": backbone, "stop": 9}
+    adapt = ARM | {"artefact": "adapt/unet", "stop": 9}
 
     def both(folder: Path) -> None:
         start = folder / "pretrain"
@@ -422,43 +413,34 @@ def test_a_u_net_is_trained_and_adapted_and_goes_on_with_the_same_bits_after_a_k
     assert flops == 3 * 2 * unet_macs(card.architecture, card.kept_blocks) * 9 * 8
 
 
-def test_checkpoints_of_another_teacher_are_not_gone_on_from(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]]
-) -> None:
-    other = tmp_path / "teacher"
-    shutil.copytree(root / "adapt", other)
-    model, card = load_model(other)
-    with torch.no_grad():
-        model.final_layer.linear.bias += 1
-    save_model(other, model, card)
-    steps(3)
-    with pytest.raises(Kill):
-        distill(root, 2, tmp_path / "out", root / "stage1", root / "adapt")
-    done = steps(None)
-    assert distill(root, 2, tmp_path / "out", root / "stage1", other) == 0
-    assert len(done) == 4
-
-
-@pytest.mark.parametrize("changed", ["store", "scores", "init"])
+@pytest.mark.parametrize("changed", ["store", "scores", "init", "teacher"])
 def test_checkpoints_of_other_inputs_are_not_gone_on_from(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]], changed: str
+    root: Path, tmp_path: Path, steps: Steps, changed: str
 ) -> None:
+    def stage2(**paths: Path) -> int:
+        inputs = {"init": root / "stage1", "teacher": root / "adapt"} | paths
+        return distill(root, 2, tmp_path / "out", **inputs)
+
     steps(3)
     with pytest.raises(Kill):
-        prune(root, 2, tmp_path / "out")
-    paths: dict[str, Path] = {changed: tmp_path / changed}
+        stage2()
+    other = tmp_path / changed
     if changed == "store":
-        assert entpruner("data", data_settings(3, 4, test_fraction=0.3), out=paths["store"]) == 0
+        assert entpruner("data", data_settings(3, 4, test_fraction=0.3), out=other) == 0
     elif changed == "scores":
-        write_json(paths["scores"], read_json(root / "scores/scores.json") | {"seed": 1})
+        write_json(other, read_json(root / "scores/scores.json") | {"seed": 1})
     else:
-        shutil.copytree(root / "stage1", paths["init"])
-        model, _ = load_model(paths["init"])
-        state = TrainState.load(paths["init"], model)
-        next(iter(state.adam.values()))["exp_avg"] += 1
-        state.save(paths["init"])
+        shutil.copytree(root / ("stage1" if changed == "init" else "adapt"), other)
+        model, card = load_model(other)
+        if changed == "init":
+            state = TrainState.load(other, model)
+            next(iter(state.adam.values()))["exp_avg"] += 1
+            state.save(other)
+        else:
+            model.final_layer.linear.bias.data += 1
+            save_model(other, model, card)
     done = steps(None)
-    assert prune(root, 2, tmp_path / "out", paths) == 0
+    assert stage2(**{changed: other}) == 0
     assert len(done) == 4
 
 

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_processes
 from small_training import FLOW, Hooked, Kill, close, in_float64, killed_at, new_state_in_float64, run
+from snakemake_runs import ROOT, job
 from torch import Tensor
 
 from entpruner.cli import main
@@ -30,6 +31,7 @@ from entpruner.models.checkpoints import load_model
 from entpruner.models.network import BlockNetwork
 from entpruner.params.compute import Compute
 from entpruner.params.training import Distillation, Finetuning
+from entpruner.rules.evaluate import SampleSettings
 from entpruner.system import parallel
 from entpruner.system.files import read_json
 from entpruner.system.launch import in_batch_step, meeting_point
@@ -38,8 +40,6 @@ from entpruner.training.distill import distilled
 from entpruner.training.loop import Objective
 from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState
-
-ROOT = Path(__file__).parents[1]
 
 
 def loaded(folder: Path, like: TrainState) -> TrainState:
@@ -180,10 +180,6 @@ def test_features_from_several_processes_are_those_of_one_to_the_bit() -> None:
 # ------------------------------------------------------------------------------------------------------- the commands
 
 
-def arguments(command: str, settings: dict[str, Any], **paths: Path) -> list[str]:
-    return [command, "--settings", json.dumps(settings), *(f"--{name}={path}" for name, path in paths.items())]
-
-
 def started(arguments: list[str], folder: Path = ROOT, **more: str) -> subprocess.Popen[str]:
     """A process of its own, which starts others; ``folder`` comes first on its path."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1", **more}
@@ -205,23 +201,20 @@ def addresses(process: subprocess.Popen[str]) -> set[str]:
 
 BACKBONE = {"process": {"kind": "flow"}, "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
 TRAINING = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "checkpoint_every": 2}
-PRETRAIN = {"artefact": "pretrain/sit", "seed": 0, "backbone": BACKBONE, "training": TRAINING}
+PRETRAIN = {"artefact": "pretrain/sit", "seed": 0, "backbone": BACKBONE, "training": TRAINING, "stop": 4}
 SAMPLE = {"seed": 0, "sampling": {"samples": 10, "batch_size": 4, "flow": {"name": "euler", "steps": 2}}}
 ONE, TWO = {"device": "cpu"}, {"device": "cpu", "gpus": 2}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, process_settings: None) -> Path:
     """A store, a network that one process trained, and its samples."""
     root = tmp_path_factory.mktemp("root")
     random = np.random.default_rng(0)
     pixels, labels = random.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8), np.arange(20) % 2
     write_store(root / "store", {"train": (pixels, labels)}, ["a", "b"], {})
-    threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    assert main(arguments("pretrain", PRETRAIN | {"compute": ONE}, store=root / "store", out=root / "model")) == 0
-    assert main(arguments("sample", SAMPLE | {"compute": ONE}, init=root / "model", out=root / "samples")) == 0
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode(debug)
+    assert main(job("pretrain", PRETRAIN | {"compute": ONE}, store=root / "store", out=root / "model")) == 0
+    assert main(job("sample", SAMPLE | {"compute": ONE}, init=root / "model", out=root / "samples")) == 0
     return root
 
 
@@ -229,7 +222,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_two(root: Path) -> tuple[Path, set[str]]:
     """The folder of a network that two processes trained, and the addresses at which they listened meanwhile."""
     folder = root / "two"
-    asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=folder / "model")
+    asked = job("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=folder / "model")
     elsewhere = socket.if_nameindex()[-1][1]  # a card that a cluster may have all processes use
     with started(asked, GLOO_SOCKET_IFNAME=elsewhere) as process:
         found = addresses(process)
@@ -255,7 +248,7 @@ def test_the_processes_of_one_node_listen_on_loopback_alone(in_two: tuple[Path, 
 
 def test_two_processes_sample_the_same_bytes_as_one(root: Path, tmp_path: Path) -> None:
     def share() -> None:
-        settings = sample.Settings(**SAMPLE, compute=TWO)
+        settings = SampleSettings(**SAMPLE, compute=TWO)
         sample.run(settings, init=root / "model", autoencoder=None, latents=None, out=tmp_path / "samples")
 
     in_processes(2, share)
@@ -270,7 +263,7 @@ def test_an_error_in_one_process_ends_all_in_one_line(root: Path, tmp_path: Path
         "if os.environ.get('RANK') == '1': loop.draw_batch = refuse\n"
     )
     out = tmp_path / "model"
-    asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=out)
+    asked = job("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=out)
     with started(asked, folder=tmp_path) as process:
         said, _ = process.communicate()
     assert (process.returncode, said) == (1, "entpruner: the second process does not like it\n")
@@ -283,7 +276,7 @@ def test_more_gpus_than_there_are_are_refused_in_one_line(
     if torch.cuda.device_count() >= 64:
         pytest.skip("a machine with 64 GPUs")
     settings = PRETRAIN | {"compute": {"device": "auto", "gpus": 64}}
-    assert main(arguments("pretrain", settings, store=root / "store", out=tmp_path / "model")) == 1
+    assert main(job("pretrain", settings, store=root / "store", out=tmp_path / "model")) == 1
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
     assert said.startswith("entpruner: compute asks for 64 GPUs, but PyTorch finds ")

@@ -19,6 +19,7 @@ from entpruner.params.backbones import Architecture, Diffusion, Flow, ProcessSet
 from entpruner.params.compute import Compute
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.process import make_process
+from entpruner.rules.evaluate import SampleSettings
 
 CPU = torch.device("cpu")
 ARCHITECTURE = Architecture(
@@ -103,7 +104,7 @@ def test_a_killed_sampling_goes_on_after_the_batches_that_it_has_finished(tmp_pa
     for last, out in [(9, "whole"), (1, "killed"), (9, "killed")]:
         monkeypatch.setattr(sample, "sampled_batches", sampler(last))
         with suppress(KeyboardInterrupt):
-            sample.run(sample.Settings(**settings), init=tmp_path, autoencoder=None, latents=None, out=tmp_path / out)
+            sample.run(SampleSettings(**settings), init=tmp_path, autoencoder=None, latents=None, out=tmp_path / out)
     assert sampled == [0, 1, 2, 0, 1, 2]
     images, labels = sample_images(model, make_process(CARD.process), SETTINGS, seed=0, device=CPU)
     for out in ("whole", "killed"):

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from snakemake_runs import PATIENCE, ROOT, copy_sources, environment, gone, heed_ctrl_c, wait_for
+from snakemake_runs import PATIENCE, ROOT, copy_sources, environment, gone, heed_ctrl_c, job, wait_for
 
 from entpruner.cli import main
 from entpruner.system.warm import ADDRESS, STATUS
@@ -297,12 +297,15 @@ def test_the_rules_commands_leave_the_same_bytes(
     """As those that this process runs itself, which has the libraries of a fresh one."""
     backbone = {"process": {"kind": "flow"}, "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
     common = {"artefact": "a", "seed": 0, "compute": {"device": "cpu", "threads": 2}}
-    pretrain = common | {"backbone": backbone, "training": {"steps": 3, "batch_size": 64, "learning_rate": 1e-3}}
+    pretrain = common | {
+        "stop": 3,
+        "backbone": backbone,
+        "training": {"steps": 3, "batch_size": 64, "learning_rate": 1e-3},
+    }
     score = common | {"criterion": "ced", "scoring": {"draws": 16, "batch_size": 16}}
 
-    def given(name: str, settings: dict[str, Any], **paths: str) -> list[str]:
-        options = [text for option, path in paths.items() for text in (f"--{option}", str(tmp_path / path))]
-        return [name, "--settings", json.dumps(settings), *options]
+    def given(rule: str, settings: dict[str, Any], **paths: str) -> list[str]:
+        return job(rule, settings, **{option: tmp_path / path for option, path in paths.items()})
 
     def run_here(*arguments: str) -> tuple[int, str, str]:
         return (main(arguments), *capsys.readouterr())
