@@ -8,6 +8,7 @@ from typing import Any
 from entpruner.commands.training import inputs_of, starting_state, train_into
 from entpruner.data.latent_store import open_store
 from entpruner.data.store import Images
+from entpruner.layout import DECISION
 from entpruner.models.network import BlockNetwork
 from entpruner.params.sampling import Sampling
 from entpruner.process import Process, make_process
@@ -76,7 +77,7 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
         fingerprint,
         before=None if fresh else init,
         teacher=teacher,
-        documents={"decision.json": content},
+        documents={DECISION: content},
     )
 
 
