@@ -1,9 +1,9 @@
 """Estimates of what a command needs of a GPU's memory, from the study's sizes. No GPU has tested them yet.
 
-Weights are counted, what is of their size, and what a pass keeps or holds at its peak. For a transformer's block this is
-what autograd keeps, array by array, and a test holds the count against autograd in float32. The rest are rules of thumb:
-``SLACK`` for what the allocator leaves in pieces, ``OVERHEAD`` for the libraries' own buffers, and the arrays of U-Nets
-and feature nets.
+Weights are counted, what is of their size, and what a pass keeps or holds at its peak. For a transformer's block this
+is what autograd keeps, array by array, and a test holds the count against autograd in float32. The rest are rules of
+thumb: ``SLACK`` for what the allocator leaves in pieces, ``OVERHEAD`` for the libraries' own buffers, and the arrays of
+U-Nets and feature nets.
 """
 
 from collections.abc import Collection, Iterable
@@ -89,7 +89,7 @@ def training(shape: Shape, blocks: Blocks, settings: Training, compute: Compute)
 
 
 def proxies(shape: Shape, blocks: Blocks, settings: Proxies) -> Memory:
-    """A vote holds the raw weights and a candidate's, ZiCo's gradient and statistics, and NTK's gradients of a layer."""
+    """A vote holds raw weights and a candidate's, ZiCo's gradient and statistics, and NTK's gradients of a layer."""
     layer = 2 * WORD * settings.ntk.samples * largest_layer(shape)  # in float64
     fixed, image = 6 * WORD * parameters_of(shape, blocks) + layer, activations(shape, blocks, half=False)
     if settings.ntk.samples > settings.zico.batch_size:
