@@ -18,14 +18,15 @@ from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
 from entpruner.params.arms import SIZED
 from entpruner.params.backbones import Flow, ProcessSettings
+from entpruner.params.criteria import CRITERIA
 from entpruner.params.scoring import LearnedMask
 from entpruner.process.flow import FlowMatching
 from entpruner.process.guidance import Network
-from entpruner.scores import CRITERIA, Scores, score
+from entpruner.scores import Scores, score
 from entpruner.scores.context import ScoreContext, draws, timestep_bins
-from entpruner.scores.every_other import evenly_spread
-from entpruner.scores.learned import draw_masks, masked
-from entpruner.scores.random_median import calibration_losses
+from entpruner.scores.criteria.every_other import evenly_spread
+from entpruner.scores.criteria.learned import draw_masks, masked
+from entpruner.scores.criteria.random_median import calibration_losses
 
 BOTH = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
 

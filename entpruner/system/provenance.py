@@ -16,15 +16,19 @@ def code_digest(module: str) -> str:
     """Digest of a module of this package, of all that it imports from the package, and of its libraries' versions.
 
     Snakemake sees neither imported modules nor installed versions when it decides what to rerun; it is given this as a
-    parameter. Imports inside functions count, and ``if`` conditions are not weighed.
+    parameter. Imports inside functions count, and ``if`` conditions are not weighed. Where a module's name is computed,
+    all modules of its package count.
     """
     found: dict[str, Path] = {}
     libraries: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = file_of(name)
+        path = file_of(name.removesuffix(".*"))
         if path is None or name in found:
+            continue
+        if name.endswith(".*"):
+            waiting += [f"{name[:-1]}{file.stem}" for file in path.parent.glob("[a-z]*.py")]
             continue
         found[name] = path
         parent = name.rpartition(".")[0]
@@ -46,14 +50,21 @@ def code_digest(module: str) -> str:
 
 @cache
 def imports(code: bytes, package: str) -> set[str]:
-    """Modules that the imports in ``code`` may name, from within ``package``; ``from a import b`` is a and a.b."""
+    """Modules that the imports in ``code`` may name, from within ``package``; ``from a import b`` is a and a.b.
+
+    All modules of a package are a.*, which ``from a import *`` and ``import_module(f"a.{name}")`` name.
+    """
     names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            source = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
-            names |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
+        match node:
+            case ast.Import():
+                names |= {alias.name for alias in node.names}
+            case ast.ImportFrom():
+                module = node.module or ""
+                source = resolve_name("." * node.level + module, package) if node.level else module
+                names |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
+            case ast.Call(func=ast.Name("import_module"), args=[ast.JoinedStr([ast.Constant(str(start)), *_])]):
+                names.add(f"{start}*")
     return names
 
 
