@@ -7,9 +7,7 @@ which takes seconds.
 
 import ast
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from typing import Literal
 
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
@@ -40,20 +38,23 @@ class Declared(Frozen):
     """Whether the criterion cannot score a U-Net."""
 
 
-def _declared(file: Path) -> Declared:
-    constants: dict[str, Any] = {}
+def declared(file: Path) -> Declared:
+    """What a criterion's file declares. Raises UserError if that is not what ``Declared`` asks for, as literals."""
+    given: dict[str, ast.expr] = {}
     for statement in ast.parse(file.read_bytes()).body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)]) if name.isupper() and name.lower() in Declared.model_fields:
-                constants[name.lower()] = ast.literal_eval(statement.value)
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, ast.expr() as value):
+                given[name] = value
+    fields = {name: given[name.upper()] for name in Declared.model_fields if name.upper() in given}
     try:
-        return Declared(**constants)
-    except ValidationError as error:
-        wrong = "; ".join(f"{detail['loc'][0]!s}: {detail['msg']}".upper() for detail in error.errors())
-        raise UserError(f"{file}: {wrong}; see params/criteria.py for what a criterion declares") from None
+        return Declared(**{name: ast.literal_eval(value) for name, value in fields.items()})
+    except ValueError:  # pydantic's ValidationError is one
+        said = ", ".join(f"{name.upper()} = {ast.unparse(value)}" for name, value in fields.items()) or "no COST"
+        allowed = "COST as entpruner/params/criteria.py describes it; SIZED and TRANSFORMERS_ONLY, where they are true"
+        raise UserError(f"{file}: got {said}; allowed: {allowed}") from None
 
 
-CRITERIA = {file.stem: _declared(file) for file in sorted(FOLDER.glob("[a-z]*.py"))}
+CRITERIA = {file.stem: declared(file) for file in sorted(FOLDER.glob("[a-z]*.py"))}
 
 
 def cost_of(criterion: str, scoring: Scoring) -> Cost:
