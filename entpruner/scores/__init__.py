@@ -4,7 +4,6 @@ from contextlib import nullcontext
 from importlib import import_module
 
 import torch
-from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.models.unet import UNet
@@ -45,23 +44,18 @@ def score(criterion: str, context: ScoreContext) -> Scores:
 
 def scores_of(criterion: str, context: ScoreContext, found: Importance) -> Scores:
     """What is written of a criterion's findings. Raises NotFiniteError if a value is not finite."""
-    signed = found.value if found.signed is None else found.signed
-    for values in (found.value, signed, found.pooled):
-        if values is not None:
-            require_finite(values)
-
-    def given(values: Tensor | None) -> tuple | None:
-        return None if values is None else listed(values)
-
+    require_finite(found.value)
+    if found.pooled is not None:
+        require_finite(found.pooled)
     return Scores(
         criterion=criterion,
         blocks=context.model.kept_blocks,
         value=listed(found.value),
-        signed=listed(signed),
+        signed=listed(found.value if found.signed is None else found.signed),
         stderr=listed(torch.as_tensor(found.stderr).expand(len(found.value))),
-        pooled=given(found.pooled),
-        per_timestep=given(found.per_timestep),
-        per_class=given(found.per_class),
+        pooled=listed(found.pooled),
+        per_timestep=listed(found.per_timestep),
+        per_class=listed(found.per_class),
         unpruned=None if found.unpruned is None else {name: listed(values) for name, values in found.unpruned.items()},
         floored=found.floored,
         draws=found.draws,

@@ -171,12 +171,10 @@ def require_finite(values: Tensor) -> None:
         raise NotFiniteError
 
 
-def listed(values: Tensor) -> tuple[Any, ...]:
-    """A tensor as nested tuples of floats. NaN becomes None, as JSON has no NaN."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(plain(inner) for inner in value)
-        return None if math.isnan(value) else value
-
-    return plain(values.tolist())
+def listed(values: Any) -> Any:
+    """A tensor, or nested lists of numbers, as nested tuples. NaN becomes None, as JSON has no NaN. None stays None."""
+    if isinstance(values, Tensor):
+        values = values.tolist()
+    if isinstance(values, list):
+        return tuple(map(listed, values))
+    return None if values is None or math.isnan(values) else values

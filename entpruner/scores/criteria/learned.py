@@ -98,9 +98,9 @@ def trained_logits(context: ScoreContext, groups: list[Tensor]) -> list[Tensor]:
 
 
 def draw_masks(logits: Tensor, masks: Tensor, gumbel: Tensor, temperature: float) -> Tensor:
-    """One of K masks a sample: logits (K,), masks (K, size), Gumbel noise (B, K) -> (B, size) of 0 and 1.
+    """One of K masks for each sample: logits (K,), masks (K, size), Gumbel noise (B, K) -> (B, size) of 0 and 1.
 
-    Its gradient is that of the softmax at this temperature: straight through.
+    The gradient goes straight through the choice: it is that of the softmax at this temperature.
     """
     soft = ((logits + gumbel) / temperature).softmax(1)
     hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
@@ -108,7 +108,7 @@ def draw_masks(logits: Tensor, masks: Tensor, gumbel: Tensor, temperature: float
 
 
 def masked(model: BlockNetwork, mask: Tensor) -> Network:
-    """The network in which each sample skips the blocks that its row of ``mask`` (B, L) has a 0 for."""
+    """The network in which each sample skips the blocks for which its row of ``mask`` (B, L) has a 0."""
 
     def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         tokens, c = model.embed(x, t, y)
