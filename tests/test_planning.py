@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from entpruner import cli
 from entpruner.errors import UserError
 from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
+from entpruner.params.criteria import CRITERIA
 from entpruner.params.datasets import ImageFolder
 from entpruner.params.files import read_study
 from entpruner.params.proxies import Proxies
@@ -27,6 +28,7 @@ from entpruner.planning.speed import on_gpu, on_this_machine
 from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.rules import RULES
 from entpruner.rules.rule import Job
+from entpruner.scores import score
 from entpruner.sizes import nets
 from entpruner.sizes.work import Network, Speed, Work, evaluations
 from entpruner.study.images import images_of
@@ -65,6 +67,16 @@ def counted(compute: object) -> int:
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         compute()  # type: ignore[operator]
     return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize(
+    "settings", [{}, {"ld_pruner": "one_step", "block_influence": "clean"}], ids=["usual", "other"]
+)
+def test_a_score_costs_what_pytorch_counts(criterion: str, settings: dict[str, str]) -> None:
+    asked = context(Flow(), remove=2, **settings)
+    work = small(Flow()).scores(criterion, asked.settings, asked.sampling, blocks=4, remove=2)
+    assert work.flops == pytest.approx(counted(lambda: score(criterion, asked)), rel=0.3)  # a coarse declaration
 
 
 def test_the_proxies_cost_what_pytorch_counts() -> None:

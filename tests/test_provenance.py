@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from entpruner.params.files import read_study
 from entpruner.rules import RULES
+from entpruner.rules.rule import Job
+from entpruner.study.resolved import ResolvedStudy
 from entpruner.system import provenance
 from entpruner.system.provenance import PACKAGE, WITHOUT_EFFECT, code_digest, imports, version_of
 
 FILES = {
     "__init__.py": "",
-    "command.py": "from entpruner import direct\nfrom entpruner.inner.named import NAME\n",
+    "command.py": "from entpruner import direct\nfrom entpruner.inner.named import NAME\nimport entpruner.finder\n",
     "direct.py": "import entpruner.plain\n",
     "plain.py": "if False:\n    from entpruner import conditional\n",
     "conditional.py": "",
@@ -25,16 +28,23 @@ FILES = {
     "inner/cousin.py": "from entpruner.inner import named  # in a circle\n",
     "inner/stranger.py": "",
     "inside_function.py": "",
+    "finder.py": 'def find(name):\n    return import_module(f"entpruner.computed.{name}")\n',
+    "computed/__init__.py": "",
+    "computed/one.py": "from entpruner.beside import two\n",
+    "beside/__init__.py": "",
+    "beside/two.py": "",
+    "beside/stranger.py": "",
 }
-IMPORTED = sorted(FILES.keys() - {"unrelated.py", "inner/stranger.py"})
+STRANGERS = ["unrelated.py", "inner/stranger.py", "beside/stranger.py"]
+IMPORTED = sorted(FILES.keys() - set(STRANGERS))
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small package in place of ours; digests are not remembered."""
     package = tmp_path / "entpruner"
-    (package / "inner").mkdir(parents=True)
     for name, text in FILES.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
     monkeypatch.setattr(provenance, "PACKAGE", package)
     code_digest.cache_clear()
@@ -54,7 +64,7 @@ def test_a_change_of_an_imported_module_changes_the_digest(package: Path, name: 
     assert changes_digest(package / name)
 
 
-@pytest.mark.parametrize("name", ["unrelated.py", "inner/stranger.py"])
+@pytest.mark.parametrize("name", STRANGERS)
 def test_a_change_of_another_module_does_not(package: Path, name: str) -> None:
     assert not changes_digest(package / name)
 
@@ -139,6 +149,7 @@ def test_the_scores_depend_on_the_network_but_not_on_the_tables(
 
     try:
         assert changed("models/transformer.py") >= {"pretrain", "adapt", "score", "prune", "recover", "sample", "cost"}
+        assert changed("scores/criteria/learned.py") >= {"score", "prune", "audit_scores"}
         assert changed("schedule.py") == {"prune", "audit_schedules", "audit_report"}
         assert changed("reporting/tables.py") == {"table"}
         assert changed("commands/training.py") == {"pretrain", "adapt", "prune", "recover"}
@@ -160,8 +171,35 @@ def test_the_version_of_every_library_is_known() -> None:
     assert [name for name in libraries if version_of(name) is None] == []
 
 
+COMPUTED = ("cli/rule.py", "system/warm.py", "scores/__init__.py")
+
+
 def test_no_module_is_imported_in_a_way_that_a_digest_misses() -> None:
-    """Only the command line and the warm process, which no digest covers, import by a computed name."""
+    """Only the command line and the warm process, which no digest covers, and criteria, whose rules name them."""
     for file in PACKAGE.rglob("*.py"):
         names = {node.id for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.Name)}
-        assert file.parent.name == "cli" or file.name == "warm.py" or not names & {"import_module", "__import__"}, file
+        computes = bool(names & {"import_module", "__import__"})
+        assert computes == (file.relative_to(PACKAGE).as_posix() in COMPUTED), file
+
+
+def test_the_digest_of_a_score_follows_its_own_criterion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "entpruner"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    study = ResolvedStudy(read_study([PACKAGE.parent / "params/smoke.yaml"]))
+    jobs = {name: Job("score", backbone="sit", data="downstream", scores=name) for name in ("ced", "sensitivity")}
+
+    def digests() -> dict[str, str]:
+        code_digest.cache_clear()
+        return {name: RULES["score"].code(study, job) for name, job in jobs.items()}
+
+    try:
+        before = digests()
+        (copy / "scores/criteria/new.py").write_text("COST = 0\n")
+        assert digests() == before
+        with (copy / "scores/criteria/ced.py").open("a") as file:
+            file.write("\nchanged = True\n")
+        after = digests()
+        assert after["sensitivity"] == before["sensitivity"] and after["ced"] != before["ced"]
+    finally:
+        code_digest.cache_clear()

@@ -22,10 +22,11 @@ from entpruner.models.unet import UNet
 from entpruner.params.arms import TRANSFORMERS_ONLY
 from entpruner.params.backbones import Flow, ProcessSettings, UNetArchitecture
 from entpruner.params.compute import Compute
+from entpruner.params.criteria import CRITERIA
 from entpruner.params.training import Finetuning, Training
 from entpruner.process import make_process
 from entpruner.process.flow import FlowMatching
-from entpruner.scores import CRITERIA, score
+from entpruner.scores import score
 from entpruner.scores.context import draws
 from entpruner.scores.prefix import removal_outputs
 from entpruner.system.randomness import generator

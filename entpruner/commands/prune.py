@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teacher: Path | None, out: Path) -> None:
     """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    criteria = [] if settings.rescoring is None else [settings.rescoring.criterion]
+    recorder = Recorder(__name__, settings, device, criteria)
     fresh = settings.stage == 1
     data = open_store(store)
     state, card = starting_state(data, init, fresh=fresh)

@@ -16,7 +16,7 @@ from entpruner.system.recording import Recorder
 
 def run(settings: ScoreSettings, *, store: Path, init: Path, out: Path) -> None:
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    recorder = Recorder(__name__, settings, device, [settings.criterion])
     data = open_store(store)
     model, card = model_for(data, init)
     sampling = settings.sampling or Sampling()

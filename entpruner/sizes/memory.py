@@ -13,6 +13,7 @@ from entpruner.models.arithmetic import mlp_width, parameters_of, pixels_of, pla
 from entpruner.params.arms import Criterion
 from entpruner.params.backbones import Architecture, UNetArchitecture
 from entpruner.params.compute import Compute
+from entpruner.params.criteria import cost_of
 from entpruner.params.evaluation import ClassifierTraining, Evaluation
 from entpruner.params.latents import Latents
 from entpruner.params.proxies import Proxies
@@ -115,13 +116,13 @@ def sampling(shape: Shape, blocks: Blocks, settings: Sampling, latents: Latents 
 def scoring(shape: Shape, criterion: Criterion, settings: Scoring, sampled: Sampling) -> Memory:
     """One criterion ranks the blocks of the whole network."""
     blocks = range(shape.depth)
-    weights = WORD * parameters_of(shape, blocks)
-    if criterion in ("taylor", "diff_pruning"):
+    weights, cost = WORD * parameters_of(shape, blocks), cost_of(criterion, settings)
+    if cost == "gradients":
         return Memory(3 * weights, activations(shape, blocks, half=False), settings.batch_size, "scoring.batch_size")
-    if criterion == "learned":
+    if cost == "training":
         image = activations(shape, blocks, half=False) + 3 * states(shape, blocks)  # the masks mix what passes a block
         return Memory(2 * weights, image, settings.learned.batch_size, "scoring.learned.batch_size")
-    if criterion == "ld_pruner" and settings.ld_pruner == "sampling":
+    if cost == "samples":
         batch = sampled.model_copy(update={"batch_size": min(settings.ld_pruner_samples, settings.batch_size)})
         needed = sampling(shape, blocks, batch)
         return needed._replace(fixed=2 * weights, setting="scoring.batch_size")  # of the whole network, and one without
