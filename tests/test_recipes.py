@@ -112,7 +112,7 @@ def test_a_new_criterion_is_one_file(copy: Path) -> None:
 
 CENSUS = {
     "entpruner/layout.py": (
-        "    # ---------------------------------------------------------------------------------------------------------- arms\n",
+        "    def arm(self, arm: str) -> Path:\n",
         '    def census(self, data: str) -> Artefact:\n        return file(self.root / "census" / f"{data}.json")\n\n',
     ),
     "entpruner/rules/data.py": (
