@@ -51,7 +51,7 @@ def main() -> None:
         return score("ced", context)
 
     def by_hand() -> Scores:
-        with mock.patch("entpruner.scores.ced.removal_outputs", full_forwards):
+        with mock.patch("entpruner.scores.prefix.removal_outputs", full_forwards):
             return score("ced", context)
 
     difference = max(abs(a - b) for a, b in zip(cached().value, by_hand().value, strict=True))

@@ -30,9 +30,9 @@ from entpruner.params.backbones import Architecture, Backbone, Diffusion, Flow
 from entpruner.params.compute import Compute
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.params.training import Training
-from entpruner.planning.memory import GIB, Memory, sampling, training
 from entpruner.process import Process, make_process
-from entpruner.system.devices import compile_blocks, configure, require_room
+from entpruner.sizes.memory import GIB, Memory, sampling, training
+from entpruner.system.devices import configure
 from entpruner.system.files import read_json, write_json
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Stopwatch
@@ -111,7 +111,7 @@ def trained(
     settings = Training(steps=(1 + TIMED) * TOGETHER, batch_size=batch, log_every=TOGETHER)
     state = TrainState.start(network(shape, blocks))
     forget_memory(device)
-    require_room(needed := training(shape, range(blocks), settings, compute), f"training {blocks} blocks", device)
+    needed = training(shape, range(blocks), settings, compute)
     curve = train(
         state, process, images, settings, start=0, stop=settings.steps, seed=0, artefact="gpu", compute=compute
     )
@@ -130,9 +130,10 @@ def sampled(
         flow=FlowSampler(name="euler", steps=STEPS),
     )
     model = network(shape, blocks)
-    compile_blocks(model, compute)
+    if compute.compile:
+        model.compile_blocks()
     forget_memory(device)
-    require_room(needed := sampling(shape, range(blocks), settings), f"sampling {blocks} blocks", device)
+    needed = sampling(shape, range(blocks), settings)
     batches = sampled_batches(model, process, settings, range(1 + TIMED), seed=0, device=device)
     ended = [time.perf_counter() for _ in batches]  # an image is on the CPU when it comes: the GPU has done its work
     speeds = [batch / (after - before) for before, after in pairwise(ended)]

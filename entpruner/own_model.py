@@ -51,6 +51,7 @@ from entpruner.models.network import BlockNetwork
 from entpruner.params.arms import SIZED, Criterion, Schedule
 from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
 from entpruner.params.compute import Compute
+from entpruner.params.criteria import cost_of
 from entpruner.params.pruning import blocks_to_remove
 from entpruner.params.study import OwnModel
 from entpruner.process import make_process
@@ -114,8 +115,8 @@ def score(
         store = opened_store(prepared(Path(images), Path(folder), card, settings), card)
         data = store.split("train")
         if class_names(card, store) is None:
-            if criterion == "learned":
-                raise UserError(f"{images}: learned trains, but the model does not know these classes; use prune")
+            if cost_of(criterion, settings.scoring) == "training":
+                raise UserError(f"{images}: {criterion} trains, but the model does not know these classes; use prune")
             log.info("the model does not know the images' classes: they are shown with no class")
             none = np.full_like(data.labels, network.null_class)
             data = replace(data, labels=none, num_classes=network.null_class + 1)

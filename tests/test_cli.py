@@ -38,7 +38,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def stub_module(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
     stub = ModuleType("entpruner.commands.data", "Prepare a data set.")
-    stub.Settings, stub.run = Settings, run  # type: ignore[attr-defined]
+    stub.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
 
 
@@ -53,7 +53,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_a_rule_gets_its_settings_and_paths(ran: list[Any], tmp_path: Path) -> None:
-    assert cli.main(["data", "--settings", GOOD, "--out", str(tmp_path)]) == 0
+    assert cli.main(["rule", "data", "--settings", GOOD, "--out", str(tmp_path)]) == 0
     assert ran == [(Settings(dataset=Digits(source="digits", classes=(0, 1))), tmp_path, None)]
 
 
@@ -70,12 +70,13 @@ def test_a_rule_gets_its_settings_and_paths(ran: list[Any], tmp_path: Path) -> N
 def test_settings_that_do_not_fit_are_refused(
     ran: list[Any], capsys: pytest.CaptureFixture[str], settings: str, line: str
 ) -> None:
-    assert refused(capsys, "data", "--settings", settings, "--out", "x") == line
+    assert refused(capsys, "rule", "data", "--settings", settings, "--out", "x") == line
     assert ran == []
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["dta"], ["data", "--out", "x"], ["data", "--settings", GOOD], ["params"], ["params", "check"]]
+    "arguments",
+    [[], ["dta"], ["rule", "dta"], ["rule", "data", "--out", "x"], ["rule", "data", "--settings", GOOD], ["params"]],
 )
 def test_a_command_line_that_is_not_whole_shows_the_usage(
     ran: list[Any], capsys: pytest.CaptureFixture[str], arguments: list[str]
@@ -104,7 +105,7 @@ def test_what_a_user_can_put_right_is_one_line(
         raise error
 
     stub_module(monkeypatch, run)
-    assert refused(capsys, "data", "--settings", GOOD, "--out", "x") == line
+    assert refused(capsys, "rule", "data", "--settings", GOOD, "--out", "x") == line
 
 
 def test_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,33 +114,25 @@ def test_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
 
     stub_module(monkeypatch, run)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["data", "--settings", GOOD, "--out", "x"])
+        cli.main(["rule", "data", "--settings", GOOD, "--out", "x"])
 
 
-def test_the_commands_are_the_rules_modules() -> None:
-    """Read, not imported: a command's libraries take seconds."""
-    package = Path(cli.__file__).parent
-    sources = {file.stem: file.read_text() for file in package.glob("**/commands/*.py")}
-    rules = {name for name, source in sources.items() if "\ndef run(" in source}
-    assert rules == set(cli.COMMANDS)
-    for name in rules:
-        assert "\nclass Settings(" in sources[name]
-        assert re.search(r"\ndef run\(\s*settings: Settings,\s*\*,\s", sources[name])
-    assert sources.keys() - rules == {
-        "__init__",
-        "bench",
-        "decoding",
-        "inputs",
-        "training",
-    }  # what several rules share
-
-
-def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_screen_shows_what_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--help"])
     assert not stopped.value.code
-    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
-    assert {*cli.COMMANDS, "params", "plan", "verify", "trace", "expect"} <= set(listed)
+    shown = capsys.readouterr().out
+    listed = {line.split()[0] for line in shown.splitlines() if line.startswith("  ")}
+    people = {"score", "prune", "sample", "export", "params", "plan", "warm", "verify", "trace", "expect"}
+    assert listed - {"-h,", "--version"} == people
+    assert len(shown.splitlines()) <= 24
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert re.fullmatch(r"entpruner \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 def test_params_check_is_silent_on_a_sound_study_and_tells_all_that_is_wrong(

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from entpruner import own_model_cli
 from entpruner.cli import main
+from entpruner.cli.own_model import score as add_score
+from entpruner.cli.own_model import settings as settings_of
 from entpruner.data.class_folders import prepare_class_folders
 from entpruner.data.store import Store
 from entpruner.errors import UserError
@@ -221,35 +222,28 @@ def test_ctrl_c_is_one_line_and_keeps_what_is_finished(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("entpruner.own_model.scoring.run", interrupt)
+    monkeypatch.setattr("entpruner.own_model.run_score", interrupt)
     assert entpruner(own, "prune", "ours", "photos", "--ratio", "0.5", "--out", "stopped") == 130
     assert refused(capsys).startswith("interrupted; what is finished stays")
     assert {path.name for path in (own / "stopped").iterdir()} == {"asked.json", "data", "start"}
 
 
-def test_a_gpu_too_small_is_refused_before_it_is_used(own: Path, gpu: pytest.MonkeyPatch) -> None:
-    settings = read_own_model([own / "my.yaml"], {"compute": {"device": "cuda"}})
-    gpu.setattr(torch.cuda, "mem_get_info", lambda _: (2**20, 2**30))
-    with pytest.raises(UserError, match=r"^sampling needs about 1 GiB of GPU memory .*: take a larger GPU$"):
-        sample(load(own / "ours"), settings=settings)
-    with pytest.raises(UserError, match="taylor needs about 1 GiB of GPU memory"):
-        score(load(own / "ours"), own / "photos", "taylor", settings=settings)
+def test_a_gpu_without_enough_memory_is_one_line(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
+
+    monkeypatch.setattr("entpruner.own_model.sample_images", fail)
+    assert entpruner(own, "sample", "ours", "--out", "images") == 1
+    said = refused(capsys)
+    assert said.startswith("sample: the GPU has too little memory (3.00 GiB more were asked for): lower sampling.batch")
 
 
 def test_several_processes_are_for_studies(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("compute: {gpus: 4}\n")
     with pytest.raises(UserError, match=r"my.yaml: compute: got .*; allowed: gpus and nodes of 1: several processes"):
         read_own_model([tmp_path / "my.yaml"])
-
-
-def test_with_settings_the_names_are_the_rules_and_without_a_users(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, usage in (
-        (["score", "--help"], "MODEL IMAGES"),
-        (["score", "--settings", "{}", "--help"], "--store STORE"),
-    ):
-        with pytest.raises(SystemExit):
-            main(arguments)
-        assert usage in " ".join(capsys.readouterr().out.split())
 
 
 # ------------------------------------------------------------------------------------------------------- sample, export
@@ -376,9 +370,9 @@ def test_an_autoencoder_is_a_folder_or_on_the_hub(
     (tmp_path / "vae").mkdir()
     monkeypatch.chdir(tmp_path)
     parser = argparse.ArgumentParser()
-    own_model_cli.add_commands(parser.add_subparsers())
-    options = parser.parse_args(["score", "model.pt", "photos", "--out", "scores.json", "--vae", given])
-    assert own_model_cli.settings(options).latents == KlAutoencoder(kind="kl", **place)
+    add_score(parser)
+    options = parser.parse_args(["model.pt", "photos", "--out", "scores.json", "--vae", given])
+    assert settings_of(options).latents == KlAutoencoder(kind="kl", **place)
 
 
 # --------------------------------------------------------------------------------------------------------------- images

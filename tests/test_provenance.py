@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from entpruner.cli import COMMANDS, module_of
+from entpruner.params.files import read_study
+from entpruner.rules import RULES
+from entpruner.rules.rule import Job
+from entpruner.study.resolved import ResolvedStudy
 from entpruner.system import provenance
-from entpruner.system.provenance import PACKAGE, code_digest, imports, version_of
+from entpruner.system.provenance import PACKAGE, WITHOUT_EFFECT, code_digest, imports, version_of
 
 FILES = {
     "__init__.py": "",
-    "command.py": "from entpruner import direct\nfrom entpruner.inner.named import NAME\n",
+    "command.py": "from entpruner import direct\nfrom entpruner.inner.named import NAME\nimport entpruner.finder\n",
     "direct.py": "import entpruner.plain\n",
     "plain.py": "if False:\n    from entpruner import conditional\n",
     "conditional.py": "",
@@ -25,16 +28,23 @@ FILES = {
     "inner/cousin.py": "from entpruner.inner import named  # in a circle\n",
     "inner/stranger.py": "",
     "inside_function.py": "",
+    "finder.py": 'def find(name):\n    return import_module(f"entpruner.computed.{name}")\n',
+    "computed/__init__.py": "",
+    "computed/one.py": "from entpruner.beside import two\n",
+    "beside/__init__.py": "",
+    "beside/two.py": "",
+    "beside/stranger.py": "",
 }
-IMPORTED = sorted(FILES.keys() - {"unrelated.py", "inner/stranger.py"})
+STRANGERS = ["unrelated.py", "inner/stranger.py", "beside/stranger.py"]
+IMPORTED = sorted(FILES.keys() - set(STRANGERS))
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small package in place of ours; digests are not remembered."""
     package = tmp_path / "entpruner"
-    (package / "inner").mkdir(parents=True)
     for name, text in FILES.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
     monkeypatch.setattr(provenance, "PACKAGE", package)
     code_digest.cache_clear()
@@ -44,7 +54,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def changes_digest(file: Path) -> bool:
     before = code_digest("entpruner.command")
-    file.write_text(file.read_text() + "# changed\n")
+    file.write_text(file.read_text() + "\nchanged = True\n")
     code_digest.cache_clear()
     return code_digest("entpruner.command") != before
 
@@ -54,7 +64,7 @@ def test_a_change_of_an_imported_module_changes_the_digest(package: Path, name: 
     assert changes_digest(package / name)
 
 
-@pytest.mark.parametrize("name", ["unrelated.py", "inner/stranger.py"])
+@pytest.mark.parametrize("name", STRANGERS)
 def test_a_change_of_another_module_does_not(package: Path, name: str) -> None:
     assert not changes_digest(package / name)
 
@@ -86,6 +96,40 @@ def test_another_version_of_a_library_in_use_changes_the_digest(package: Path, m
     assert digest() != before
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("x = 1  # a comment", "x = 1", True),
+        ('"""Docstring."""\nx = 1', "x = 1", True),
+        ("x = (\n    1\n)", "x = 1", True),
+        ('def f():\n    """One."""\n    return 1', 'def f():\n    """Other."""\n    return 1', True),
+        ('raise UserError("one")', 'raise UserError(f"another {x}")', True),
+        ('assert x, "one"', 'assert x, "another"', True),
+        ('log.info("one")', 'log.warning("another %d", x)', True),
+        ("x = 1", "x = 2", False),
+        ('raise UserError("one")', 'raise Stopped("one")', False),
+        ("assert x", "assert y", False),
+        ("x = 'one'", "x = 'another'", False),
+    ],
+)
+def test_only_what_changes_numbers_changes_the_digest(package: Path, before: str, after: str, same: bool) -> None:
+    def digest(text: str) -> str:
+        (package / "plain.py").write_text(text + "\n")
+        code_digest.cache_clear()
+        return code_digest("entpruner.command")
+
+    assert (digest(before) == digest(after)) is same
+
+
+def test_what_has_no_effect_on_numbers_imports_nothing_that_computes() -> None:
+    """So nothing that a number depends on can hide behind a module that the digest leaves out."""
+    for name in WITHOUT_EFFECT:
+        path = PACKAGE.parent.joinpath(*name.split("."))
+        for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
+            libraries = {found.partition(".")[0] for found in imports(file.read_bytes(), name)}
+            assert not libraries & {"torch", "numpy", "scipy", "sklearn"}, file
+
+
 def test_the_scores_depend_on_the_network_but_not_on_the_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,26 +140,27 @@ def test_the_scores_depend_on_the_network_but_not_on_the_tables(
 
     def digests() -> dict[str, str]:
         code_digest.cache_clear()
-        return {name: code_digest(module_of(name)) for name in COMMANDS}
+        return {name: code_digest(rule.module) for name, rule in RULES.items()}
 
     def changed(module: str) -> set[str]:
         before = digests()
-        (copy / module).write_text((copy / module).read_text() + "\n")
+        (copy / module).write_text((copy / module).read_text() + "\nchanged = True\n")
         return {name for name, digest in digests().items() if digest != before[name]}
 
     try:
         assert changed("models/transformer.py") >= {"pretrain", "adapt", "score", "prune", "recover", "sample", "cost"}
+        assert changed("scores/criteria/learned.py") >= {"score", "prune", "audit_scores"}
         assert changed("schedule.py") == {"prune", "audit_schedules", "audit_report"}
         assert changed("reporting/tables.py") == {"table"}
         assert changed("commands/training.py") == {"pretrain", "adapt", "prune", "recover"}
-        assert changed("commands/__init__.py") == set(COMMANDS) - {"audit_report"}
+        assert changed("commands/__init__.py") >= set(RULES) - {"audit_report"}
     finally:
         code_digest.cache_clear()
 
 
 def test_every_command_has_a_digest_of_its_own() -> None:
-    digests = {code_digest(module_of(name)) for name in COMMANDS}
-    assert len(digests) == len(COMMANDS)
+    digests = {code_digest(rule.module) for rule in RULES.values()}
+    assert len(digests) == len(RULES)
 
 
 def test_the_version_of_every_library_is_known() -> None:
@@ -126,8 +171,35 @@ def test_the_version_of_every_library_is_known() -> None:
     assert [name for name in libraries if version_of(name) is None] == []
 
 
+COMPUTED = ("cli/rule.py", "system/warm.py", "scores/__init__.py")
+
+
 def test_no_module_is_imported_in_a_way_that_a_digest_misses() -> None:
-    """Only the command line and the warm process, which no digest covers, import by a computed name."""
+    """Only the command line and the warm process, which no digest covers, and criteria, whose rules name them."""
     for file in PACKAGE.rglob("*.py"):
         names = {node.id for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.Name)}
-        assert file.name in ("cli.py", "warm.py") or not names & {"import_module", "__import__"}, file
+        computes = bool(names & {"import_module", "__import__"})
+        assert computes == (file.relative_to(PACKAGE).as_posix() in COMPUTED), file
+
+
+def test_the_digest_of_a_score_follows_its_own_criterion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "entpruner"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    study = ResolvedStudy(read_study([PACKAGE.parent / "params/smoke.yaml"]))
+    jobs = {name: Job("score", backbone="sit", data="downstream", scores=name) for name in ("ced", "sensitivity")}
+
+    def digests() -> dict[str, str]:
+        code_digest.cache_clear()
+        return {name: RULES["score"].code(study, job) for name, job in jobs.items()}
+
+    try:
+        before = digests()
+        (copy / "scores/criteria/new.py").write_text("COST = 0\n")
+        assert digests() == before
+        with (copy / "scores/criteria/ced.py").open("a") as file:
+            file.write("\nchanged = True\n")
+        after = digests()
+        assert after["sensitivity"] == before["sensitivity"] and after["ced"] != before["ced"]
+    finally:
+        code_digest.cache_clear()

@@ -8,10 +8,11 @@ from safetensors.torch import load_file, save_file
 from small_training import bits
 
 from entpruner.errors import UserError
+from entpruner.layout import STATE as STATE_FILE
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture
 from entpruner.system.randomness import generator
-from entpruner.training.state import STATE_FILE, TrainState
+from entpruner.training.state import TrainState
 
 ARCHITECTURE = Architecture(
     depth=4, hidden_size=16, num_heads=2, patch_size=4, input_size=8, in_channels=1, num_classes=3

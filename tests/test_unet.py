@@ -21,9 +21,10 @@ from entpruner.models.surgery import drop_blocks
 from entpruner.models.unet import UNet
 from entpruner.params.arms import TRANSFORMERS_ONLY
 from entpruner.params.backbones import ProcessSettings, UNetArchitecture
+from entpruner.params.criteria import CRITERIA
 from entpruner.params.training import Finetuning, Training
 from entpruner.process import make_process
-from entpruner.scores import CRITERIA, score
+from entpruner.scores import score
 from entpruner.scores.context import draws
 from entpruner.scores.prefix import removal_outputs
 from entpruner.system.randomness import generator

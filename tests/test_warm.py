@@ -33,7 +33,7 @@ def main():
     return code or 0
 
 if sys.argv[1] == "warm":
-    warm.become(sys.argv[3:], preload=["wave"])
+    warm.become(sys.argv[3:], preload=["wave"], served=[()])
     warm.leave(main())
 sys.exit(main())
 """

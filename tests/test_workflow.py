@@ -8,9 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +20,6 @@ from snakemake_runs import ROOT, command, copy_sources, environment, planned, sn
 from entpruner.params.base import merge
 from entpruner.params.files import read_study
 from entpruner.params.reporting import ArmsFigure, ScoresFigure
-from entpruner.planning.jobs import jobs_of
 
 SMOKE = ROOT / "params/smoke.yaml"
 RULES = {
@@ -85,10 +83,10 @@ def test_the_default_audit_has_a_u_net_without_what_knows_transformers_alone(tmp
     output = snakemake(tmp_path, "audit", "--dry-run", "--printshellcmds")
     jobs = planned(output)
     assert (jobs["audit_masks"], jobs["audit_choices"], jobs["audit_proxies"]) == (9, 9, 6)
-    scored = [line for line in output.splitlines() if "entpruner audit_scores" in line]
-    assert sorted('"criterion": "learned"' in line for line in scored) == [False] * 3 + [True] * 6
-    masked = [line for line in output.splitlines() if "entpruner audit_masks" in line]
-    assert sorted('"chains": 0' in line for line in masked) == [False] * 6 + [True] * 3
+    scored = [line for line in output.splitlines() if "entpruner rule audit_scores" in line]
+    assert sorted('"criterion":"learned"' in line for line in scored) == [False] * 3 + [True] * 6
+    masked = [line for line in output.splitlines() if "entpruner rule audit_masks" in line]
+    assert sorted('"chains":0' in line for line in masked) == [False] * 6 + [True] * 3
 
 
 def test_only_a_table_that_shows_it_asks_for_the_distance_before_recovery(house: House) -> None:
@@ -131,8 +129,8 @@ def test_methods_start_at_the_pretrained_network_and_distillation_has_a_teacher(
     output = plan("arms/lora-sit-downstream-s0/final/model.json")
     assert planned(output) == {"data": 2, "pretrain": 1, "recover": 1}
     assert "--init results/smoke/pretrain/sit-s0" in output
-    assert '"new_labels": true' in output and "--teacher" not in output
-    assert '"adapter_widths": [4]' in plan("cost/sit-downstream.json")
+    assert '"new_labels":true' in output and "--teacher" not in output
+    assert '"adapter_widths":[4]' in plan("cost/sit-downstream.json")
     output = plan("arms/taught-sit-downstream-r50-s0/final/model.json")
     assert planned(output)["prune"] == 2
     assert output.count("--teacher results/smoke/adapt/sit-downstream-s0") == 3  # two stages and the recovery
@@ -149,12 +147,11 @@ def test_a_study_of_latents_encodes_each_data_set_and_measures_pixels(tmp_path: 
     output = snakemake(tmp_path, "--dry-run", "--printshellcmds", "--configfile", str(file))
     jobs = planned(output)
     assert (jobs["data"], jobs["autoencoder"], jobs["latents_shard"], jobs["latents"]) == (2, 1, 6, 2)
-    assert Counter(job.rule for job in jobs_of(read_study([file]))) == jobs  # as entpruner plan counts them
-    stores = dict(re.findall(r"entpruner (\w+) .* --store results/smoke/(\w+)/", output))
+    stores = dict(re.findall(r"entpruner rule (\w+) .* --store results/smoke/(\w+)/", output))
     pixels = {"classifier", "evaluate", "latents", "latents_shard"}
     networks = {"pretrain", "adapt", "score", "prune", "recover", "cost"}
     assert stores == dict.fromkeys(pixels, "data") | dict.fromkeys(networks, "latents")
-    decoded = re.findall(r"entpruner sample .*", output)
+    decoded = re.findall(r"entpruner rule sample .*", output)
     options = "--autoencoder results/smoke/autoencoder --latents results/smoke/latents/downstream"
     assert decoded and all(options in line for line in decoded)
 
@@ -231,11 +228,44 @@ def test_a_changed_key_reruns_what_depends_on_it(change: dict[str, Any], reruns:
         ),
         ("evaluation/fidelity.py", {"evaluate": 5, "figure": 1, **REPORTED}),
         ("reporting/figures.py", {"figure": 7}),
+        ("reporting/tables.py", {"table": 2, "track": 1}),
     ],
 )
 def test_a_changed_line_of_code_reruns_what_imports_it(module: str, reruns: dict[str, int], house: House) -> None:
-    with changed(house.sources / "entpruner" / module, lambda text: text + "# another line\n"):
+    with changed(house.sources / "entpruner" / module, lambda text: text + "another_line = True\n"):
         assert house.plan() == reruns
+
+
+TRAININGS = {"classifier", "pretrain", "adapt", "score", "prune", "recover", "cut", "sample", "evaluate"}
+ROOMS = [
+    "planning/plan.py", "planning/needs.py", "sizes/memory.py", "sizes/work.py", "rules/prune.py", "rules/audit.py",
+    "study/resolved.py", "study/arms.py", "reporting/tables.py", "reporting/verify.py", "params/audit.py",
+    "params/reporting.py", "params/files.py", "audit/report/page.py", "audit/report/claims.py", "errors.py",
+    "layout.py", "system/progress.py", "system/launch.py", "system/warm.py", "system/slurm.py", "cli/__init__.py",
+    "cli/rule.py",
+]  # fmt: skip
+
+
+def test_an_edit_of_a_room_that_makes_no_number_reruns_no_training_score_or_sampling(house: House) -> None:
+    edited = [house.sources / "entpruner" / room for room in ROOMS]
+    with ExitStack() as edits:
+        for file in edited:
+            edits.enter_context(changed(file, lambda text: text + "\nanother_line = True\n"))
+        assert not house.plan().keys() & TRAININGS
+
+
+def test_other_words_rerun_nothing(house: House) -> None:
+    """A comment, a docstring, the message of an error and a line of the log, in modules that all trainings import."""
+    with ExitStack() as edits:
+        for file in sorted((house.sources / "entpruner").rglob("*.py")):
+            edits.enter_context(changed(file, reworded))
+        assert house.plan() == {}
+
+
+def reworded(text: str) -> str:
+    text = re.sub(r'raise UserError\("(?=\w)', 'raise UserError("another ', text)
+    text = re.sub(r'log\.info\("', 'log.info("another ', text)
+    return re.sub(r'^( +)"""(?=\w)', r'\1"""Another. ', text, flags=re.MULTILINE) + "\n# another comment\n"
 
 
 # ----------------------------------------------------------------------------------------------------- what is refused
@@ -339,7 +369,7 @@ def test_the_command_that_a_table_gives_for_a_row_ends_its_params_files_before_t
 
     files = ["--configfile", str(SMOKE), str(ROOT / "params/ablations/sampling_steps.yaml")]
     said = snakemake(tmp_path, "--dry-run", "--printshellcmds", "results/smoke/tables/table1.md", *files)
-    commands = set(re.findall(r'"command": "snakemake ([^"]*)"', said))
+    commands = set(re.findall(r'"command":"snakemake ([^"]*)"', said))
     assert len(commands) == 1
     given = get_argument_parser().parse_args([*commands.pop().split(), "target"])
     assert (len(given.configfile), list(given.targets)) == (2, ["target"])

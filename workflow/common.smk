@@ -23,7 +23,6 @@ from entpruner.rules import RULES
 from entpruner.rules.audit import audit_of
 from entpruner.rules import rule as record
 from entpruner.study.resolved import ResolvedStudy
-from entpruner.system.provenance import code_digest
 from entpruner.system.slurm import require_job_states
 
 # Users' errors leave through sys.exit: a WorkflowError would put lines of this file around them.
@@ -113,7 +112,7 @@ def params(rule):
     """What Snakemake compares to see whether a job must run again: settings, code and paths."""
     return {
         "settings": asked_of(rule, settings_of),
-        "code": code_digest(RULES[rule].module),
+        "code": asked_of(rule, record.Rule.code),
         "paths": asked_of(rule, paths_of),
     }
 

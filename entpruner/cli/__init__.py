@@ -65,7 +65,7 @@ def run_command(arguments: Sequence[str]) -> int:
         epilog="entpruner COMMAND --help says more.",
     )
     parser.add_argument("--version", action="version", version=f"entpruner {version('entpruner')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(prog="entpruner", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     for group in groups.values():
         for add, summary in group.items():
             name = add.__name__

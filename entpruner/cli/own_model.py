@@ -95,33 +95,44 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def scored(given: argparse.Namespace) -> None:
     from entpruner import own_model
+    from entpruner.cli.rule import out_of_memory_explained
+    from entpruner.rules import RULES
     from entpruner.system.files import write_json
 
     if given.out.is_dir():
         raise UserError(f"{given.out}: a folder; give the name of a file to write")
     how = settings(given)  # before a model is read, which may take a minute
-    scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, how)
+    with out_of_memory_explained(RULES["score"]):
+        scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, how)
     write_json(given.out, scores.to_json())
     print("blocks, the first to go first:", *scores.order)
 
 
 def pruned(given: argparse.Namespace) -> None:
     from entpruner import own_model
+    from entpruner.cli.rule import out_of_memory_explained
+    from entpruner.rules import RULES
 
     how = settings(given)
-    smaller = own_model.prune(loaded(given), given.images, given.out, given.ratio, given.criterion, given.schedule, how)
+    with out_of_memory_explained(RULES["prune"]):
+        smaller = own_model.prune(
+            loaded(given), given.images, given.out, given.ratio, given.criterion, given.schedule, how
+        )
     print(f"{given.out / 'final'}: blocks", *smaller.card.kept_blocks)
 
 
 def sampled(given: argparse.Namespace) -> None:
     from entpruner import own_model
+    from entpruner.cli.rule import out_of_memory_explained
     from entpruner.commands.sample import grid, picture
+    from entpruner.rules import RULES
     from entpruner.system.files import whole_folder
 
     if given.out.exists():
         raise UserError(f"{given.out}: is there already; give another folder, or remove it")
     how = settings(given)
-    images, labels = own_model.sample(loaded(given), given.classes, how)
+    with out_of_memory_explained(RULES["sample"]):
+        images, labels = own_model.sample(loaded(given), given.classes, how)
     with whole_folder(given.out) as folder:
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             picture(image).save(folder / f"{number:05d}-class{label}.png")

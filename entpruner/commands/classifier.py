@@ -4,6 +4,7 @@ from pathlib import Path
 
 from entpruner.data.store import Store
 from entpruner.evaluation.classifier import accuracy, fit, save_classifier
+from entpruner.layout import METRICS, TIMING
 from entpruner.rules.data import ClassifierSettings
 from entpruner.system.devices import configure
 from entpruner.system.files import whole_folder, write_json
@@ -21,5 +22,5 @@ def run(settings: ClassifierSettings, *, store: Path, out: Path) -> None:
     }
     with whole_folder(out) as folder:
         save_classifier(folder, classifier)
-        write_json(folder / "metrics.json", accuracies)
-        write_json(folder / "timing.json", recorder.record())
+        write_json(folder / METRICS, accuracies)
+        write_json(folder / TIMING, recorder.record())

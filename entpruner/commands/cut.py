@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from entpruner.layout import TIMING
 from entpruner.models.checkpoints import load_model, save_model
 from entpruner.models.surgery import drop_blocks
 from entpruner.rules.evaluate import CutSettings
@@ -24,4 +25,4 @@ def run(settings: CutSettings, *, inits: Sequence[Path], decisions: Sequence[Pat
     model = drop_blocks(model, dropped[last])
     with whole_folder(out) as folder:
         save_model(folder, model, card.model_copy(update={"kept_blocks": model.kept_blocks}))
-        write_json(folder / "timing.json", recorder.record(stage=last + 1))
+        write_json(folder / TIMING, recorder.record(stage=last + 1))

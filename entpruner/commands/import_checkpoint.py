@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from entpruner.errors import UserError
+from entpruner.layout import TIMING
 from entpruner.models.checkpoints import (
     official_architecture,
     official_card,
@@ -39,4 +40,4 @@ def run(settings: ImportSettings, *, checkpoint: Path, out: Path) -> None:
     model = official_network(checkpoint, weights, architecture)
     with whole_folder(out) as folder:
         save_model(folder, model, official_card(model, settings.backbone.process, sha256))
-        write_json(folder / "timing.json", recorder.record())
+        write_json(folder / TIMING, recorder.record())

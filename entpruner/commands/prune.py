@@ -8,6 +8,7 @@ from typing import Any
 from entpruner.commands.training import inputs_of, starting_state, train_into
 from entpruner.data.latent_store import open_store
 from entpruner.data.store import Images
+from entpruner.layout import DECISION
 from entpruner.models.network import BlockNetwork
 from entpruner.params.sampling import Sampling
 from entpruner.process import Process, make_process
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teacher: Path | None, out: Path) -> None:
     """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    criteria = [] if settings.rescoring is None else [settings.rescoring.criterion]
+    recorder = Recorder(__name__, settings, device, criteria)
     fresh = settings.stage == 1
     data = open_store(store)
     state, card = starting_state(data, init, fresh=fresh)
@@ -76,7 +78,7 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
         fingerprint,
         before=None if fresh else init,
         teacher=teacher,
-        documents={"decision.json": content},
+        documents={DECISION: content},
     )
 
 

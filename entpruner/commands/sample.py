@@ -12,7 +12,8 @@ from entpruner.commands.decoding import codec_for
 from entpruner.data import autoencoder as vae
 from entpruner.data.store import new_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
-from entpruner.models.checkpoints import CARD, WEIGHTS, load_model
+from entpruner.layout import CARD, WEIGHTS
+from entpruner.models.checkpoints import load_model
 from entpruner.process import make_process
 from entpruner.rules.evaluate import SampleSettings
 from entpruner.system import parallel

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from entpruner.commands.inputs import model_for
 from entpruner.data.latent_store import open_store
+from entpruner.layout import SCORES, TIMING
 from entpruner.params.sampling import Sampling
 from entpruner.process import make_process
 from entpruner.rules.score import ScoreSettings
@@ -15,7 +16,7 @@ from entpruner.system.recording import Recorder
 
 def run(settings: ScoreSettings, *, store: Path, init: Path, out: Path) -> None:
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    recorder = Recorder(__name__, settings, device, [settings.criterion])
     data = open_store(store)
     model, card = model_for(data, init)
     sampling = settings.sampling or Sampling()
@@ -32,5 +33,5 @@ def run(settings: ScoreSettings, *, store: Path, init: Path, out: Path) -> None:
     )
     scores = score(settings.criterion, context)
     with whole_folder(out) as folder:
-        write_json(folder / "scores.json", scores.to_json())
-        write_json(folder / "timing.json", recorder.record())
+        write_json(folder / SCORES, scores.to_json())
+        write_json(folder / TIMING, recorder.record())

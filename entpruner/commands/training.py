@@ -9,8 +9,9 @@ from entpruner.commands.inputs import model_for
 from entpruner.data.latent_store import AnyStore, open_store
 from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
+from entpruner.layout import CARD, CURVE, STATE, TIMING, WEIGHTS
 from entpruner.models.arithmetic import training_flops
-from entpruner.models.checkpoints import CARD, WEIGHTS, ModelCard, save_model
+from entpruner.models.checkpoints import ModelCard, save_model
 from entpruner.params.training import Finetuning
 from entpruner.process import Process, make_process
 from entpruner.rules.rule import TrainingSettings
@@ -21,7 +22,7 @@ from entpruner.system.recording import Recorder
 from entpruner.training.distill import distilled
 from entpruner.training.loop import Objective, data_loss, train
 from entpruner.training.peft import merge, trained_parameters
-from entpruner.training.state import STATE_FILE, TrainState
+from entpruner.training.state import TrainState
 
 
 def starting_state(data: AnyStore, init: Path, *, fresh: bool) -> tuple[TrainState, ModelCard]:
@@ -75,14 +76,14 @@ def train_into(
     steps, kept = settings.stop - settings.start, state.ema.kept_blocks
     flops = training_flops(card.architecture, kept, settings.training.batch_size, steps, tuning)
     totals = {"total_steps": 0, "total_flops": 0, "total_seconds": 0.0}
-    earlier = totals if before is None else read_json(before / "timing.json")
+    earlier = totals if before is None else read_json(before / TIMING)
     if tuning is not None:
         merge(state.ema, tuning)
     with whole_folder(out) as folder:
         save_model(folder, state.ema, card.model_copy(update={"kept_blocks": kept}))
         state.save(folder)
         lines = [json.dumps({"stage": settings.stage, **point}) + "\n" for point in curve]
-        (folder / "curve.jsonl").write_text("".join(lines))
+        (folder / CURVE).write_text("".join(lines))
         for name, content in (documents or {}).items():
             write_json(folder / name, content)
         timing = recorder.record(
@@ -93,7 +94,7 @@ def train_into(
             total_flops=earlier["total_flops"] + flops,
         )
         timing["total_seconds"] = earlier["total_seconds"] + timing["seconds"]
-        write_json(folder / "timing.json", timing)
+        write_json(folder / TIMING, timing)
     shutil.rmtree(resume_folder, ignore_errors=True)
 
 
@@ -119,4 +120,4 @@ def inputs_of(store: Path, init: Path, *, fresh: bool, teacher: Path | None = No
     """The files whose content a training depends on; the store's manifest holds the checksums of its arrays."""
     files = [store / MANIFEST]
     files += [folder / name for folder in (init, teacher) if folder for name in (CARD, WEIGHTS)]
-    return files if fresh else [*files, init / STATE_FILE]
+    return files if fresh else [*files, init / STATE]

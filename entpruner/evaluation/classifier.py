@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
+from entpruner.layout import CARD, WEIGHTS
 from entpruner.params.evaluation import ClassifierTraining
 from entpruner.system.files import read_json, write_json
 from entpruner.system.randomness import generator
@@ -103,15 +104,15 @@ def accuracy(classifier: Classifier, images: ImageSet, batch_size: int) -> float
 def save_classifier(folder: Path, classifier: Classifier) -> None:
     """``model.safetensors`` and ``model.json`` into an existing folder."""
     state = {name: value.cpu().contiguous() for name, value in classifier.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    write_json(folder / "model.json", classifier.config)
+    save_file(state, folder / WEIGHTS)
+    write_json(folder / CARD, classifier.config)
 
 
 def load_classifier(folder: Path) -> Classifier:
     """The classifier that ``save_classifier`` wrote. Raises UserError if a file is missing or damaged."""
     try:
-        classifier = Classifier(**read_json(folder / "model.json"))
-        classifier.load_state_dict(load_file(folder / "model.safetensors"))
+        classifier = Classifier(**read_json(folder / CARD))
+        classifier.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         one_line = " ".join(str(error).split())[:160]
         raise UserError(

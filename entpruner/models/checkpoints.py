@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from entpruner.errors import UserError
+from entpruner.layout import CARD, WEIGHTS
 from entpruner.models.adapters import add_adapters
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import LABEL_TABLE
@@ -25,7 +26,6 @@ from entpruner.params.backbones import SIZES, Architecture, ProcessSettings, Tra
 from entpruner.params.base import Frozen
 from entpruner.system.files import read_json, whole_file, write_json
 
-WEIGHTS, CARD = "model.safetensors", "model.json"
 SHAPED_BY = {  # the keys that the shapes of weights follow from
     Architecture: ("hidden_size", "patch_size", "input_size"),
     UNetArchitecture: ("channels", "multipliers"),

@@ -1,19 +1,20 @@
 """The arms of a study: rows of its tables, pruned or not."""
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
 from entpruner.params.base import Frozen, Name, Ratio, Seed, Several
+from entpruner.params.criteria import CRITERIA
 
-Criterion = Literal[
-    "ced", "ld_pruner", "sensitivity", "taylor", "diff_pruning", "magnitude", "block_influence", "similarity_mse",
-    "learned", "random", "random_median", "every_other", "first", "last",
-]  # fmt: skip
-SIZED: tuple[Criterion, ...] = ("learned", "random_median", "every_other")
+if TYPE_CHECKING:
+    Criterion = str
+else:
+    Criterion = Literal[tuple(CRITERIA)]  # a type checker cannot know which files there are
+SIZED = tuple(name for name, declared in CRITERIA.items() if declared.sized)
 """Criteria that choose a set of a given size: their order is of use for that size only."""
-TRANSFORMERS_ONLY: tuple[Criterion, ...] = ("learned",)
-"""Criteria that cannot score a U-Net: their masks mix tokens."""
+TRANSFORMERS_ONLY = tuple(name for name, declared in CRITERIA.items() if declared.transformers_only)
+"""Criteria that cannot score a U-Net."""
 Schedule = Literal["none", "one_shot", "linear", "vote", "random_vote"]
 
 

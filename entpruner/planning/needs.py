@@ -14,8 +14,8 @@ from entpruner.errors import UserError
 from entpruner.params.compute import Compute
 from entpruner.rules import RULES
 from entpruner.rules.rule import Job
-from entpruner.sizes.memory import GIB, OVERHEAD, WORD
-from entpruner.sizes.work import Speed
+from entpruner.sizes.memory import GIB, OVERHEAD
+from entpruner.sizes.work import WORD, Speed
 from entpruner.study.resolved import ResolvedStudy
 
 ROOM = 2

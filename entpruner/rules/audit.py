@@ -186,6 +186,9 @@ class ScoreAll(AuditRule):
 
     name, benched = "audit_scores", False
 
+    def criteria(self, study: ResolvedStudy, job: Job) -> set[str]:
+        return {audited.criterion for audited in self.settings(study, job).criteria.values()}
+
     def settings(self, study: ResolvedStudy, job: Job) -> ScoresSettings:
         criteria = audit_of(study).criteria_for(study.params.backbones[job.backbone])
         return ScoresSettings(**self.common(study, job), sampling=study.params.sampling, criteria=criteria)
@@ -240,6 +243,9 @@ class Schedules(AuditRule):
 
     name, knows_unets = "audit_schedules", False
 
+    def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:
+        return ("ced",)
+
     def settings(self, study: ResolvedStudy, job: Job) -> SchedulesSettings:
         audit, params = audit_of(study), study.params
         return SchedulesSettings(
@@ -267,6 +273,9 @@ class Stability(AuditRule):
     """Rank the blocks by CED again and again: other draws, other data, before and after training."""
 
     name, benched, reads = "audit_stability", False, ()
+
+    def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:
+        return ("ced",)
 
     def settings(self, study: ResolvedStudy, job: Job) -> StabilitySettings:
         audit, finetune = audit_of(study), study.params.finetune

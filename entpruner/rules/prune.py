@@ -56,6 +56,10 @@ class Prune(Rule):
     name, shared, resumes, on_gpu, copies = "prune", True, True, True, 7
     lower = f"proxies.zico.batch_size, {TRAINING_MEMORY}"
 
+    def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:
+        rescoring = self.settings(study, job).rescoring
+        return () if rescoring is None else (rescoring.criterion,)
+
     def settings(self, study: ResolvedStudy, job: Job) -> PruneSettings:
         arm, artefact = study.arms[job.arm], f"arms/{job.arm}/stage{job.stage}"
         return PruneSettings.of(arm, job.stage, artefact, study.params.sampling, study.compute)

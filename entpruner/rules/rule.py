@@ -1,6 +1,6 @@
 """What a rule is, and the settings that several rules share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
@@ -8,10 +8,12 @@ from typing import ClassVar
 from entpruner.layout import Artefact, Layout
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
+from entpruner.params.criteria import module_of
 from entpruner.params.training import Finetuning, Training
 from entpruner.sizes.memory import Memory
 from entpruner.sizes.work import Network, Work
 from entpruner.study.resolved import ResolvedStudy
+from entpruner.system.provenance import code_digest
 
 TRAINING_MEMORY = "compute.micro_batch (or set compute.gradient_checkpointing, or more compute.gpus)"
 
@@ -97,6 +99,14 @@ class Rule:
     @property
     def module(self) -> str:
         return f"entpruner.{self.room}.{self.name}"
+
+    def criteria(self, study: ResolvedStudy, job: Job) -> Iterable[str]:
+        """The criteria by which a job scores blocks: their code is part of what it runs."""
+        return ()
+
+    def code(self, study: ResolvedStudy, job: Job) -> str:
+        """Digest of the code that a job runs."""
+        return code_digest(self.module, *map(module_of, self.criteria(study, job)))
 
     def settings(self, study: ResolvedStudy, job: Job) -> Frozen:
         """What the command is told, beside paths."""

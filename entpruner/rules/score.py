@@ -1,10 +1,9 @@
 """Block scores, by the criteria that arms and figures ask for."""
 
-from typing import cast
-
 from entpruner.layout import MODEL, Artefact, Layout, folder
-from entpruner.params.arms import SIZED, Criterion
+from entpruner.params.arms import Criterion
 from entpruner.params.base import Frozen
+from entpruner.params.criteria import CRITERIA, cost_of
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.rules.rule import Given, Job, Rule, Seeded
@@ -21,12 +20,12 @@ class Ranking(Frozen):
     criterion: Criterion
     scoring: Scoring
     sampling: Sampling | None = None
-    """For the sampling form of LD-Pruner, which alone reads it."""
+    """For a criterion that samples images, which alone reads it."""
 
     @classmethod
     def of(cls, criterion: Criterion, scoring: Scoring, sampling: Sampling) -> "Ranking":
-        sampled = criterion == "ld_pruner" and scoring.ld_pruner == "sampling"
-        return cls(criterion=criterion, scoring=scoring, sampling=sampling if sampled else None)
+        samples = cost_of(criterion, scoring) == "samples"
+        return cls(criterion=criterion, scoring=scoring, sampling=sampling if samples else None)
 
 
 class ScoreSettings(Seeded, Ranking):
@@ -45,7 +44,7 @@ class Score(Rule):
         arm = self.arm(study, job)
         if arm is not None and arm.criterion is not None:
             return Ranking.of(arm.criterion, arm.scoring, study.params.sampling), arm.blocks_removed
-        return Ranking.of(cast(Criterion, job.scores), study.params.scoring, study.params.sampling), 0
+        return Ranking.of(job.scores, study.params.scoring, study.params.sampling), 0
 
     def arm(self, study: ResolvedStudy, job: Job) -> Arm | None:
         """An arm that reads these scores."""
@@ -53,13 +52,16 @@ class Score(Rule):
         arms = study.arms.values()
         return next((arm for arm in arms if (arm.backbone, arm.data, arm.seed, arm.scores) == wanted), None)
 
+    def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:
+        return (self.ranking(study, job)[0].criterion,)
+
     def settings(self, study: ResolvedStudy, job: Job) -> ScoreSettings:
         """All criteria share their draws, as the name of their random numbers is the same."""
         ranking, removed = self.ranking(study, job)
         return ScoreSettings(
             artefact=f"scores/{job.backbone}-{job.data}",
             seed=job.seed,
-            remove=removed if ranking.criterion in SIZED else None,
+            remove=removed if CRITERIA[ranking.criterion].sized else None,
             compute=study.compute,
             **dict(ranking),
         )

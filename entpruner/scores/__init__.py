@@ -1,61 +1,64 @@
-"""Block-importance criteria: one file each, one signature, found by name."""
+"""Block importance: how much a network would lose by the removal of each block, by one of many criteria."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
+from importlib import import_module
+
+import torch
 
 from entpruner.errors import UserError
 from entpruner.models.unet import UNet
-from entpruner.params.arms import TRANSFORMERS_ONLY
-from entpruner.scores.block_influence import block_influence
-from entpruner.scores.ced import ced
-from entpruner.scores.context import ScoreContext, Scores
-from entpruner.scores.diff_pruning import diff_pruning
-from entpruner.scores.every_other import every_other
-from entpruner.scores.first import first
-from entpruner.scores.last import last
-from entpruner.scores.ld_pruner import ld_pruner
-from entpruner.scores.learned import learned
-from entpruner.scores.magnitude import magnitude
-from entpruner.scores.random import random
-from entpruner.scores.random_median import random_median
-from entpruner.scores.sensitivity import sensitivity
-from entpruner.scores.similarity_mse import similarity_mse
-from entpruner.scores.taylor import taylor
+from entpruner.params.criteria import CRITERIA, cost_of, module_of
+from entpruner.scores.context import Importance, NotFiniteError, ScoreContext, Scores, listed, require_finite
 from entpruner.system.devices import without_tf32
 
-__all__ = ["CRITERIA", "ScoreContext", "Scores", "score"]
-
-CRITERIA: dict[str, Callable[[ScoreContext], Scores]] = {
-    "ced": ced,
-    "ld_pruner": ld_pruner,
-    "sensitivity": sensitivity,
-    "taylor": taylor,
-    "diff_pruning": diff_pruning,
-    "magnitude": magnitude,
-    "block_influence": block_influence,
-    "similarity_mse": similarity_mse,
-    "learned": learned,
-    "random": random,
-    "random_median": random_median,
-    "every_other": every_other,
-    "first": first,
-    "last": last,
-}
+__all__ = ["ScoreContext", "Scores", "score"]
 
 
 def score(criterion: str, context: ScoreContext) -> Scores:
     """Score every block of the context's network, which is put into evaluation mode and otherwise left as it is.
 
-    Measured in full float32; what a criterion samples or trains, as samplings and trainings are.
+    Computed in full float32, except that what a criterion samples or trains is computed as samplings and trainings are.
 
-    Raises UserError for a criterion that does not exist, for one of ``params.arms.SIZED`` without a number of blocks to
-    remove, for one of ``params.arms.TRANSFORMERS_ONLY`` on a U-Net, and for a network whose outputs are not finite.
+    Raises UserError for a criterion that does not exist; for one that chooses a set, if ``context.remove`` is no
+    possible number of blocks; for one that knows transformers only, on a U-Net; and for a network whose outputs are
+    not finite.
     """
     if criterion not in CRITERIA:
         raise UserError(f"criterion: there is no {criterion!r}; choose one of {', '.join(CRITERIA)}")
-    if criterion in TRANSFORMERS_ONLY and isinstance(context.model, UNet):
+    declared, model, remove = CRITERIA[criterion], context.model, context.remove
+    if declared.transformers_only and isinstance(model, UNet):
         raise UserError(f"criterion: {criterion} knows transformers alone, not a U-Net")
-    context.model.eval()
-    samples = criterion == "ld_pruner" and context.settings.ld_pruner == "sampling"
-    with nullcontext() if samples or criterion == "learned" else without_tf32():
-        return CRITERIA[criterion](context)
+    blocks = len(model.blocks)
+    if declared.sized and (remove is None or not 0 < remove < blocks):
+        raise UserError(f"{criterion} chooses a set: remove must be 1 to {blocks - 1} of {blocks} blocks, not {remove}")
+    model.eval()
+    module = import_module(module_of(criterion))
+    as_usual = cost_of(criterion, context.settings) in ("samples", "training")
+    try:
+        with nullcontext() if as_usual else without_tf32():
+            return scores_of(criterion, context, module.score(context))
+    except NotFiniteError:
+        message = f"{criterion}: the network's outputs are not finite numbers; check the weights it was given"
+        raise UserError(message) from None
+
+
+def scores_of(criterion: str, context: ScoreContext, found: Importance) -> Scores:
+    """What is written of a criterion's findings. Raises NotFiniteError if a value is not finite."""
+    require_finite(found.value)
+    if found.pooled is not None:
+        require_finite(found.pooled)
+    return Scores(
+        criterion=criterion,
+        blocks=context.model.kept_blocks,
+        value=listed(found.value),
+        signed=listed(found.value if found.signed is None else found.signed),
+        stderr=listed(torch.as_tensor(found.stderr).expand(len(found.value))),
+        pooled=listed(found.pooled),
+        per_timestep=listed(found.per_timestep),
+        per_class=listed(found.per_class),
+        unpruned=None if found.unpruned is None else {name: listed(values) for name, values in found.unpruned.items()},
+        floored=found.floored,
+        draws=found.draws,
+        seed=context.seed,
+        settings=context.settings,
+    )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from entpruner.data.store import Images
-from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.params.base import Frozen
 from entpruner.params.sampling import Sampling
@@ -17,6 +17,10 @@ from entpruner.params.scoring import Scoring
 from entpruner.process import Process
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
+
+
+class NotFiniteError(ArithmeticError):
+    """The network's outputs are not finite numbers, so that no block can be ranked by them."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,45 @@ class ScoreContext:
     images: Images
     settings: Scoring
     sampling: Sampling
-    """How the ``sampling`` form of LD-Pruner generates its latents."""
+    """How a criterion samples images or latents, if it does so."""
     seed: int
     artefact: str
-    """Names the stream of random numbers, together with ``seed``."""
+    """The name that chooses the stream of random numbers, together with ``seed``."""
     device: torch.device
     remove: int | None = None
-    """How many blocks are to go, for the criteria that choose a set of that size."""
+    """The number of blocks to remove. Only the criteria that choose a set of a given size read it."""
+
+    @property
+    def set_size(self) -> int:
+        """``remove``, for a criterion that declares ``SIZED``: ``score`` has made sure that it is possible."""
+        assert self.remove is not None
+        return self.remove
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What a criterion finds for the L blocks of a network. ``score`` makes the ``Scores`` of it."""
+
+    value: Tensor
+    """(L,) Blocks are ranked by it: the lowest is pruned first. An error is raised if a number is not finite."""
+    signed: Tensor | None = None
+    """(L,) The value before its absolute value was taken. None for a criterion that takes no absolute value."""
+    stderr: Tensor | float = math.nan
+    """(L,), or one number for all blocks: the standard error of ``value`` over the draws. NaN where it is not known."""
+    draws: int = 0
+    """The number of draws that the criterion looked at."""
+    pooled: Tensor | None = None  # (L,), and so on: the rest as in ``Scores``, with NaN for None
+    per_timestep: Tensor | None = None
+    per_class: Tensor | None = None
+    unpruned: dict[str, Tensor] | None = None
+    floored: int = 0
 
 
 class Scores(Frozen):
-    """One criterion's verdict, an element a block. None stands where a number is not defined."""
+    """How important one criterion finds the blocks of a network. Tuples have one element for each block.
+
+    None stands where a number is not defined.
+    """
 
     criterion: str
     blocks: tuple[int, ...]
@@ -46,19 +78,19 @@ class Scores(Frozen):
     value: tuple[float, ...]
     """What blocks are ranked by: the lowest is pruned first."""
     signed: tuple[float, ...]
-    """The same before the absolute value was taken; equal to ``value`` where the criterion takes none."""
+    """The value before its absolute value was taken. It equals ``value`` where no absolute value is taken."""
     stderr: tuple[float | None, ...]
-    """Standard error of ``value`` over the draws."""
+    """The standard error of ``value`` over the draws."""
     pooled: tuple[float, ...] | None = None
-    """Signed change over all draws together."""
+    """The signed change over all draws together."""
     per_timestep: tuple[tuple[float | None, ...], ...] | None = None
-    """Signed change, block by timestep bin (bins of equal width of ``Process.time_fraction``)."""
+    """The signed change by block and timestep bin. The bins have equal widths on ``Process.time_fraction``."""
     per_class: tuple[tuple[float | None, ...], ...] | None = None
-    """Signed change, block by class; None for a class without draws."""
+    """The signed change by block and class. It is None for a class without draws."""
     unpruned: dict[str, tuple[float | None, ...]] | None = None
-    """What the changes are relative to: the unpruned network's ``pooled``, ``timestep`` and ``class`` values."""
+    """The unpruned network's values that the changes are relative to: ``pooled``, by ``timestep`` and by ``class``."""
     floored: int = 0
-    """How many fitted variances were (nearly) zero and were raised to the floor; see ``entropy.py``."""
+    """How many fitted variances were zero or nearly so, and were raised to the floor that ``entropy.py`` states."""
     draws: int
     seed: int
     settings: Scoring
@@ -78,7 +110,7 @@ class Scores(Frozen):
 
 @dataclass(frozen=True)
 class Draws:
-    """A batch of draws: B of the N numbered 0 … N-1."""
+    """A batch of B draws. All N draws of a context are numbered 0 … N-1."""
 
     index: Tensor  # (B,) int64, the draw's number
     x: Tensor  # (B, C, H, W) clean images
@@ -91,13 +123,13 @@ class Draws:
 def draws(context: ScoreContext) -> Iterator[Draws]:
     """The N = ``settings.draws`` draws (x, y, t, noise) of a context, in batches, on its device.
 
-    Images are drawn without replacement (a set smaller than N is gone through several times), t is stratified. The
-    draws follow from (seed, artefact) alone: every block, and every criterion, sees the same ones, and the batch size
-    changes nothing.
+    Images are drawn without replacement, and a set smaller than N is gone through several times. The times t are
+    stratified. The draws follow from the seed and the artefact alone, so every block and every criterion sees the same
+    ones, and the batch size changes nothing.
     """
     n, images = context.settings.draws, context.images
     random = generator(context.seed, context.artefact, 0)
-    drawn = generator(context.seed, context.artefact, "images")  # apart, lest the batch size count
+    drawn = generator(context.seed, context.artefact, "images")  # apart: batches then change nothing
     passes = math.ceil(n / len(images))
     image = torch.cat([torch.randperm(len(images), generator=random) for _ in range(passes)])
     t = context.process.draw_times(n, random, stratified=True)
@@ -111,61 +143,38 @@ def draws(context: ScoreContext) -> Iterator[Draws]:
 
 
 def timestep_bins(context: ScoreContext, t: Tensor) -> Tensor:
-    """Which of ``settings.bins`` bins of equal width each time falls in: (B,) int64."""
+    """The bin that each time falls in, of ``settings.bins`` bins of equal width: (B,) -> (B,) int64."""
     bins = context.settings.bins
     return (context.process.time_fraction(t) * bins).long().clamp(max=bins - 1)
 
 
-def ranking(criterion: str, values: Tensor) -> tuple[float, ...]:
-    """(L,) scores as numbers. Raises UserError if one is not finite."""
-    require_finite(criterion, values)
-    return tuple(values.tolist())
+def mean_by_stratum(values: Tensor, stratum: Tensor, size: int) -> Tensor:
+    """Means of (V, N) values over the members of each stratum, (N,) -> (V, size). NaN for a stratum without members."""
+    member = F.one_hot(stratum, size).to(values)  # (N, size)
+    return values @ member / member.sum(0)
 
 
-def require_finite(criterion: str, values: Tensor) -> None:
-    if not values.isfinite().all():
-        raise UserError(f"{criterion}: the network's outputs are not finite numbers; check the weights it was given")
+def losses(context: ScoreContext, batch: Draws, output: Tensor) -> Tensor:
+    """The training loss of each draw, (B,), for a network's output (B, 2C, H, W) at ``batch.x_t``."""
+    # The process asks for a network. This one ignores its arguments, because its output is known already.
+    return context.process.losses(lambda *_: output, batch.x, batch.noise, batch.t, batch.y)["loss"]
 
 
-def listed(values: Tensor) -> tuple[Any, ...]:
-    """A tensor as nested tuples of floats, NaN as None: JSON has no NaN."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(plain(inner) for inner in value)
-        return None if math.isnan(value) else value
-
-    return plain(values.tolist())
-
-
-def unsigned(
-    criterion: str, context: ScoreContext, value: Tensor, stderr: Tensor | float = math.nan, draws: int = 0
-) -> Scores:
-    """The scores of a criterion that takes no absolute value: ``signed`` repeats ``value``, (L,).
-
-    stderr: (L,), or one for all blocks; NaN is not known. Raises UserError if a value is not finite.
-    """
-    return Scores(
-        criterion=criterion,
-        blocks=context.model.kept_blocks,
-        value=ranking(criterion, value),
-        signed=ranking(criterion, value),
-        stderr=listed(torch.as_tensor(stderr).expand(len(value))),
-        draws=draws,
-        seed=context.seed,
-        settings=context.settings,
-    )
-
-
-def removal(criterion: str, context: ScoreContext, positions: Collection[int], draws: int = 0) -> Scores:
-    """The scores of a criterion that chose the blocks at ``positions``: 0 for them, by number, 1 for the others."""
+def removal(context: ScoreContext, positions: Collection[int], draws: int = 0) -> Importance:
+    """What a criterion returns that chose the blocks at ``positions``: 0 for them, 1 for the others."""
     value = torch.tensor([float(position not in positions) for position in range(len(context.model.blocks))])
-    return unsigned(criterion, context, value, draws=draws)
+    return Importance(value, draws=draws)
 
 
-def blocks_to_go(criterion: str, context: ScoreContext) -> int:
-    """``context.remove``, for a criterion that cannot do without. Raises UserError unless it leaves a block or more."""
-    remove, blocks = context.remove, len(context.model.blocks)
-    if remove is None or not 0 < remove < blocks:
-        raise UserError(f"{criterion} chooses a set: remove must be 1 to {blocks - 1} of {blocks} blocks, not {remove}")
-    return remove
+def require_finite(values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise NotFiniteError
+
+
+def listed(values: Any) -> Any:
+    """A tensor, or nested lists of numbers, as nested tuples. NaN becomes None, as JSON has no NaN. None stays None."""
+    if isinstance(values, Tensor):
+        values = values.tolist()
+    if isinstance(values, list):
+        return tuple(map(listed, values))
+    return None if values is None or math.isnan(values) else values

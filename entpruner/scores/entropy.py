@@ -3,17 +3,18 @@
 Every estimator finds variances σ², and its entropy is the mean of ½ log(2πe σ²) over them:
 
     scalar     one σ² for all elements of all samples
-    diagonal   one σ_j² a coordinate; both are maximum likelihood (divide by the count) and ignore correlations
+    diagonal   one σ_j² for each coordinate
     low_rank   the covariance's largest eigenvalues, and one σ² for all other directions (probabilistic PCA)
-    knn        one σ_i² a sample, from the distance to a near neighbour: no Gaussian is assumed (Kozachenko, Leonenko)
+    knn        one σ_i² for each sample, from the distance to a near neighbour (Kozachenko, Leonenko)
 
-The moments of the first two are summed as samples stream by; the last two need all samples at once. ``knn`` looks at
-random projections onto few dimensions, where neighbours are near: what it estimates is the mean entropy of those
-projections. With fewer dimensions than coordinates that is not the joint entropy, which it cannot see.
+The first two are maximum likelihood (they divide by the count) and ignore correlations. Their moments are summed as
+samples stream by. The last two need all samples at once. ``knn`` assumes no Gaussian. It looks at random projections
+onto few dimensions, where neighbours are near, and estimates the mean entropy of those projections. With fewer
+dimensions than coordinates that is not the joint entropy, which it cannot see.
 
 A variance below ``VARIANCE_FLOOR`` (a constant coordinate, a single sample, a sample that occurs twice) is raised to
-it, because its entropy would be -inf. Letters: V variants of the network, S strata (timestep bins, classes), G
-jackknife groups, K coordinates, N samples, P projections onto D dimensions.
+it, because its entropy would be -inf. In shapes, V is the number of variants of the network, S of strata (timestep bins
+or classes), G of jackknife groups, K of coordinates, N of samples, and P of projections onto D dimensions.
 """
 
 import math
@@ -25,7 +26,7 @@ from scipy.special import digamma
 from torch import Tensor
 
 VARIANCE_FLOOR = 1e-12  # outputs are of order 1: a spread of one millionth, near float32's resolution
-GROUPS = 16  # of the jackknife
+GROUPS = 16  # that the jackknife leaves out in turn
 
 
 def moments(x: Tensor, estimator: str) -> Tensor:
@@ -36,36 +37,37 @@ def moments(x: Tensor, estimator: str) -> Tensor:
 
 
 def variance(moments: Tensor) -> Tensor:
-    """(..., 3, K) -> (..., K); NaN where nothing was counted."""
+    """Variances from summed moments: (..., 3, K) -> (..., K). NaN where nothing was counted."""
     count, total, square = moments.unbind(-2)
     return square / count - (total / count).square()
 
 
 def entropy(variance: Tensor) -> Tensor:
-    """Nats per dimension of Gaussians with these variances: (..., K) -> (...)."""
+    """The entropy of Gaussians with these variances, in nats per dimension: (..., K) -> (...)."""
     return 0.5 * torch.log(2 * math.pi * math.e * variance.clamp(min=VARIANCE_FLOOR)).mean(-1)
 
 
 def principal_variances(x: Tensor, rank: int) -> Tensor:
     """Variances of a Gaussian with ``rank`` free directions, the others sharing one variance: (N, K) -> (K,).
 
-    Maximum likelihood: the covariance's largest eigenvalues, and the mean of the rest (probabilistic PCA, Tipping and
-    Bishop 1999). K - 1 or more free directions are the full Gaussian. NaN with fewer than rank + 2 samples, which leave
-    nothing for the rest. The entropy is biased by about -(rank + 1) / 2N per dimension: half a free parameter a sample.
+    They are those of maximum likelihood: the covariance's largest eigenvalues, and the mean of the rest (probabilistic
+    PCA, Tipping and Bishop 1999). K - 1 or more free directions are the full Gaussian. NaN with fewer than rank + 2
+    samples, which leave nothing for the rest. The entropy is biased by about -(rank + 1) / 2N per dimension, which is
+    half a free parameter for each sample.
     """
     n, k = x.shape
     rank = min(rank, k - 1)
     if n < rank + 2:
         return x.new_full((k,), math.nan)
     x = x - x.mean(0)
-    gram = x @ x.T if n < k else x.T @ x  # they share the eigenvalues that are not 0; the smaller is the cheaper
+    gram = x @ x.T if n < k else x.T @ x  # both have the same eigenvalues but for zeros
     eigenvalues = torch.linalg.eigvalsh(gram / n).flip(0)  # descending
     rest = eigenvalues[rank:].sum() / (k - rank)
     return torch.cat([eigenvalues[:rank], rest.expand(k - rank)])
 
 
 def random_subspaces(count: int, k: int, dimensions: int, random: torch.Generator) -> Tensor:
-    """Orthonormal bases of uniformly random subspaces of R^K: (P, K, D), float64; D is K at most."""
+    """Orthonormal bases of uniformly random subspaces of R^K: (P, K, D), float64. D is at most K."""
     gaussian = torch.randn(count, k, min(dimensions, k), generator=random, dtype=torch.float64)
     return torch.linalg.qr(gaussian).Q
 
@@ -75,8 +77,8 @@ def neighbour_variances(x: Tensor, subspaces: Tensor, neighbours: int) -> Tensor
 
     Kozachenko and Leonenko (1987), with the k-th neighbour (Kraskov et al. 2004, eq. 20): in D dimensions
     H = mean log(ε_i^D V_D) + ψ(N) - ψ(k), where ε_i is the distance from sample i to its k-th nearest neighbour and
-    V_D the unit ball's volume. σ_i² is the variance of the Gaussian whose entropy is sample i's term, so that samples
-    that coincide (ε_i = 0) meet the same floor as any variance. NaN without ``neighbours`` + 1 samples.
+    V_D the unit ball's volume. σ_i² is the variance of the Gaussian whose entropy is the term of sample i, so that
+    samples that coincide (ε_i = 0) meet the same floor as any variance. NaN with fewer than ``neighbours`` + 1 samples.
     """
     n, d = len(x), subspaces.shape[2]
     if n < neighbours + 1:
@@ -96,7 +98,7 @@ class MomentSums:
         self.sums: Tensor | None = None  # (V, S*G, 3, K), made when the first samples tell K and the device
 
     def add(self, variant: int, stratum: Tensor, index: Tensor, moments: Tensor) -> None:
-        """Samples of one variant: ``stratum`` and ``index`` (the sample's number, which gives its group) are (B,)."""
+        """Add samples of one variant. Their ``stratum`` and ``index``, which gives the group, are (B,) int64."""
         variants, strata, groups = self.shape
         if self.sums is None:
             self.sums = moments.new_zeros(variants, strata * groups, *moments.shape[1:])
@@ -104,26 +106,26 @@ class MomentSums:
 
     @property
     def by_group(self) -> Tensor:
-        """(V, S, G, 3, K)."""
+        """The sums of every group: (V, S, G, 3, K)."""
         assert self.sums is not None, "no samples were added"
         return self.sums.reshape(*self.shape, *self.sums.shape[2:])
 
     @property
     def total(self) -> Tensor:
-        """All groups together: (V, S, 3, K)."""
+        """The sums of all groups together: (V, S, 3, K)."""
         return self.by_group.sum(2)
 
     @property
     def without_each_group(self) -> Tensor:
-        """All groups but one, for each group: (V, S, G, 3, K)."""
+        """For each group the sums of all others: (V, S, G, 3, K)."""
         return self.total.unsqueeze(2) - self.by_group
 
 
 def jackknife_stderr(replicates: Tensor) -> Tensor:
     """Standard error of a statistic from its values without each of G equal groups: (..., G) -> (...).
 
-    Delete-a-group jackknife: sqrt((G-1)/G Σ (replicate - mean)²). The groups cut across the strata of t, so what
-    stratification saves is not credited: the error is on the safe side.
+    This is the delete-a-group jackknife: sqrt((G-1)/G Σ (replicate - mean)²). Every group has draws of all times t, so
+    the error does not count what their stratification saves: it is rather too large than too small.
     """
     groups = replicates.shape[-1]
     deviation = replicates - replicates.mean(-1, keepdim=True)

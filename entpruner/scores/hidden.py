@@ -1,21 +1,27 @@
-"""How far each block moves its tokens: what the criteria that compare hidden states have in common."""
+"""How far each block moves its tokens, for the criteria that compare what enters a block with what leaves it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from entpruner.scores.context import ScoreContext, Scores, unsigned
+from entpruner.scores.context import Importance, ScoreContext, draws
 
 Inputs = tuple[Tensor, Tensor, Tensor]  # images (B, C, H, W), times (B,), labels (B,)
 Distance = Callable[[Tensor, Tensor], Tensor]  # tokens that enter and that leave a block, (B, T, D) each -> (B, T)
 
 
-@torch.no_grad()
-def movement(criterion: str, context: ScoreContext, inputs: Iterable[Inputs], distance: Distance) -> Scores:
-    """Mean distance between the tokens that enter and those that leave each block: one forward pass of the network.
+def noised_inputs(context: ScoreContext) -> Iterator[Inputs]:
+    """The inputs of the network as it is used: noised images of all draws."""
+    for batch in draws(context):
+        yield batch.x_t, batch.t, batch.y
 
-    The standard error is that over the inputs. Raises UserError if a distance is not finite.
+
+@torch.no_grad()
+def movement(context: ScoreContext, inputs: Iterable[Inputs], distance: Distance) -> Importance:
+    """The mean distance between the tokens that enter and those that leave each block, in one pass of the network.
+
+    The standard error is that of the mean over the inputs.
     """
     model, batches = context.model, []
     for x, t, y in inputs:
@@ -28,4 +34,4 @@ def movement(criterion: str, context: ScoreContext, inputs: Iterable[Inputs], di
         batches.append(torch.stack(distances))  # (L, B)
     moved = torch.cat(batches, dim=1).double()  # (L, N)
     n = moved.shape[1]
-    return unsigned(criterion, context, moved.mean(1), stderr=moved.std(1) / n**0.5, draws=n)
+    return Importance(moved.mean(1), stderr=moved.std(1) / n**0.5, draws=n)

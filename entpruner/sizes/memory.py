@@ -1,9 +1,9 @@
-"""What a command needs of a GPU's memory, from the study's sizes: asked before it starts, so that none crashes of it.
+"""Estimates of what a command needs of a GPU's memory, from the study's sizes. No GPU has tested them yet.
 
-Counted: weights, what is of their size, and what a pass keeps or holds at its peak. Of a transformer's block that is
-what autograd keeps, array by array; a test holds the count against it in float32. Rules of thumb: ``SLACK`` for what
-the allocator leaves in pieces, ``OVERHEAD`` for the libraries' own buffers, the arrays of U-Nets and feature nets. None
-of it has been held against a GPU yet.
+Weights are counted, what is of their size, and what a pass keeps or holds at its peak. For a transformer's block this
+is what autograd keeps, array by array, and a test holds the count against autograd in float32. The rest are rules of
+thumb: ``SLACK`` for what the allocator leaves in pieces, ``OVERHEAD`` for the libraries' own buffers, and the arrays of
+U-Nets and feature nets.
 """
 
 from collections.abc import Collection, Iterable
@@ -13,20 +13,23 @@ from entpruner.models.arithmetic import mlp_width, parameters_of, pixels_of, pla
 from entpruner.params.arms import Criterion
 from entpruner.params.backbones import Architecture, UNetArchitecture
 from entpruner.params.compute import Compute
+from entpruner.params.criteria import cost_of
 from entpruner.params.evaluation import ClassifierTraining, Evaluation
 from entpruner.params.latents import Latents
 from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.params.training import Finetuning, Training
+from entpruner.sizes.nets import AUTOENCODER_PARAMETERS
+from entpruner.sizes.work import WORD
 
 GIB = 2**30
-WORD, HALF = 4, 2  # bytes of a float32 and of a bfloat16
+HALF = 2  # bytes of a bfloat16
 SLACK = 1.1
 OVERHEAD = GIB
 FEATURE_NET = 25e6  # bytes an image of a large feature net, at 299 pixels
-AUTOENCODERS = {"kl": (83.7e6, 300e6), "tiny": (2.4e6, 100e6)}  # parameters, and bytes of an image of 256 pixels
-UNET_ARRAYS = 12  # of its size, that the training of a U-Net's block keeps
+CODED = {"kl": 300e6, "tiny": 100e6}  # bytes that an autoencoder holds of an image of 256 pixels
+UNET_ARRAYS = 12  # arrays of the size of its output that the training of a U-Net's block keeps
 
 Shape = Architecture | UNetArchitecture
 Blocks = Collection[int]
@@ -36,26 +39,26 @@ class Memory(NamedTuple):
     """Bytes on one GPU, at the peak."""
 
     fixed: float
-    """Whatever the batch: weights, and all that is of their size."""
+    """Bytes that do not depend on the batch: weights, and all that is of their size."""
     an_image: float
-    """For each image that is computed at once."""
+    """Bytes for each image that is computed at once."""
     images: int
-    """Computed at once."""
+    """The number of images that are computed at once."""
     setting: str
-    """The key of the study that says how many these are."""
+    """The key of the study that says how many images these are."""
     advice: str = ""
-    """What else helps."""
+    """What else helps, as the end of a sentence."""
 
     @property
     def total(self) -> float:
         return OVERHEAD + SLACK * (self.fixed + self.images * self.an_image)
 
     def fitting(self, free: float) -> int:
-        """How many images at once would fit into so many bytes."""
+        """The number of images at once that fit into so many bytes."""
         return max(0, int(((free - OVERHEAD) / SLACK - self.fixed) / self.an_image))
 
     def shortage(self, what: str, free: float, gpu: str) -> str | None:
-        """What to say where only so many bytes are free on ``gpu``; None where they are enough."""
+        """What to say if only so many bytes are free on ``gpu``; None if they are enough."""
         if self.total <= free:
             return None
         fits = self.fitting(free)
@@ -70,7 +73,7 @@ class Memory(NamedTuple):
 
 
 def training(shape: Shape, blocks: Blocks, settings: Training, compute: Compute) -> Memory:
-    """Weights, their average, and AdamW's; gradients and activations; a teacher's, where there is one."""
+    """A training holds weights, their average, AdamW's moments, gradients, activations, and those of a teacher."""
     p, whole = parameters_of(shape, blocks), range(shape.depth)
     tuning = settings if isinstance(settings, Finetuning) else None
     trained = p if tuning is None or tuning.method == "full" else p / 10  # a tenth is more than any method's share
@@ -87,7 +90,7 @@ def training(shape: Shape, blocks: Blocks, settings: Training, compute: Compute)
 
 
 def proxies(shape: Shape, blocks: Blocks, settings: Proxies) -> Memory:
-    """Of a vote: raw weights and a candidate's, ZiCo's gradient and statistics, NTK's gradients of a layer."""
+    """A vote holds raw weights and a candidate's, ZiCo's gradient and statistics, and NTK's gradients of a layer."""
     layer = 2 * WORD * settings.ntk.samples * largest_layer(shape)  # in float64
     fixed, image = 6 * WORD * parameters_of(shape, blocks) + layer, activations(shape, blocks, half=False)
     if settings.ntk.samples > settings.zico.batch_size:
@@ -96,14 +99,14 @@ def proxies(shape: Shape, blocks: Blocks, settings: Proxies) -> Memory:
 
 
 def swept(shape: Shape, settings: Proxies, samples: Collection[int]) -> Memory:
-    """Of the audit's proxies: the same at the largest number of samples."""
+    """The audit measures proxies at several numbers of samples; the largest counts."""
     ntk = settings.ntk.model_copy(update={"samples": max(samples)})
     needed = proxies(shape, range(shape.depth), settings.model_copy(update={"ntk": ntk}))
     return needed._replace(setting=needed.setting.replace("proxies.ntk", "audit.proxies"))
 
 
 def sampling(shape: Shape, blocks: Blocks, settings: Sampling, latents: Latents | None = None) -> Memory:
-    """A forward pass of a batch, doubled where it is guided; and the decoding of some latents at once."""
+    """A sampling makes forward passes of a batch, of twice as many images with guidance, and decodes latents."""
     image = passing(shape) * (2 if settings.guidance > 1 else 1)
     coder = coding(latents, latents.factor * shape.input_size) if latents else Memory(0, 0, 0, "")
     fixed = WORD * parameters_of(shape, blocks) + coder.fixed + coder.images * coder.an_image
@@ -111,15 +114,15 @@ def sampling(shape: Shape, blocks: Blocks, settings: Sampling, latents: Latents 
 
 
 def scoring(shape: Shape, criterion: Criterion, settings: Scoring, sampled: Sampling) -> Memory:
-    """One criterion on the whole network."""
+    """One criterion ranks the blocks of the whole network."""
     blocks = range(shape.depth)
-    weights = WORD * parameters_of(shape, blocks)
-    if criterion in ("taylor", "diff_pruning"):
+    weights, cost = WORD * parameters_of(shape, blocks), cost_of(criterion, settings)
+    if cost == "gradients":
         return Memory(3 * weights, activations(shape, blocks, half=False), settings.batch_size, "scoring.batch_size")
-    if criterion == "learned":
+    if cost == "training":
         image = activations(shape, blocks, half=False) + 3 * states(shape, blocks)  # the masks mix what passes a block
         return Memory(2 * weights, image, settings.learned.batch_size, "scoring.learned.batch_size")
-    if criterion == "ld_pruner" and settings.ld_pruner == "sampling":
+    if cost == "samples":
         batch = sampled.model_copy(update={"batch_size": min(settings.ld_pruner_samples, settings.batch_size)})
         needed = sampling(shape, blocks, batch)
         return needed._replace(fixed=2 * weights, setting="scoring.batch_size")  # of the whole network, and one without
@@ -133,8 +136,8 @@ def scoring(shape: Shape, criterion: Criterion, settings: Scoring, sampled: Samp
 def bench(
     shape: Shape, batch_size: int, compute: Compute, sampled: Sampling | None = None, latents: Latents | None = None
 ) -> Memory:
-    """Of the audit: all weights of a sub-network are trained beside the network that it was cut from and, where it is
-    sampled from as well, beside the autoencoder of its latents."""
+    """The audit trains all weights of a sub-network beside the network that it was cut from. Where it samples from the
+    sub-network, too, the autoencoder of its latents stays there all the time."""
     whole, beside = range(shape.depth), autoencoder_weights(latents) if latents else 0.0
     trained = training(shape, whole, Training(steps=0, batch_size=batch_size), compute)
     parts = [trained._replace(fixed=trained.fixed + beside)]
@@ -144,37 +147,37 @@ def bench(
 
 
 def timing(shape: Shape, kept: Collection[int], batch_size: int) -> Memory:
-    """Of forward passes in turn: networks with so many blocks each, all there at once."""
+    """Networks with so many blocks each are all there at once, and pass images in turn."""
     fixed = WORD * sum(parameters_of(shape, range(blocks)) for blocks in kept)
     return Memory(fixed, passing(shape), batch_size, "evaluation.latency_batch_size")
 
 
 def classifying(settings: ClassifierTraining, image_size: int) -> Memory:
-    """Of the training of a data set's own classifier: what its convolutions keep, and their largest gradients."""
+    """The training of a data set's own classifier keeps what its convolutions make, and their largest gradients."""
     image = WORD * settings.width * image_size**2 * (4 + 2)
     return Memory(0, image, settings.batch_size, "evaluation.classifier.batch_size")
 
 
 def coding(latents: Latents, image_size: int) -> Memory:
-    """Of an autoencoder, either way."""
-    image = AUTOENCODERS[latents.kind][1] * (image_size / 256) ** 2
+    """An autoencoder encodes or decodes images."""
+    image = CODED[latents.kind] * (image_size / 256) ** 2
     return Memory(autoencoder_weights(latents), image, latents.batch_size, "latents.batch_size")
 
 
 def autoencoder_weights(latents: Latents) -> float:
-    """Bytes, on the disk as well."""
-    return WORD * AUTOENCODERS[latents.kind][0]
+    """Bytes of the weights of an autoencoder."""
+    return WORD * AUTOENCODER_PARAMETERS[latents.kind]
 
 
 def features(settings: Evaluation, image_size: int) -> Memory:
-    """Of the largest feature net: a published one's, or the study's own classifier's."""
+    """The largest feature net sees images: a published one, or the study's own classifier."""
     own = 3 * WORD * settings.classifier.width * image_size**2
     published = any(net.kind != "classifier" for net in settings.extractors.values())
     return Memory(0, FEATURE_NET if published else own, settings.batch_size, "evaluation.batch_size")
 
 
 def largest(parts: Iterable[Memory]) -> Memory:
-    """Of what does not happen at once."""
+    """The hungriest of several parts, which do not happen at once."""
     return max(parts, key=lambda part: part.total)
 
 
@@ -205,7 +208,7 @@ def block_activations(shape: Architecture, *, half: bool) -> float:
 
 
 def hidden(shape: Shape, block: int) -> float:
-    """What goes from block to block, in float32: (T, D), or (K, h, w)."""
+    """Bytes of what goes from block to block, in float32: (T, D), or (K, h, w) in a U-Net."""
     if isinstance(shape, UNetArchitecture):
         level, channels, _ = places(shape)[block]
         return WORD * channels * pixels_of(shape, level)
@@ -213,19 +216,19 @@ def hidden(shape: Shape, block: int) -> float:
 
 
 def states(shape: Shape, blocks: Blocks) -> float:
-    """What enters each block."""
+    """Bytes of what enters each block."""
     return sum(hidden(shape, block) for block in blocks)
 
 
 def passing(shape: Shape) -> float:
-    """What a pass without gradients holds at its peak: a transformer's in the MLP, before and after GELU."""
+    """Bytes that a pass without gradients holds at its peak, which a transformer has in the MLP, around GELU."""
     if isinstance(shape, UNetArchitecture):
         return 6 * max(hidden(shape, block) for block in range(shape.depth))
     return hidden(shape, 0) * (3 + 2 * mlp_width(shape) / shape.hidden_size)
 
 
 def largest_layer(shape: Shape) -> int:
-    """Weights of the largest layer of a block."""
+    """The number of weights of the largest layer of a block."""
     if isinstance(shape, UNetArchitecture):
         return 9 * max(place.channels for place in places(shape)) ** 2
     return shape.hidden_size * max(6 * shape.hidden_size, mlp_width(shape))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from entpruner.models.arithmetic import macs, parameters_of, step_macs, unet_macs
 from entpruner.params.arms import Criterion
 from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings, UNetArchitecture
+from entpruner.params.criteria import cost_of
 from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
@@ -105,29 +106,23 @@ class Network:
 
     def scores(self, criterion: Criterion, scoring: Scoring, sampling: Sampling, blocks: int, remove: int) -> Work:
         """One ranking of ``blocks`` blocks; ``remove`` of them, where a criterion chooses a set of that size."""
-        once = scoring.draws * self.forward(blocks)
-        # One full pass, then the removal of block i costs the blocks after it (``scores/prefix.py``).
-        removals = scoring.draws * self.forward(blocks + blocks * (blocks - 1) / 2)
-        match criterion:
-            case "ced" | "sensitivity":
-                return Work(measuring=removals)
-            case "ld_pruner" if scoring.ld_pruner == "one_step":
-                return Work(measuring=removals)
-            case "ld_pruner":
+        match cost_of(criterion, scoring):
+            case "samples":
                 variants = self.sampled(blocks, sampling) + blocks * self.sampled(blocks - 1, sampling)
                 return Work(sampling=scoring.ld_pruner_samples * variants)
-            case "block_influence" | "similarity_mse":
-                return Work(measuring=once)
-            case "taylor" | "diff_pruning":
-                return Work(measuring=3 * once)
-            case "learned":
+            case "training":
                 search = scoring.learned
                 step = self.step(blocks, Finetuning(steps=0, method="lora", lora=search.lora))
                 return Work(steps=search.steps, training=search.steps * search.batch_size * step)
-            case "random_median":
-                return Work(measuring=scoring.masks * scoring.draws * self.forward(blocks - remove))
-            case _:
-                return Work()
+            case "removals":  # one full pass, then the removal of block i costs the blocks after it
+                a_draw = self.forward(blocks + blocks * (blocks - 1) / 2)
+            case "masks":
+                a_draw = scoring.masks * self.forward(blocks - remove)
+            case "gradients":
+                a_draw = 3 * self.forward(blocks)
+            case passes:
+                a_draw = passes * self.forward(blocks)
+        return Work(measuring=scoring.draws * a_draw)
 
     def proxied(self, blocks: int, proxies: Proxies) -> Work:
         """Both proxies of one sub-network."""

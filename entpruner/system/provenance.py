@@ -20,8 +20,8 @@ WITHOUT_EFFECT = {
 
 
 @cache
-def code_digest(module: str) -> str:
-    """Digest of what a module of this package does, of all that it imports from it, and of its libraries' versions.
+def code_digest(*modules: str) -> str:
+    """Digest of what modules of this package do, of all that they import from it, and of their libraries' versions.
 
     Snakemake sees neither imported modules nor installed versions when it decides what to rerun; it is given this as a
     parameter. Imports inside functions count, and ``if`` conditions are not weighed. Comments, docstrings, line breaks,
@@ -29,7 +29,7 @@ def code_digest(module: str) -> str:
     """
     found: dict[str, Path] = {}
     libraries: set[str] = set()
-    waiting = [module]
+    waiting = [*modules]
     while waiting:
         name = waiting.pop()
         path = file_of(name)

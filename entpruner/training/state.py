@@ -11,10 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from entpruner.errors import UserError
+from entpruner.layout import STATE
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks, renumbered_parameters
-
-STATE_FILE = "train_state.safetensors"
 
 
 @dataclass
@@ -73,7 +72,7 @@ class TrainState:
 
     def save(self, folder: Path) -> None:
         """Write raw weights, moments and step into an existing folder; the average is the folder's own model."""
-        save_file(dict(self.named_tensors()), folder / STATE_FILE, metadata={"step": str(self.step)})
+        save_file(dict(self.named_tensors()), folder / STATE, metadata={"step": str(self.step)})
 
     @classmethod
     def load(cls, folder: Path, ema: BlockNetwork) -> "TrainState":
@@ -81,7 +80,7 @@ class TrainState:
 
         Raises UserError when the file is unreadable, or isn't the state of a network like ``ema``.
         """
-        path = folder / STATE_FILE
+        path = folder / STATE
         state = cls.start(deepcopy(ema))
         state.ema = ema
         wanted = dict(state.named_tensors())

@@ -29,7 +29,7 @@ def run(
     out: Path,
     **given: Unpack[BenchPaths],
 ) -> None:
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder(__name__, settings, configure(settings.compute), ["ced"])
     context = start_context(settings, given["store"], given["init"])
     whole = bench_of(settings, context, settings.paper.steps, given)
     journal = journal_of(out, recorder, given, regime)

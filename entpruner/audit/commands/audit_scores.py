@@ -19,7 +19,8 @@ from entpruner.system.recording import Recorder
 
 
 def run(settings: ScoresSettings, *, store: Path, init: Path, regime: Path, out: Path) -> None:
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    criteria = {audited.criterion for audited in settings.criteria.values()}
+    recorder = Recorder(__name__, settings, configure(settings.compute), criteria)
     context = replace(start_context(settings, store, init), sampling=settings.sampling)
     chosen = RegimeChoice.from_json(read_json(regime))
     journal = journal_of(out, recorder, store, init, regime)

@@ -17,7 +17,7 @@ from entpruner.system.recording import Recorder
 
 def run(settings: StabilitySettings, *, store: Path, init: Path, upstream: Path, pretrained: Path, out: Path) -> None:
     """``pretrained`` is the network that ``init`` was adapted from, ``upstream`` its data."""
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder(__name__, settings, configure(settings.compute), ["ced"])
     adapted = start_context(settings, store, init)
     journal = journal_of(out, recorder, store, init, upstream, pretrained)
 

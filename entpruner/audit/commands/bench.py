@@ -14,7 +14,7 @@ from entpruner.data import autoencoder as vae
 from entpruner.data.latent_store import open_store
 from entpruner.data.store import MANIFEST, Store
 from entpruner.evaluation.extractors import feature_nets
-from entpruner.models.checkpoints import CARD, WEIGHTS
+from entpruner.layout import CARD, WEIGHTS
 from entpruner.params.sampling import Sampling
 from entpruner.process import make_process
 from entpruner.rules.audit import AuditSettings, BenchSettings

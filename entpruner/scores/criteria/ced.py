@@ -2,14 +2,14 @@
 
     CED_i = | H(X without block i) - H(X) |
 
-X is the network's prediction (noise or velocity, image channels only) over a fixed set of draws (x0, y, t, noise), H
-the entropy of a Gaussian fitted to it. The paper gives the formula and the Gaussian; everything else here is our choice
-and a setting: the number of draws and their stratified t, labels never dropped, the estimator (two of them beyond the
-paper), per-dimension nats (a constant factor), pooling over t and classes as the default. Source: arXiv 2511.21122,
-section 3.3, through public summaries of it.
+X is the network's prediction (noise or velocity, image channels only) over a fixed set of draws (x0, y, t, noise), and
+H is the entropy of a Gaussian fitted to it. The paper gives the formula and the Gaussian. Everything else here is our
+choice and a setting: the number of draws and their stratified t, labels that are never dropped, the estimator (two of
+them beyond the paper), nats per dimension (a constant factor), pooling over t and classes as the default. Source: arXiv
+2511.21122, section 3.3, through public summaries of it.
 
-The sign that the absolute value removes is reported as H(X without block i) - H(X): positive, the pruned network drifts
-towards noise; negative, it collapses.
+The sign that the absolute value removes is reported as H(X without block i) - H(X). Where it is positive the pruned
+network drifts towards noise, where it is negative it collapses.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from entpruner.errors import UserError
-from entpruner.scores.context import ScoreContext, Scores, draws, listed, ranking, require_finite, timestep_bins
+from entpruner.scores.context import Importance, ScoreContext, require_finite, timestep_bins
 from entpruner.scores.entropy import (
     GROUPS,
     VARIANCE_FLOOR,
@@ -33,59 +33,50 @@ from entpruner.scores.entropy import (
     random_subspaces,
     variance,
 )
-from entpruner.scores.prefix import removal_outputs
+from entpruner.scores.prefix import removal_predictions
 from entpruner.system.randomness import generator
 
+COST = "removals"
 
-def ced(context: ScoreContext) -> Scores:
+
+def score(context: ScoreContext) -> Importance:
     """CED of every block, with the entropies pooled, by timestep bin and by class.
 
     ``settings.reduction`` says which of the three ranks: |pooled change|, or the mean of |change| over the timestep
-    bins, or over the classes, that have draws enough. Raises UserError if an output is not finite, or if nothing has
-    draws enough for the estimator.
+    bins, or over the classes, that have draws enough. Raises UserError if nothing has draws enough for the estimator.
     """
     settings = context.settings
     estimate = from_moments if settings.estimator in ("scalar", "diagonal") else from_samples
     entropies = estimate(context)
     change = {name: h[1:] - h[:1] for name, h in entropies.total.items()}  # (L, S)
-    pooled = ranking("ced", change["pooled"][:, 0])  # first: it sees every draw, and tells if one was not finite
     signed = change[settings.reduction]
-    return Scores(
-        criterion="ced",
-        blocks=context.model.kept_blocks,
-        value=ranking("ced", signed.abs().nanmean(1)),
-        signed=ranking("ced", signed.nanmean(1)),
-        stderr=listed(stderr_of_mean_change(entropies.without_each_group, signed.sign())),
-        pooled=pooled,
-        per_timestep=listed(change["timestep"]),
-        per_class=listed(change["class"]),
-        unpruned={name: listed(h[0]) for name, h in entropies.total.items()},
-        floored=entropies.floored,
+    return Importance(
+        value=signed.abs().nanmean(1),
+        signed=signed.nanmean(1),
+        stderr=stderr_of_mean_change(entropies.without_each_group, signed.sign()),
         draws=settings.draws,
-        seed=context.seed,
-        settings=settings,
+        pooled=change["pooled"][:, 0],  # it sees every draw, so it tells if an output was not finite
+        per_timestep=change["timestep"],
+        per_class=change["class"],
+        unpruned={name: h[0] for name, h in entropies.total.items()},
+        floored=entropies.floored,
     )
 
 
 @dataclass(frozen=True)
 class Entropies:
-    """Nats per dimension of the whole network (variant 0) and without block i (i+1); NaN where draws are too few."""
+    """Nats per dimension of each variant: the whole network is 0, i+1 lacks block i. NaN where draws are too few."""
 
-    total: dict[str, Tensor]  # by reduction, (V, S)
-    without_each_group: Tensor  # (V, S, G) of the reduction that ranks: the jackknife's replicates
+    total: dict[str, Tensor]  # (V, S) for each reduction
+    without_each_group: Tensor  # (V, S, G) for the reduction that ranks: the replicates of the jackknife
     floored: int
 
 
 def predictions(context: ScoreContext) -> Iterator[tuple[int, Tensor, dict[str, Tensor], Tensor]]:
-    """(variant, draw numbers (B,), the stratum of each by reduction (B,), predictions (B, C, H, W)), batch by batch."""
-    for batch in draws(context):
-        stratum = {
-            "pooled": torch.zeros_like(batch.index),
-            "timestep": timestep_bins(context, batch.t),
-            "class": batch.y,
-        }
-        for variant, (_, output) in enumerate(removal_outputs(context.model, batch.x_t, batch.t, batch.y)):
-            yield variant, batch.index, stratum, context.process.prediction(output)
+    """(variant, draw numbers (B,), the stratum of each draw by reduction (B,), predictions (B, C, H, W))."""
+    for variant, batch, prediction in removal_predictions(context):
+        bins = timestep_bins(context, batch.t)
+        yield variant, batch.index, {"pooled": torch.zeros_like(bins), "timestep": bins, "class": batch.y}, prediction
 
 
 def sizes(context: ScoreContext) -> dict[str, int]:
@@ -94,7 +85,7 @@ def sizes(context: ScoreContext) -> dict[str, int]:
 
 
 def from_moments(context: ScoreContext) -> Entropies:
-    """``scalar`` and ``diagonal``, from moments that are summed as the predictions stream by."""
+    """Entropies by ``scalar`` and ``diagonal``, from moments that are summed as the predictions stream by."""
     settings, variants = context.settings, 1 + len(context.model.blocks)
     groups = min(GROUPS, settings.draws)
     sums = {
@@ -113,9 +104,9 @@ def from_moments(context: ScoreContext) -> Entropies:
 
 
 def from_samples(context: ScoreContext) -> Entropies:
-    """``low_rank`` and ``knn``, from the predictions themselves, of which 4·V·N·K bytes are kept on the device.
+    """Entropies by ``low_rank`` and ``knn``, from the predictions, of which 4·V·N·K bytes are kept on the device.
 
-    That is 0.5 GB for 28 blocks, 1024 draws and latents of 4 x 32 x 32; one variant at a time is in float64.
+    That is 0.5 GB for 28 blocks, 1024 draws and latents of 4 x 32 x 32. One variant at a time is in float64.
     """
     settings = context.settings
     kept: list[list[Tensor]] = [[] for _ in range(1 + len(context.model.blocks))]  # by variant, batches of (B, K)
@@ -132,7 +123,7 @@ def from_samples(context: ScoreContext) -> Entropies:
     floored = 0
     for batches in kept:
         x = torch.cat(batches).double()
-        require_finite("ced", x)
+        require_finite(x)
         for name, members in parts.items():
             fitted = [fit(x[which]) for which in members]
             h[name].append(torch.stack([entropy(sigma2) for sigma2 in fitted]))
@@ -149,7 +140,7 @@ def from_samples(context: ScoreContext) -> Entropies:
 
 
 def variances_of(context: ScoreContext, k: int) -> Callable[[Tensor], Tensor]:
-    """The fit that the settings ask for: (N, K) samples -> their variances. All variants see the same projections."""
+    """The fit that the settings ask for: (N, K) samples -> variances. All variants see the same projections."""
     settings = context.settings
     if settings.estimator == "low_rank":
         return partial(principal_variances, rank=settings.rank)
@@ -159,7 +150,10 @@ def variances_of(context: ScoreContext, k: int) -> Callable[[Tensor], Tensor]:
 
 
 def subsets(context: ScoreContext, seen: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """Which draws are fitted together: (S, N) for every reduction, (S·G, N) "without each group" of the ranking one."""
+    """Which draws are fitted together: (S, N) bool for every reduction.
+
+    "without each group" is (S·G, N) bool, for the reduction that ranks.
+    """
     groups = min(GROUPS, context.settings.draws)
     parts = {}
     for name, size in sizes(context).items():
@@ -172,9 +166,10 @@ def subsets(context: ScoreContext, seen: list[tuple[Tensor, dict[str, Tensor]]])
 
 
 def stderr_of_mean_change(without_each_group: Tensor, sign: Tensor) -> Tensor:
-    """Jackknife error of the mean over strata of |change|: (L,). sign: (L, S), the change's sign over all draws.
+    """Jackknife error of the mean over strata of |change|: (V, S, G), (L, S) -> (L,).
 
-    The signs are held at those of all draws: |change| has a kink at 0, where the jackknife would fail.
+    ``sign`` is the sign of the change over all draws, and every replicate keeps it: |change| has a kink at 0, where the
+    jackknife would fail.
     """
     h = without_each_group  # (V, S, G)
     return jackknife_stderr(((h[1:] - h[:1]) * sign[..., None]).nanmean(1))  # (L, G) -> (L,)

@@ -1,17 +1,17 @@
-"""Learned masks: which blocks to remove is trained, together with small weight updates that foretell the recovery.
+"""Learned masks: the choice of blocks is trained, together with small weight updates that foretell the recovery.
 
-Blocks form groups of consecutive ones, and each group has a categorical distribution over all the masks that remove its
-share. Every image draws a mask a group (Gumbel-softmax, straight through), its tokens go through
+Consecutive blocks form groups, and each group has a categorical distribution over all the masks that remove its share.
+Every image draws one mask for each group (Gumbel-softmax, straight through), and its tokens go through
 
     x ← x + m_i (block_i(x) - x)     m_i = 1: the block stays, 0: it is skipped
 
-and the training loss moves the logits of the distributions and LoRA on the blocks' linear layers. The likeliest masks
-decide; the LoRA weights are thrown away.
+The training loss moves the logits of the distributions and LoRA on the blocks' linear layers. In the end the likeliest
+masks decide, and the LoRA weights are thrown away.
 
 Source: TinyFusion (Fang et al. 2025), with its scale of the logits and a temperature that falls linearly; Jang et al.
 2017 for Gumbel-softmax. Ours: logits start at 0 and their last values decide (theirs start at random and are averaged),
-gradients are not clipped, LoRA is on the blocks alone, labels are never dropped, t is stratified over a batch, and
-where the groups cannot share the removal evenly, each of the first ones bears one block more.
+gradients are not clipped, LoRA is on the blocks alone, labels are never dropped, and t is stratified over a batch.
+Where the groups cannot share the removal evenly, each of the first ones loses one block more.
 """
 
 import copy
@@ -26,34 +26,32 @@ from entpruner.errors import UserError
 from entpruner.models.lora import add_lora
 from entpruner.models.network import BlockNetwork
 from entpruner.process.guidance import Network
-from entpruner.scores.context import ScoreContext, Scores, blocks_to_go, removal, require_finite
+from entpruner.scores.context import Importance, ScoreContext, removal, require_finite
 from entpruner.system.randomness import generator
 
-MOST_MASKS = 100_000  # of a group: each is a logit, and a column of every batch
+COST = "training"
+SIZED = True
+TRANSFORMERS_ONLY = True  # masks mix the tokens that enter a block with those that leave it
+
+MOST_MASKS = 100_000  # that a group may have: each is a logit, and a column of every batch
 
 
-def learned(context: ScoreContext) -> Scores:
+def score(context: ScoreContext) -> Importance:
     """0 for the blocks that the likeliest masks remove, 1 for the others.
 
-    Raises UserError as blocks_to_go does, for groups that do not divide the blocks or have more than MOST_MASKS masks,
-    and for a loss that is not finite.
+    Raises UserError for groups that do not divide the blocks or have more than MOST_MASKS masks.
     """
     groups = [torch.tensor(masks, device=context.device) for masks in group_masks(context)]
     logits = trained_logits(context, groups)
     likeliest = torch.cat([masks[logit.argmax()] for masks, logit in zip(groups, logits, strict=True)])  # (L,)
     positions = (likeliest == 0).nonzero().flatten().tolist()
-    return removal(
-        "learned", context, positions, draws=context.settings.learned.steps * context.settings.learned.batch_size
-    )
+    settings = context.settings.learned
+    return removal(context, positions, draws=settings.steps * settings.batch_size)
 
 
 def group_masks(context: ScoreContext) -> Iterator[list[list[float]]]:
-    """Of each group all masks: K lists of a 1 for a block that stays, a 0 for one that goes."""
-    remove, groups, blocks = (
-        blocks_to_go("learned", context),
-        context.settings.learned.groups,
-        len(context.model.blocks),
-    )
+    """All masks of each group: K lists of a 1 for every block that stays, and a 0 for every block that goes."""
+    remove, groups, blocks = context.set_size, context.settings.learned.groups, len(context.model.blocks)
     if blocks % groups:
         raise UserError(f"learned: scoring.learned.groups {groups} does not divide the network's {blocks} blocks")
     size = blocks // groups
@@ -95,14 +93,14 @@ def trained_logits(context: ScoreContext, groups: list[Tensor]) -> list[Tensor]:
             torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
-    require_finite("learned", torch.cat(logits))  # a loss that was not finite has spoilt them
+    require_finite(torch.cat(logits))  # a loss that was not finite has spoilt them
     return logits
 
 
 def draw_masks(logits: Tensor, masks: Tensor, gumbel: Tensor, temperature: float) -> Tensor:
-    """One of K masks a sample: logits (K,), masks (K, size), Gumbel noise (B, K) -> (B, size) of 0 and 1.
+    """One of K masks for each sample: logits (K,), masks (K, size), Gumbel noise (B, K) -> (B, size) of 0 and 1.
 
-    Its gradient is that of the softmax at this temperature: straight through.
+    The gradient goes straight through the choice: it is that of the softmax at this temperature.
     """
     soft = ((logits + gumbel) / temperature).softmax(1)
     hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
@@ -110,7 +108,7 @@ def draw_masks(logits: Tensor, masks: Tensor, gumbel: Tensor, temperature: float
 
 
 def masked(model: BlockNetwork, mask: Tensor) -> Network:
-    """The network in which each sample skips the blocks that its row of ``mask`` (B, L) has a 0 for."""
+    """The network in which each sample skips the blocks for which its row of ``mask`` (B, L) has a 0."""
 
     def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         tokens, c = model.embed(x, t, y)

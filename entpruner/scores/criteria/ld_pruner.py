@@ -1,10 +1,10 @@
-"""LD-Pruner's score: how far a block's removal moves the mean and the spread of the latents.
+"""LD-Pruner's score: how far the removal of a block moves the mean and the spread of the latents.
 
     score_i = ‖ mean(Z without i) - mean(Z) ‖ + ‖ std(Z without i) - std(Z) ‖
 
 Source: Castells et al. 2024, "LD-Pruner", which modifies one operator at a time, generates latents from fixed seeds
-and adds the change in their mean to the change in their spread. Its exact norm is not public; our reading: mean and std
-over the samples, element by element, Euclidean norms, and "modify" is the removal of a block. Two forms:
+and adds the change in their mean to the change in their spread. Its exact norm is not public. Our reading: mean and std
+are over the samples, element by element, the norms are Euclidean, and "modify" is the removal of a block. Two forms:
 
     sampling   Z is sampled from the same noise and labels, with the study's sampler and guidance (the published form)
     one_step   Z is the prediction on CED's draws: the same protocol as CED, so that only the formula differs
@@ -16,14 +16,16 @@ import torch
 from torch import Tensor
 
 from entpruner.models.surgery import drop_blocks
-from entpruner.scores.context import ScoreContext, Scores, draws, unsigned
+from entpruner.scores.context import Importance, ScoreContext
 from entpruner.scores.entropy import GROUPS, MomentSums, jackknife_stderr, moments, variance
-from entpruner.scores.prefix import removal_outputs
+from entpruner.scores.prefix import removal_predictions
 from entpruner.system.randomness import generator
 
+COST = {"sampling": "samples", "one_step": "removals"}
 
-def ld_pruner(context: ScoreContext) -> Scores:
-    """LD-Pruner's score of every block; it has no sign, so ``signed`` repeats ``value``."""
+
+def score(context: ScoreContext) -> Importance:
+    """LD-Pruner's score of every block. It has no sign."""
     settings = context.settings
     sampling = settings.ld_pruner == "sampling"
     n = settings.ld_pruner_samples if sampling else settings.draws
@@ -31,25 +33,24 @@ def ld_pruner(context: ScoreContext) -> Scores:
     for variant, index, latents in sampled_latents(context) if sampling else one_step_latents(context):
         sums.add(variant, torch.zeros_like(index), index, moments(latents, "diagonal"))
     stderr = jackknife_stderr(shift(sums.without_each_group[:, 0]))
-    return unsigned("ld_pruner", context, shift(sums.total[:, 0]), stderr, draws=n)
+    return Importance(shift(sums.total[:, 0]), stderr=stderr, draws=n)
 
 
 def shift(moments: Tensor) -> Tensor:
-    """‖Δ mean‖ + ‖Δ std‖ of every variant against the first: (1+L, ..., 3, K) -> (L, ...)."""
+    """‖Δ mean‖ + ‖Δ std‖ of every variant against the first, from moments: (1+L, ..., 3, K) -> (L, ...)."""
     count, total, _ = moments.unbind(-2)
     mean, std = total / count, variance(moments).clamp(min=0).sqrt()  # (1+L, ..., K)
     return (mean[1:] - mean[:1]).norm(dim=-1) + (std[1:] - std[:1]).norm(dim=-1)
 
 
 def one_step_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(variant, draw numbers (B,), predictions (B, C, H, W)); variant 0 is the whole network, i+1 lacks block i."""
-    for batch in draws(context):
-        for variant, (_, output) in enumerate(removal_outputs(context.model, batch.x_t, batch.t, batch.y)):
-            yield variant, batch.index, context.process.prediction(output)
+    """(variant, draw numbers (B,), predictions (B, C, H, W)). Variant 0 is the whole network, i+1 lacks block i."""
+    for variant, batch, prediction in removal_predictions(context):
+        yield variant, batch.index, prediction
 
 
 def sampled_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The same for sampled latents. Noise, labels and the sampler's own noise are those of the whole network."""
+    """The same for sampled latents. All variants share the noise, the labels and the sampler's own noise."""
     model, settings = context.model, context.settings
     a = model.architecture
     random = generator(context.seed, context.artefact, 0)
