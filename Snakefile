@@ -23,7 +23,10 @@ if workflow.is_main_process and (missing := STUDY.absent()):
     logger.warning(f"not here yet: {', '.join(missing)}; put them there: what needs them fails until then")
 
 
-onstart:
+onstart:  # before it, Snakemake has not yet set what it does about jobs that go on from where they were
+    if not workflow.remote_execution_settings.preemptible_rules.rules:
+        resumed = frozenset(name for name, rule in RULES.items() if rule.resumes)
+        workflow.remote_execution_settings.preemptible_rules = PreemptibleRules(rules=resumed)
     check_cluster()
 
 
