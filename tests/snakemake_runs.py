@@ -38,11 +38,14 @@ def listed(path: Path | list[Path]) -> list[str]:
     return [str(one) for one in (path if isinstance(path, list) else [path])]
 
 
-def command(folder: Path, *arguments: str, house: Path = ROOT) -> list[str]:
-    program = str(Path(sys.executable).parent / "snakemake")
+def command(folder: Path, *arguments: str, house: Path = ROOT, warm: bool = False) -> list[str]:
+    """Snakemake's command line; ``warm``: its jobs are run by a process that has loaded the libraries."""
+    program = [str(Path(sys.executable).parent / "snakemake")]
+    if warm:
+        program = [sys.executable, "-P", "-m", "entpruner.cli", "warm", "--", *program]
     short = ["--max-jobs-per-timespan", "100/1s"]  # with the profile's 5 s a run of few jobs waits that long at its end
     where = ["--snakefile", str(house / "Snakefile"), "--directory", str(folder)]
-    return [program, *arguments, *where, "--cores", "2", *short]
+    return [*program, *arguments, *where, "--cores", "2", *short]
 
 
 def environment(house: Path = ROOT, **more: str) -> dict[str, str]:
@@ -56,12 +59,13 @@ def snakemake(
     *arguments: str,
     house: Path = ROOT,
     succeeds: bool = True,
+    warm: bool = False,
     before: Callable[[], None] | None = None,
     **more: str,
 ) -> str:
     """What Snakemake prints, both streams together."""
     run = subprocess.run(
-        command(folder, *arguments, house=house),
+        command(folder, *arguments, house=house, warm=warm),
         env=environment(house, **more),
         preexec_fn=before,
         stdout=subprocess.PIPE,
@@ -90,10 +94,11 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def wait_for(condition: Callable[[], Any]) -> None:
+def wait_for(condition: Callable[[], Any], within: subprocess.Popen | None = None) -> None:
+    """Until it holds, which it must before the process ``within`` ends."""
     until = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < until and (within is None or within.poll() is None)
         time.sleep(0.005)
 
 
@@ -109,11 +114,7 @@ def steps(out: Path) -> int:
 
 def checkpoint_after(step: int, out: Path, workflow: subprocess.Popen) -> int:
     """Wait for a checkpoint of more steps, and return how many."""
-
-    def saved_or_over() -> bool:
-        return steps(out) > step or workflow.poll() is not None or (out / "model.safetensors").exists()
-
-    wait_for(saved_or_over)
+    wait_for(lambda: steps(out) > step or (out / "model.safetensors").exists(), workflow)
     found = steps(out)
     assert found > step, "the training ended before it could be broken off"
     return found

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,11 +56,12 @@ class Run:
         self.study.write_text(yaml.safe_dump(tiny_study(), sort_keys=False))
         for made in (self.folder, self.cache):
             made.mkdir()
-        self.snakemake(self.folder, "--cache", "data", "pretrain")
+        with TemporaryDirectory() as temporary:  # pytest's own folders have paths too long for a socket
+            self.snakemake(self.folder, "--cache", "data", "pretrain", warm=True, TMPDIR=temporary)
 
-    def snakemake(self, folder: Path, *arguments: str) -> str:
+    def snakemake(self, folder: Path, *arguments: str, **more: Any) -> str:
         given = [*arguments, "--configfile", str(self.study)]
-        return snakemake(folder, *given, house=self.sources, SNAKEMAKE_OUTPUT_CACHE=str(self.cache))
+        return snakemake(folder, *given, house=self.sources, SNAKEMAKE_OUTPUT_CACHE=str(self.cache), **more)
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +128,15 @@ def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path,
     undisturbed = {file.name: file.read_bytes() for file in backbone.glob("*.safetensors")}
     shutil.rmtree(backbone)
     target = str(backbone.relative_to(folder) / "model.safetensors")
-    start = command(folder, target, "--configfile", str(finished.study), house=finished.sources)
-    if way == "from a warm process":
-        start = [sys.executable, "-P", "-m", "entpruner.cli", "warm", "--", *start]
-
+    warm = way == "from a warm process"
+    start = command(folder, target, "--configfile", str(finished.study), house=finished.sources, warm=warm)
     with TemporaryDirectory() as temporary:  # pytest's own folders have paths too long for a socket
         here = {"env": environment(finished.sources, TMPDIR=temporary), "preexec_fn": heed_ctrl_c}
         here |= {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(start, **here) as run:
             step = checkpoint_after(0, backbone, run)
             everything = psutil.Process(run.pid).children(recursive=True)
-            assert bool(commands(run, "warm")) == (way == "from a warm process")
+            assert bool(commands(run, "warm")) == warm
             os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
         assert run.returncode != 0
         assert not backbone.exists()

@@ -37,12 +37,11 @@ def small_study() -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- its profile
 
 
-def test_the_profiles_start_again_the_same_rules_and_no_rule_does_so_by_itself(tmp_path: Path) -> None:
+def test_how_often_jobs_that_go_on_are_started_again_is_told_by_the_profiles_alone() -> None:
+    """Which jobs do, the rules' records tell."""
     rules = "".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
-    named = read("slurm")["preemptible-rules"]
-    assert named == read("default")["preemptible-rules"]
-    assert all(f"\nrule {rule}:\n" in rules for rule in named)
     assert "retries:" not in rules  # the executor's jobs would heed it too, each within the other
+    assert [read(profile)["preemptible-retries"] for profile in ("default", "slurm")] == [2, 20]
 
 
 def test_the_default_profile_is_found_without_a_flag(tmp_path: Path) -> None:

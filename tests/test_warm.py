@@ -71,7 +71,7 @@ class Warm:
     def sleeping(self, note: Path, code: str = SLEEP, **more: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
         """A client and the process id of its child, which has begun."""
         with self.start(code, str(note), **more) as client:
-            wait_for(lambda: note.exists() and note.read_text().isdigit() and passes_on_signals(client.pid))
+            wait_for(lambda: note.exists() and note.read_text().isdigit() and passes_on_signals(client), client)
             yield client, int(note.read_text())
 
     @property
@@ -80,8 +80,8 @@ class Warm:
         return server
 
 
-def passes_on_signals(pid: int) -> bool:
-    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+def passes_on_signals(client: subprocess.Popen) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{client.pid}/status").read_text(), re.MULTILINE)
     return bool(caught and int(caught[1], 16) >> signal.SIGTERM - 1 & 1)
 
 
@@ -235,7 +235,7 @@ def scripted(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], socket.soc
             for stream in socket.recv_fds(connection, 1, 4)[1]:
                 os.close(stream)
             connection.sendall(b"\0")
-            wait_for(lambda: passes_on_signals(client.pid))
+            wait_for(lambda: passes_on_signals(client), client)
             yield client, connection
             connection.close()
 
@@ -308,7 +308,7 @@ def test_the_rules_commands_leave_the_same_bytes(
         return job(rule, settings, **{option: tmp_path / path for option, path in paths.items()})
 
     def run_here(*arguments: str) -> tuple[int, str, str]:
-        return (main(arguments), *capsys.readouterr())
+        return (main(list(arguments)), *capsys.readouterr())
 
     with serving("-m", "entpruner.cli") as warm:
         data = given("data", {"dataset": {"source": "digits"}}, out="store")
