@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,11 +22,11 @@ from test_data_sources import WRITERS, Files, picture
 from entpruner.cli import main
 from entpruner.data import filling
 from entpruner.data.archives import Entry
-from entpruner.data.filling import AHEAD, decoded
+from entpruner.data.filling import AHEAD, Picture, decoded
 from entpruner.data.images import square
 from entpruner.data.rows import RowFile
 from entpruner.data.sources import prepare
-from entpruner.data.store import new_store
+from entpruner.data.store import write_store
 from entpruner.errors import Stopped, UserError
 from entpruner.params.datasets import ImageFolder
 
@@ -79,11 +80,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What ``images.npy`` should be: each picture in its row of a store that is written by hand."""
-    path = tmp_path_factory.mktemp("whole") / "store"
-    files, shape = pictures(), (3, SIZE, SIZE)
-    with new_store(path, {"train": 21, "test": 21}, shape, ["a", "b", "c"], {}) as (images, _):
-        for row, name in enumerate(NAMES):
-            images[row] = square(lambda name=name: files[name], name, shape)
+    path, shape = tmp_path_factory.mktemp("whole") / "store", (3, SIZE, SIZE)
+    images = np.stack([square(partial(pictures().get, name), name, shape) for name in NAMES])
+    write_store(
+        path, {"train": (images[:21], np.arange(21) // 7), "test": (images[21:], np.arange(21) // 7)}, "abc", {}
+    )
     return (path / "images.npy").read_bytes()
 
 
@@ -102,11 +103,11 @@ def test_the_bytes_depend_neither_on_threads_nor_on_batches(
 def test_of_pictures_that_wait_only_a_few_are_in_memory() -> None:
     read: list[int] = []
 
-    def entry(i: int) -> Entry:
-        return Entry(PurePosixPath(f"{i}.jpg"), lambda: read.append(i) or picture(i))  # type: ignore[func-returns-value]
+    def listed(i: int) -> Picture:
+        return Picture(i, 0, Entry("x", PurePosixPath(f"{i}.jpg"), lambda: read.append(i) or picture(i)))
 
     with ThreadPoolExecutor(2) as pool:
-        coming = decoded(((i, str(i), entry(i)) for i in range(100)), (3, SIZE, SIZE), pool, 6)
+        coming = decoded(map(listed, range(100)), (3, SIZE, SIZE), pool, 6)
         assert next(coming)[0] == 0
         assert read == list(range(6))
         assert [row for row, _ in coming] == list(range(1, 100))
@@ -228,11 +229,11 @@ def broken_off(path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
     """Begin, and let the batch after so many fail in its middle."""
     batches, plain = itertools.count(), RowFile.write
 
-    def write(self: RowFile, parts: Iterator[tuple[int, memoryview]]) -> None:
+    def write(self: RowFile, parts: Iterator[tuple[int, memoryview]]) -> str:
         if next(batches) == after:
             plain(self, itertools.islice(parts, 3))
             raise error
-        plain(self, parts)
+        return plain(self, parts)
 
     with monkeypatch.context() as patch:
         patch.setattr(RowFile, "write", write)
