@@ -79,7 +79,11 @@ def receive(url: str, partial: Path, had: int) -> None:
             failure = "cut off"
             if response.status_code == 416 and had:  # nothing is beyond what is here: its checksum says if it is right
                 return
-            require_success(response, url)
+            answer = f"the server answers {response.status_code} {response.reason}"
+            if response.status_code in TRANSIENT:
+                raise CutError(answer)
+            if not response.ok:
+                raise UserError(f"{url}: {answer}; correct url, or get the file yourself and give path")
             begin = had if response.status_code == 206 else 0
             if begin and not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
                 partial.unlink()
@@ -87,15 +91,6 @@ def receive(url: str, partial: Path, had: int) -> None:
             store(response, partial, begin, url)
     except (requests.RequestException, HTTPError) as error:
         raise CutError(f"{failure} ({root_cause(error)})") from error
-
-
-def require_success(response: requests.Response, url: str) -> None:
-    """Raises CutError if the server may soon answer better, UserError if it refuses."""
-    if not response.ok:
-        answer = f"the server answers {response.status_code} {response.reason}"
-        if response.status_code in TRANSIENT:
-            raise CutError(answer)
-        raise UserError(f"{url}: {answer}; correct url, or get the file yourself and give path")
 
 
 def store(response: requests.Response, partial: Path, begin: int, url: str) -> None:

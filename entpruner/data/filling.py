@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -24,7 +24,7 @@ import numpy as np
 from entpruner.data.archives import DAMAGE, Entry
 from entpruner.data.images import square
 from entpruner.data.rows import RowFile, kept_when_full
-from entpruner.data.store import IMAGES, finish_store
+from entpruner.data.store import IMAGES, Contents, finish_store
 from entpruner.errors import Stopped, UserError
 from entpruner.system.files import whole_folder
 from entpruner.system.journal import Journal
@@ -75,36 +75,30 @@ def batches_of(listed: Callable[[], Sequence[Picture]]) -> list[Batch]:
 
 
 def write_pictures(
-    out: Path,
-    batches: Sequence[Batch],
-    counts: Mapping[str, int],
-    shape: tuple[int, int, int],
-    class_names: Sequence[str],
-    source: dict[str, Any],
-    threads: int,
-    checksum: str | None = None,
+    out: Path, batches: Sequence[Batch], contents: Contents, threads: int, checksum: str | None = None
 ) -> None:
-    """Write a store of the batches' pictures; ``counts`` says how many of the rows each split has, in this order.
+    """Write a store of the batches' pictures.
 
     The bytes depend neither on the number of threads, which decode while this one reads and writes, nor on kills: the
-    same call goes on after the last batch that reached the disk. ``checksum`` is that of the source, where ``source``
-    does not say it. Raises UserError if an image can't be read (of several, the one that is read first), if the disk is
-    too small or runs full, or if another process is writing this store; Stopped on SIGTERM, after the batch.
+    same call goes on after the last batch that reached the disk. ``checksum`` is that of the source, if its settings in
+    ``contents`` do not say it. Raises UserError if an image can't be read (of several, the one that is read first), if
+    the disk is too small or runs full, or if another process is writing this store; Stopped on SIGTERM, after a batch.
     """
-    fingerprint = digest([source, checksum, dict(counts), shape, code_digest(__name__)])
+    count, shape = sum(contents.counts.values()), contents.shape
+    fingerprint = digest([contents.source, checksum, dict(contents.counts), shape, code_digest(__name__)])
     folder = out.with_name(out.name + ".resume")
     with kept_when_full(folder), only_process(folder):
         journal = Journal(folder, fingerprint)
-        images = RowFile(journal.file.with_suffix(".npy"), np.uint8, (sum(counts.values()), *shape))
+        images = RowFile(journal.file.with_suffix(".npy"), np.uint8, (count, *shape))
         try:
             images.create(f"the images of {out}")
             fill(images, journal, batches, shape, threads)
-            labels = np.empty(sum(counts.values()), dtype=np.int64)
+            labels = np.empty(count, dtype=np.int64)
             for batch in batches:
                 labels[batch.rows] = batch.labels
             with whole_folder(out) as store:
                 images.move(store / IMAGES)
-                finish_store(store, labels, counts, shape, class_names, source)
+                finish_store(store, labels, contents)
         except BaseException:
             if not journal.done:
                 journal.discard()

@@ -11,6 +11,7 @@ from entpruner.data.filling import Picture, batches_of, write_pictures
 from entpruner.data.images import SUFFIXES, is_picture
 from entpruner.data.labelled import require_every_class, require_whole
 from entpruner.data.lists import content_of, lines, read_mat
+from entpruner.data.store import Contents
 from entpruner.errors import UserError
 from entpruner.params.datasets import ImageNet
 
@@ -49,7 +50,7 @@ def prepare_imagenet(dataset: ImageNet, out: Path, threads: int) -> None:
         pictures = [Picture(rows + number, truth[number], entry) for number, entry in in_val]
         batches += batches_of(lambda: pictures)
         counts, source = {"train": rows, "test": len(truth)}, dataset.model_dump(mode="json")
-        write_pictures(out, batches, counts, (3, size, size), wnids, source, threads)
+        write_pictures(out, batches, Contents(counts, (3, size, size), wnids, source), threads)
 
 
 def devkit(path: Path) -> tuple[list[str], list[int]]:

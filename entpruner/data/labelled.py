@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from entpruner.data.archives import Entry
 from entpruner.data.filling import Picture, batches_of, write_pictures
+from entpruner.data.store import Contents
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
 from entpruner.params.origins import Origin
@@ -64,7 +65,7 @@ def write_images(
     place = {image: (row, label) for row, (image, label) in enumerate(rows)}
     pictures = [Picture(*place[entry.path], entry) for entry in entries if entry.read and entry.path in place]
     counts = {name: len(labelled) for name, labelled in splits.items()}
-    write_pictures(out, batches_of(lambda: pictures), counts, shape, class_names, source, threads, checksum)
+    write_pictures(out, batches_of(lambda: pictures), Contents(counts, shape, class_names, source), threads, checksum)
 
 
 def require_whole(path: Path, images: Iterable[PurePosixPath], entries: Sequence[Entry]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -178,6 +178,17 @@ class Store(RowStore):
         return ImageSet(self.images[rows], self.labels[rows], self.num_classes)
 
 
+class Contents(NamedTuple):
+    """What a store of images is to hold."""
+
+    counts: Mapping[str, int]
+    """Number of rows of each split; the splits lie one after the other in this order."""
+    shape: tuple[int, int, int]
+    class_names: Sequence[str]
+    source: dict[str, Any]
+    """Where the images come from, with the settings of that source."""
+
+
 def read_manifest(path: Path, kind: type[AnyManifest]) -> AnyManifest:
     """Raises UserError if there is none in the folder ``path``, or one of something else."""
     try:
@@ -219,39 +230,29 @@ def write_store(
 
     It appears whole and replaces an earlier one; after an error nothing of it is left. Same input, same bytes.
     """
-    counts = {name: len(labels) for name, (_, labels) in splits.items()}
     parts = [part for images, _ in splits.values() for part in images]
     shape = parts[0].shape[-3:]
     rows = (row.astype(np.uint8, "C", "equiv", copy=False) for part in parts for row in part.reshape(-1, *shape))
     labels = np.concatenate([labels for _, labels in splits.values()], dtype=np.int64, casting="equiv")
+    counts = {name: len(labels) for name, (_, labels) in splits.items()}
     with whole_folder(path) as folder:
         file = RowFile(folder / IMAGES, np.uint8, (len(labels), *shape))
         file.create(f"the images of {path}")
         file.write((number, row.data) for number, row in enumerate(rows))
-        finish_store(folder, labels, counts, shape, class_names, source)
+        finish_store(folder, labels, Contents(counts, shape, class_names, source))
 
 
-def finish_store(
-    folder: Path,
-    labels: np.ndarray,
-    counts: Mapping[str, int],
-    shape: tuple[int, int, int],
-    class_names: Sequence[str],
-    source: dict[str, Any],
-) -> None:
-    """Make a store of a folder that holds the images: write their labels (N,) int64 and the manifest.
-
-    ``counts`` says how many rows each split has; the splits lie one after the other in its order.
-    """
+def finish_store(folder: Path, labels: np.ndarray, contents: Contents) -> None:
+    """Make a store of a folder that holds the images: write their labels (N,) int64 and the manifest."""
     np.save(folder / LABELS, labels, allow_pickle=False)
-    edges = [0, *accumulate(counts.values())]
+    edges = [0, *accumulate(contents.counts.values())]
     manifest = Manifest(
         count=edges[-1],
-        shape=shape,
+        shape=contents.shape,
         dtype="uint8",
-        class_names=tuple(class_names),
-        splits=dict(zip(counts, pairwise(edges), strict=True)),
-        source=source,
+        class_names=tuple(contents.class_names),
+        splits=dict(zip(contents.counts, pairwise(edges), strict=True)),
+        source=contents.source,
         images_sha256=sha256_of(folder / IMAGES),
         labels_sha256=sha256_of(folder / LABELS),
     )

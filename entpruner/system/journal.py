@@ -26,7 +26,7 @@ class Journal:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.prefix = folder, fingerprint[:16]
-        for other in folder.iterdir():
+        for other in folder.glob("*.*"):
             if not other.name.startswith(self.prefix):
                 log.info("%s is from other settings, code or inputs: deleted", other)
                 other.unlink(missing_ok=True)
