@@ -15,7 +15,7 @@ from entpruner.system.devices import configure, require_room
 class Settings(Frozen):
     latents: Latents
     shard: int
-    """From 0 to ``latents.shards`` - 1."""
+    """Number of the shard, from 0 to ``latents.shards`` - 1."""
     compute: Compute
 
 
