@@ -287,13 +287,10 @@ def test_a_shard_that_does_not_belong_is_encoded_anew(
 
 def test_shards_whose_file_is_gone_are_all_encoded_anew(case: Case, tmp_path: Path) -> None:
     how = settings(case.kl)
-    codec, parts = load_autoencoder(case.kl, how, CPU), tmp_path / "parts"
-    for shard in (0, 1):
-        encode_shard(case.store, codec, shard, parts)
-    (parts / "moments.npy").unlink()
+    encoded(case, tmp_path, how)  # which moves the file into the store
     with pytest.raises(UserError, match=r"0\.json: rows 0 to 4 .* are not what it wrote; .* 2 of 2 shards anew"):
         gathered(case, tmp_path, how)
-    assert not list(parts.iterdir())
+    assert not list((tmp_path / "parts").iterdir())
     encoded(case, tmp_path, how)
 
 
