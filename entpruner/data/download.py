@@ -88,12 +88,12 @@ def receive(url: str, partial: Path, had: int) -> None:
             if begin and not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
                 partial.unlink()
                 raise CutError("the server answered with another range than was asked for")
-            store(response, partial, begin, url)
+            save(response, partial, begin, url)
     except (requests.RequestException, HTTPError) as error:
         raise CutError(f"{failure} ({root_cause(error)})") from error
 
 
-def store(response: requests.Response, partial: Path, begin: int, url: str) -> None:
+def save(response: requests.Response, partial: Path, begin: int, url: str) -> None:
     """Write what comes behind the first ``begin`` bytes of ``partial``, and say now and then how far it is."""
     to_come = response.raw.length_remaining  # None if the server does not tell
     require_space(partial.parent, to_come or 0, what=url)
