@@ -16,11 +16,21 @@ from typing import Any
 from entpruner.params.files import read_study
 from entpruner.planning.report import ORDER, Plan, plan
 from entpruner.planning.speed import on_this_machine
-from entpruner.reporting.machine import RECORDS
-from entpruner.system.files import read_json, write_json
+from entpruner.reporting.records import Records
+from entpruner.system.files import write_json
 
 WITHIN = 2
-FILES = RECORDS | {"cost": "cost/*.json"} | {
+FILES = {
+    "classifier": "classifier/*/timing.json",
+    "pretrain": "pretrain/*/timing.json",
+    "adapt": "adapt/*/timing.json",
+    "score": "scores/*/*/timing.json",
+    "prune": "arms/*/stage*/timing.json",
+    "recover": "arms/*/final/timing.json",
+    "sample": "arms/*/*samples/timing.json",
+    "evaluate": "arms/*/*metrics.timing.json",
+    "cost": "cost/*.json",
+} | {
     rule: f"audit/{rule.removeprefix('audit_')}/*.json" for rule in ORDER if rule.startswith("audit_")
 }  # fmt: skip
 """Where in a study each rule's commands leave their records of time."""
@@ -32,7 +42,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    records = {rule: recorded(options.results, pattern) for rule, pattern in FILES.items()}
+    records = {rule: recorded(Records(options.results), pattern) for rule, pattern in FILES.items()}
     records = {rule: found for rule, found in records.items() if found}
     if not records:
         parser.error(f"{options.results} holds no records of time: give the folder of a finished study")
@@ -43,9 +53,9 @@ def main() -> None:
     print(as_text(content))
 
 
-def recorded(results: Path, pattern: str) -> list[Mapping[str, Any]]:
-    """The records of a rule's commands; some are a part of a larger file."""
-    return [content.get("timing", content) for content in map(read_json, sorted(results.glob(pattern)))]
+def recorded(records: Records, pattern: str) -> list[Mapping[str, Any]]:
+    """The records of a rule's commands; some are a part of a larger document."""
+    return [content.get("timing", content) for content in records.matching(pattern).values()]
 
 
 def compared(found: Plan, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

@@ -40,10 +40,9 @@ from entpruner.planning.report import Plan, as_json, as_text, plan
 from entpruner.planning.speed import on_gpu, on_this_machine
 from entpruner.planning.work import AUTOENCODERS, INCEPTION_MACS, Planned, torchvision_width
 from entpruner.proxies.measure import ProxySamples, measure_on
-from entpruner.reporting.machine import RECORDS
+from entpruner.reporting.records import Records
 from entpruner.scores import score
 from entpruner.study.arms import expand
-from entpruner.system.files import read_json
 
 PARAMS = sorted((ROOT / "params").glob("*.yaml"))
 STUDIES = [file for file in PARAMS if file.name != "reference.yaml"]
@@ -160,8 +159,13 @@ def test_an_audit_of_latents_pays_for_what_makes_images_of_them() -> None:
 
 # ---------------------------------------------------------------------------------------------------- what was measured
 
-PUBLISHED = ROOT / "results/published/digits"
-RECORDED = {rule: pattern for rule, pattern in RECORDS.items() if rule != "evaluate"}  # half of that is its start
+PUBLISHED = Records(ROOT / "results/published/digits")
+FILES = runpy.run_path(str(ROOT / "benchmarks/plan.py"))["FILES"]
+RECORDED = {  # half of what evaluate takes is its start
+    rule: list(PUBLISHED.matching(pattern).values())
+    for rule, pattern in FILES.items()
+    if not rule.startswith(("audit", "cost", "evaluate"))
+}
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +173,7 @@ def digits() -> Plan:
     """At the speed that the published run had on average, in its trainings and in its samplings."""
     found = plan(study("digits"), lambda _: UNIT)
     flops = {row.rule: row.work for row in found.rules}
-    seconds = {rule: sum(read_json(file)["seconds"] for file in PUBLISHED.glob(RECORDED[rule])) for rule in RECORDED}
+    seconds = {rule: sum(record["seconds"] for record in RECORDED[rule]) for rule in RECORDED}
     trainings = ("pretrain", "adapt", "prune", "recover")
     training = sum(flops[rule].training for rule in trainings) / sum(seconds[rule] for rule in trainings)
     passing = flops["sample"].sampling / seconds["sample"]
@@ -180,7 +184,7 @@ def digits() -> Plan:
 @pytest.mark.parametrize("rule", RECORDED)
 def test_the_published_run_took_what_is_planned_within_a_factor_of_two(digits: Plan, rule: str) -> None:
     [row] = [row for row in digits.rules if row.rule == rule]
-    seconds = [read_json(file)["seconds"] for file in PUBLISHED.glob(RECORDED[rule])]
+    seconds = [record["seconds"] for record in RECORDED[rule]]
     assert len(seconds) == row.jobs
     assert 0.5 < row.seconds / sum(seconds) < 2
 
@@ -188,7 +192,7 @@ def test_the_published_run_took_what_is_planned_within_a_factor_of_two(digits: P
 def test_the_published_run_did_the_steps_and_flops_that_are_planned(digits: Plan) -> None:
     for rule in ("pretrain", "adapt", "recover", "prune"):
         [row] = [row for row in digits.rules if row.rule == rule]
-        done = [read_json(file) for file in PUBLISHED.glob(RECORDED[rule])]
+        done = RECORDED[rule]
         assert row.work.steps == sum(timing["steps"] for timing in done)
         assert row.work.training == pytest.approx(
             sum(timing["flops"] for timing in done), rel=0.1
@@ -196,7 +200,7 @@ def test_the_published_run_did_the_steps_and_flops_that_are_planned(digits: Plan
 
 
 def test_the_published_run_left_about_the_bytes_that_are_planned(digits: Plan) -> None:
-    left = read_json(PUBLISHED / "machine.json")["bytes"]["all"]
+    left = PUBLISHED["machine.json"]["bytes"]["all"]
     assert sum(row.work.disk for row in digits.rules) == pytest.approx(left, rel=0.1)
 
 

@@ -20,7 +20,7 @@ from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import ReportTable, build, latex_escape
-from entpruner.system.files import write_json
+from entpruner.system.files import read_json, write_json
 
 REFERENCE = Path(__file__).parents[1] / "params" / "reference.yaml"
 DEFAULT = Table.model_fields["columns"].default
@@ -69,7 +69,7 @@ def arm(
         depth=12,
         kept_blocks=(0, 2, 4, 6, 8, 11),
         network="6",
-        documents={key: Document.read(path) for key, path in files.items()},
+        documents={key: Document(path.as_posix(), read_json(path)) for key, path in files.items()},
         settings={"finetune": {"steps": 600}},
         code="c0de",
         commit="abc123",

@@ -1,23 +1,17 @@
-"""What came of an arm: the files that its rules wrote, from which tables take their numbers."""
+"""The result of an arm: the documents that its rules wrote, from which tables take their numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from entpruner.system.files import read_json
 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON file that cells are read from."""
+    """A JSON document that cells are read from."""
 
     path: str
+    """The file that a table cites for it."""
     content: Mapping[str, Any]
-
-    @staticmethod
-    def read(path: Path) -> "Document":
-        return Document(path.as_posix(), read_json(path))
 
     def value(self, key: str) -> Any:
         """What stands at a dotted key; None where nothing does."""
