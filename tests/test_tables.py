@@ -56,7 +56,8 @@ def arm(
     six = {"parameters": 1_234_567, "macs": 98_765_432, "speedup": 1.93, "speedup_quartiles": [1.9, 1.97]}
     write_json(folder / "cost.json", {"blocks": {"6": six}})
     return ArmResult(
-        arm=name,
+        name=name,
+        start="adapted",
         artefact=artefact.as_posix(),
         label=label,
         backbone="SiT",
@@ -82,7 +83,7 @@ def table(
     columns: Sequence[ColumnName] = DEFAULT,
     distance: str = "fd_classifier",
 ) -> ReportTable:
-    arms = list(dict.fromkeys(result.arm for result in results))
+    arms = list(dict.fromkeys(result.name for result in results))
     return build(name, "A caption", columns, arms, results, Reference.read(REFERENCE), distance=distance)
 
 

@@ -67,9 +67,7 @@ def result_of(records: Records, results: Path, arm: ArmIdentity, columns: Sequen
     if "distance_before" in columns and arm.schedule != "none":
         paths["cut"] = f"{folder}/cut-metrics.json"
     training = records[paths["training"]]
-    fields = {name: getattr(arm, name) for name in ArmIdentity.model_fields if name not in ("name", "start")}
     return ArmResult(
-        arm=arm.name,
         artefact=(results / folder).as_posix(),
         kept_blocks=card.kept_blocks,
         network=cost_key(len(card.kept_blocks), card.adapter_width),
@@ -81,5 +79,5 @@ def result_of(records: Records, results: Path, arm: ArmIdentity, columns: Sequen
         },
         code=training["code"],
         commit=training["commit"] or "unknown",
-        **fields,
+        **dict(arm),
     )
