@@ -45,9 +45,10 @@ RULES: dict[str, Rule] = {
 FLOORED = ("distance_before", "distance", "over_floor")
 """The columns of Fréchet distances, for which the real data's distance to itself, the floor, is known."""
 CONFIDENCE = 0.95
-"""That a faithful repetition with other draws has all of its cells reproduced, not each single one."""
+"""The probability that a faithful repetition with other draws has all of its cells reproduced, not each single one."""
 MARGIN = 0.15
-"""Of a speed-up, beyond its quartiles. Chosen, not measured: another processor has other caches and another BLAS."""
+"""How far beyond its quartiles a speed-up may lie, relative to its value. This is chosen, not measured: another
+processor has other caches and another BLAS."""
 
 HEADER = """\
 What `make verify` compares the tables of {study} with. Generated, never typed:
@@ -107,7 +108,7 @@ class Spread:
     relative: bool
 
     def tolerance(self, value: float, seeds: int, cells: int) -> float:
-        """Of the difference between two means of ``seeds`` seeds, for ``cells`` such differences at once."""
+        """The largest accepted difference of two means of ``seeds`` seeds, where ``cells`` such pairs are judged."""
         quantile = t_quantile(1 - (1 - CONFIDENCE) / (2 * cells), self.freedom)
         scale = abs(value) if self.relative else 1.0
         return quantile * self.size * scale * math.sqrt(2 / seeds)
@@ -132,7 +133,7 @@ def pooled(column: str, rows: Iterable[RecordedRow]) -> Spread | None:
 
 
 def floor_spread(rows: Iterable[RecordedRow], records: Records) -> Spread | None:
-    """Relative standard deviation of the real data's own distance: the largest of all data sets."""
+    """The relative standard deviation of the real data's distance to itself, the largest of all data sets."""
     found = []
     for distance in (source for row in rows if "distance" in row.cells for source in row.cells["distance"].sources):
         metrics = records[within(distance["file"])]
@@ -202,7 +203,7 @@ def check(table: RecordedTable, study: Path) -> None:
 
 
 def expected_row(row: RecordedRow, spreads: Mapping[str, Spread], cells: int) -> ExpectedRow:
-    """Cells in the order of RULES, those without a number left out; ``cells`` are judged by a spread in all tables."""
+    """The row with a tolerance for each of its numbers; in all tables ``cells`` cells are judged by a spread."""
     found = {}
     for column in RULES:
         cell = row.cells.get(column)
@@ -223,7 +224,7 @@ def tolerance(column: str, cell: Cell, spread: Spread | None, seeds: int, cells:
 
 
 def rounded_up(value: float) -> float:
-    """To three significant digits, never down."""
+    """The value rounded up to three significant digits."""
     if value == 0:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(value)) - 2)

@@ -25,7 +25,7 @@ from entpruner.system.files import whole_folder, write_json
 from entpruner.system.recording import processor_name
 
 COPIED = (".csv", ".md", ".tex", ".provenance.json", ".png")
-"""The ends of the names of tables, figures and the audit's report, which are published as they are."""
+"""The ends of the names of files that are published as they are, if they lie among tables, figures or the audit."""
 
 COMPARED = {
     "metrics": ["metrics.json"],

@@ -11,7 +11,7 @@ from entpruner.reporting.columns import Cell
 from entpruner.system.files import read_json
 
 SUFFIX = ".provenance.json"
-"""Of the file in which a table says where its numbers come from."""
+"""The end of the name of the file in which a table says where its numbers come from."""
 
 
 class Row(Frozen):

@@ -68,7 +68,7 @@ def from_shipped(expected: Expected) -> list[Verdict]:
 def build_tables(name: str, records: Records, out: Path) -> None:
     """The published tables of a study, built from its published documents.
 
-    A table that lacks a document is left out, which is said.
+    A table that lacks a document is left out, which is printed.
     """
     params = PARAMS / f"{name}.yaml"
     study = read_study([params])
@@ -88,8 +88,8 @@ def build_tables(name: str, records: Records, out: Path) -> None:
 def from_workflow(expected: Expected, depth: int) -> list[Verdict]:
     """The verdicts on tables that the workflow builds now, in a folder of its own.
 
-    No verdicts if the trained networks that it would begin with are not here, which is said. An unfinished folder is
-    gone on with, a finished one is begun anew.
+    There are no verdicts if the trained networks that it would begin with are not here, which is printed. The workflow
+    goes on with an unfinished folder and begins a finished one anew.
     """
     study = expected.study
     records = published_records(study)
@@ -162,7 +162,7 @@ def workflow(depth: int, study: str, tables: Sequence[str], folder: Path) -> lis
 
 
 def run(command: Sequence[str]) -> int:
-    """The exit code of a program. On Ctrl-C it ends by itself: killed, it would leave a lock."""
+    """The exit code of a program. After Ctrl-C the program ends by itself, because a killed one would leave a lock."""
     with subprocess.Popen(command) as program:
         try:
             return program.wait()
