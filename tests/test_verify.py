@@ -23,7 +23,7 @@ from entpruner.reporting.publish import machine
 from entpruner.reporting.recorded import RecordedRow, read_tables
 from entpruner.reporting.records import Records
 from entpruner.reporting.verdicts import Verdict, exit_code, report, verdicts
-from entpruner.reporting.verify import forecast, link
+from entpruner.reporting.verify import forecast, link, run
 from entpruner.system.files import write_json
 
 OTHER = ("LD-Pruner", "sit", "downstream", "50%")
@@ -343,6 +343,27 @@ def test_a_study_that_is_not_published_is_named(tmp_path: Path, monkeypatch: Any
     Path("expected.yaml").write_text("study: digits\ntables: {}\n")
     assert main(["verify", "--expected", "expected.yaml"]) == 1
     assert "results/published/digits: nothing published to verify" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("depth", "said"), [(2, "Some of it failed, see above"), (3, "Building table4")])
+def test_the_workflow_is_asked_for_the_tables(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, depth: int, said: str
+) -> None:
+    """By a dry run, which at depth 2 must fail: nothing but the arm's network is here, and no rule may train more."""
+
+    def dry(command: list[str]) -> int:
+        at = command.index("--directory")
+        return run([*command[:at], "--dry-run", *command[at:]])
+
+    network = here / "results/digits/arms/full-s0/final/model.safetensors"
+    network.parent.mkdir(parents=True)
+    network.touch()
+    monkeypatch.setattr("entpruner.reporting.verify.run", dry)
+    assert main(["verify", "--depth", str(depth), "--expected", str(here / "expected.yaml")]) == 2
+    printed = "".join(capfd.readouterr())
+    assert f"in results/verify/digits-depth{depth}, which can be deleted" in printed and said in printed
+    assert "there is no such table" in printed
 
 
 def test_depth_two_begins_with_what_was_trained_and_nothing_that_was_measured(here: Path) -> None:
