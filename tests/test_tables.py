@@ -20,7 +20,7 @@ from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import ReportTable, build, latex_escape
-from entpruner.system.files import write_json
+from entpruner.system.files import read_json, write_json
 
 REFERENCE = Path(__file__).parents[1] / "params" / "reference.yaml"
 DEFAULT = Table.model_fields["columns"].default
@@ -56,7 +56,8 @@ def arm(
     six = {"parameters": 1_234_567, "macs": 98_765_432, "speedup": 1.93, "speedup_quartiles": [1.9, 1.97]}
     write_json(folder / "cost.json", {"blocks": {"6": six}})
     return ArmResult(
-        arm=name,
+        name=name,
+        start="adapted",
         artefact=artefact.as_posix(),
         label=label,
         backbone="SiT",
@@ -69,7 +70,7 @@ def arm(
         depth=12,
         kept_blocks=(0, 2, 4, 6, 8, 11),
         network="6",
-        documents={key: Document.read(path) for key, path in files.items()},
+        documents={key: Document(path.as_posix(), read_json(path)) for key, path in files.items()},
         settings={"finetune": {"steps": 600}},
         code="c0de",
         commit="abc123",
@@ -82,7 +83,7 @@ def table(
     columns: Sequence[ColumnName] = DEFAULT,
     distance: str = "fd_classifier",
 ) -> ReportTable:
-    arms = list(dict.fromkeys(result.arm for result in results))
+    arms = list(dict.fromkeys(result.name for result in results))
     return build(name, "A caption", columns, arms, results, Reference.read(REFERENCE), distance=distance)
 
 

@@ -98,7 +98,7 @@ COLUMNS: dict[ColumnName, Column] = {
 class Cell:
     """Mean over seeds; ``value`` None: not measured."""
 
-    value: float | None
+    value: int | float | None
     std: float | None = None
     """Sample standard deviation over seeds; None for one seed."""
     interval: float | None = None

@@ -209,7 +209,7 @@ def build(
         raise UserError(f"table {name}: none of its arms is left; see its key `only`")
     groups: dict[tuple[Any, ...], list[ArmResult]] = {}
     for arm in arms:
-        found = [result for result in results if result.arm == arm]
+        found = [result for result in results if result.name == arm]
         if not found:
             raise UserError(f"table {name}: arm {arm} has no results; run the workflow for it first")
         for result in found:
