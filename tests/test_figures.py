@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
@@ -17,7 +16,6 @@ from entpruner.commands import figure as figure_command
 from entpruner.errors import UserError
 from entpruner.params.reporting import ArmsFigure, ScoresFigure
 from entpruner.params.scoring import Scoring
-from entpruner.reporting import arm_figures
 from entpruner.reporting.arm_figures import (
     Curve,
     DistanceRow,
@@ -29,7 +27,7 @@ from entpruner.reporting.arm_figures import (
     samples,
     smoothed,
 )
-from entpruner.reporting.figures import line
+from entpruner.reporting.figures import COLOURS, line_styles
 from entpruner.reporting.score_figures import CHANGE, ced_by_block, ced_by_timestep, entropy_vs_loss
 from entpruner.scores.context import Scores
 
@@ -63,7 +61,7 @@ ROW = SampleRow(
 
 def draw(folder: Path) -> None:
     ced, loss = scores("ced", [0.1, -0.02, 0.003, 0.5]), scores("sensitivity", [0.2, -0.01, 0.01, 0.4])
-    entropy_vs_loss({"DiT": (ced, loss), "SiT": (ced, loss)}, folder / "figure2")
+    entropy_vs_loss({"DiT": ced, "SiT": ced}, {"DiT": loss, "SiT": loss}, folder / "figure2")
     curves([arm("full", [4, 4, 4, 4]), arm("EntPruner 50 %", [4, 3, 3, 2])], folder / "figure8")
     samples([ROW], ["a", "b"], folder / "samples")
     ced_by_block({"DiT": ced}, folder / "ced_by_block")
@@ -89,14 +87,16 @@ FIGURES = (
 )
 
 
-def test_a_loss_axis_that_spans_little_says_where_its_ticks_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_axis_that_spans_little_says_where_its_ticks_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr(arm_figures, "save", lambda figure, _: drawn.append(figure))
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *to, **how: (drawn.append(self), save(self, *to, **how)))
     losses = [1.15, 1.1, 1.0, 0.95]
     points = [{"step": i, "loss": loss, "stage": 0, "blocks": 4} for i, loss in enumerate(losses)]
-    curves([Curve("SiT", "full", points)], Path("figure8"))
+    curves([Curve("SiT", "full", points)], tmp_path / "figure8")
     axis = drawn[0].axes[0].yaxis
-    FigureCanvasAgg(drawn[0]).draw()
     ticks = [tick for minor in (False, True) for tick in axis.get_ticklabels(minor=minor) if tick.get_text()]
     assert len(ticks) > 3
     assert [float(tick.get_text()) for tick in ticks] == pytest.approx([tick.get_position()[1] for tick in ticks])
@@ -167,7 +167,7 @@ def test_samples_of_several_data_sets_are_refused(tmp_path: Path) -> None:
 
 def test_scores_of_different_blocks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="figure2: SiT"):
-        entropy_vs_loss({"SiT": (scores("ced", [1.0, 2.0]), scores("sensitivity", [1.0]))}, tmp_path / "figure2")
+        entropy_vs_loss({"SiT": scores("ced", [1.0, 2.0])}, {"SiT": scores("sensitivity", [1.0])}, tmp_path / "figure2")
 
 
 # --------------------------------------------------------------------------------------- blocks, timesteps and ratios
@@ -197,7 +197,7 @@ def test_kept_blocks_fill_their_cells(tmp_path: Path) -> None:
     filled = []
     for kept in ([0, 1, 2, 3], [0, 3]):
         kept_blocks([KeptBlocks("arm", kept, 4)], tmp_path / "kept")
-        filled.append(pixels_of(tmp_path / "kept.png", line(0)["color"]))
+        filled.append(pixels_of(tmp_path / "kept.png", COLOURS[0]))
     assert filled[0] == pytest.approx(2 * filled[1], rel=0.02)
 
 
@@ -223,7 +223,8 @@ def test_a_distance_against_no_ratio_is_refused(tmp_path: Path) -> None:
 
 
 def test_twenty_one_lines_can_be_told_apart() -> None:
-    assert len({tuple(line(place).values()) for place in range(21)}) == 21
+    styles = line_styles(map(str, range(21)))
+    assert len({tuple(style.values()) for style in styles.values()}) == 21
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), st.floats(0.5, 20))

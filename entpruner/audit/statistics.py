@@ -13,6 +13,7 @@ have the same true correlation, because noise within a seed counts twice (betwee
 Fisher's z), because three seeds tell little of that. With 3 units a seed it can fall to 77 %: have 5 or more.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,9 @@ class Estimate:
 
     def excludes(self, number: float) -> bool:
         return not self.low <= number <= self.high
+
+    def __format__(self, form: str) -> str:
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
 
 
 # --------------------------------------------------------------------------------------------------- rank correlations
@@ -142,6 +146,12 @@ def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> Estimate |
         return None
     mean, half = float(np.mean(values)), t_interval(values, level)
     return Estimate(mean, mean - half, mean + half)
+
+
+def ratio_over_seeds(logs: Sequence[float]) -> Estimate | None:
+    """The geometric mean of one ratio a seed, from the logarithms of the ratios; None with fewer than two."""
+    found = mean_over_seeds(logs)
+    return found and Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high))
 
 
 def proportion(successes: int, trials: int, level: float = LEVEL) -> Estimate:

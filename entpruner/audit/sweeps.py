@@ -1,13 +1,7 @@
 """NTK and ZiCo of a sub-network at several numbers of samples and batches, and over independent draws of these."""
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from itertools import combinations
 
-import numpy as np
-
-from entpruner.audit.statistics import Floats, Statistic, spearman
 from entpruner.audit.subnetworks import Blocks
 from entpruner.models.network import BlockNetwork
 from entpruner.params.audit import AuditedProxies
@@ -70,37 +64,3 @@ def zico_at(
         if count in batches:
             found[count] = (zico_value(statistics, "sum").value, zico_value(statistics, "mean").value)
     return [found[count] for count in batches]
-
-
-# ---------------------------------------------------------------------------------------- what they are worth
-
-
-def by_repeat(records: Sequence[Proxied], values: Callable[[Proxied], Sequence[float | None]]) -> tuple[Floats, ...]:
-    """One array over the sub-networks for each repeat; a κ that does not exist ranks last, as in the vote."""
-    columns = zip(*(values(record) for record in records), strict=True)
-    return tuple(np.array([math.inf if value is None else value for value in column]) for column in columns)
-
-
-def mean_agreement(*repeats: Floats) -> Floats:
-    """Mean Spearman correlation of any two repeats, each (..., n)."""
-    return np.mean([spearman(one, other) for one, other in combinations(repeats, 2)], axis=0)
-
-
-def mean_prediction(target: Floats, *repeats: Floats) -> Floats:
-    """Mean over the repeats of Spearman's correlation with a target, each (..., n)."""
-    return np.mean([spearman(values, target) for values in repeats], axis=0)
-
-
-def across(statistic: Statistic) -> Statistic:
-    """A statistic of the members of all chains together: arrays are (..., chains, members)."""
-    return lambda *arrays: statistic(*(array.reshape(*array.shape[:-2], -1) for array in arrays))
-
-
-def within(statistic: Statistic) -> Statistic:
-    """The mean over chains of a statistic within each: arrays are (..., chains, members)."""
-    return lambda *arrays: statistic(*arrays).mean(-1)
-
-
-def nested_pairs(values: Floats) -> list[bool]:
-    """Along a chain from the deepest member to the shallowest (n,): of each pair, whether the deeper is higher."""
-    return [bool(deeper > shallower) for deeper, shallower in combinations(values, 2)]
