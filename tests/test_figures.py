@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from entpruner.commands import figure as figure_command
+from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.params.reporting import ArmsFigure, ScoresFigure
 from entpruner.params.scoring import Scoring
@@ -20,7 +21,6 @@ from entpruner.reporting.arm_figures import (
     Curve,
     DistanceRow,
     KeptBlocks,
-    SampleRow,
     curves,
     distance_vs_ratio,
     kept_blocks,
@@ -54,16 +54,14 @@ def arm(label: str, blocks: list[int]) -> Curve:
     return Curve("SiT", label, points)
 
 
-ROW = SampleRow(
-    "real", np.full((4, 1, 8, 8), [[[[200]]], [[[0]]], [[[100]]], [[[50]]]], np.uint8), np.array([1, 0, 1, 0])
-)
+GREYS = np.full((4, 1, 8, 8), [[[[200]]], [[[0]]], [[[100]]], [[[50]]]], np.uint8)
 
 
 def draw(folder: Path) -> None:
     ced, loss = scores("ced", [0.1, -0.02, 0.003, 0.5]), scores("sensitivity", [0.2, -0.01, 0.01, 0.4])
     entropy_vs_loss({"DiT": ced, "SiT": ced}, {"DiT": loss, "SiT": loss}, folder / "figure2")
     curves([arm("full", [4, 4, 4, 4]), arm("EntPruner 50 %", [4, 3, 3, 2])], folder / "figure8")
-    samples([ROW], ["a", "b"], folder / "samples")
+    samples([("real", ImageSet(GREYS, np.array([1, 0, 1, 0]), 2))], ["a", "b"], folder / "samples")
     ced_by_block({"DiT": ced}, folder / "ced_by_block")
     ced_by_timestep({"DiT": timesteps([[1.0, -1.0, None, 0.0], [0.5, 0.0, 0.0, -0.25]])}, folder / "ced_by_timestep")
     kept_blocks([KeptBlocks("all", range(4), 4), KeptBlocks("half", [0, 3], 4)], folder / "kept_blocks")
@@ -148,12 +146,8 @@ def test_samples_stand_in_the_columns_of_their_classes(drawn: Path) -> None:
 
 def test_too_few_images_of_a_class_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="real has 2 images of class b, not 3"):
-        samples(
-            [SampleRow("real", ROW.images.repeat(2, 0)[:6], np.array([0, 0, 0, 1, 1, 0]))],
-            ["a", "b"],
-            tmp_path / "s",
-            3,
-        )
+        images = ImageSet(GREYS.repeat(2, 0)[:6], np.array([0, 0, 0, 1, 1, 0]), 2)
+        samples([("real", images)], ["a", "b"], tmp_path / "s", per_class=3)
     assert not list(tmp_path.iterdir())
 
 

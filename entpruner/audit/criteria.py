@@ -4,7 +4,7 @@ The value of a set is the sum of its blocks' values, which is what greedy prunin
 keeps its promise has a positive rank correlation with each target: removing what it values more does more harm.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,17 +22,13 @@ Values = Mapping[int, float]
 Agreements = Mapping[tuple[str, str, str], Bootstrapped]
 """Criterion, target, statistic (ρ or τ) -> the mean over seeds of each seed's own correlation."""
 
-TARGETS: dict[str, Callable[[Measured], float]] = {
-    "loss on removal": lambda measured: measured.loss,
-    "distance before recovery": lambda measured: required(measured.distance_before),
-    "distance after recovery": lambda measured: measured.distance,
+TARGETS = {
+    "loss on removal": "loss",
+    "distance before recovery": "distance_before",
+    "distance after recovery": "distance",
 }
+"""What a criterion should predict -> the field of ``Measured``."""
 STATISTICS: dict[str, Statistic] = {"ρ": spearman, "τ": kendall}
-
-
-def required(value: float | None) -> float:
-    assert value is not None, "measured with the distance before recovery"
-    return value
 
 
 def block_values(scores: Scores, audited: AuditedCriterion) -> Values:
@@ -59,7 +55,10 @@ def agreements(
     All share their resamples, which follow from ``keys``, so differences between criteria are paired.
     """
     resamples = Resamples.draw([len(records) for records in measured], *keys)
-    targets = {name: [np.array([of(r) for r in records]) for records in measured] for name, of in TARGETS.items()}
+    targets = {
+        name: [np.array([getattr(record, field) for record in records]) for records in measured]
+        for name, field in TARGETS.items()
+    }
     masks = [[record.dropped for record in records] for records in measured]
     sums = {name: list(map(additive, by_seed, masks)) for name, by_seed in values.items()}
     return {

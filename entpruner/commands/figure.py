@@ -12,7 +12,6 @@ from entpruner.reporting.arm_figures import (
     Curve,
     DistanceRow,
     KeptBlocks,
-    SampleRow,
     curves,
     distance_vs_ratio,
     kept_blocks,
@@ -76,12 +75,8 @@ def draw_samples(arms: Mapping[ArmIdentity, Path], results: Path, out: Path) -> 
     if others:
         raise UserError(f"figure {out.name}: its arms are of {', '.join([first, *others])}; see its key `only`")
     data = Store.open(results / "data" / first)
-    real = data.split("train")
-    rows = [SampleRow("real", real.images, real.labels)]
-    for arm, folder in arms.items():
-        made = Store.open(folder / "samples").split("samples")
-        rows.append(SampleRow(row_label(arm, arms), made.images, made.labels))
-    samples(rows, data.class_names, out)
+    made = [(row_label(arm, arms), Store.open(folder / "samples").split("samples")) for arm, folder in arms.items()]
+    samples([("real", data.split("train")), *made], data.class_names, out)
 
 
 def kept(folder: Path) -> tuple[int, ...]:

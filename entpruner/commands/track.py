@@ -15,9 +15,9 @@ from entpruner.system.files import read_json, write_json
 class Settings(Frozen):
     study: str
     captions: dict[str, str]
-    """Tables by name."""
+    """The caption of each table, by its name."""
     arms: dict[str, tuple[ArmIdentity, ...]]
-    """The arms that are listed under each table; an arm of several tables under its first."""
+    """The arms that are listed under each table. An arm of several tables is listed under the first of them."""
 
 
 def run(settings: Settings, *, results: Path, database: Path, artifacts: Path, out: Path) -> None:

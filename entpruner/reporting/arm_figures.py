@@ -14,6 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation.intervals import t_interval
 from entpruner.reporting.figures import COLOURS, PANEL, drawing, legend_below, line_styles, panels, without_frame
@@ -187,22 +188,13 @@ GAP = 4
 """Pixels between two samples."""
 
 
-@dataclass(frozen=True)
-class SampleRow:
-    """Images of one arm, or real ones. The figure shows the first of each class."""
+def samples(rows: Sequence[tuple[str, ImageSet]], class_names: Sequence[str], target: Path, per_class: int = 2) -> None:
+    """One row for each arm, with its label; ``per_class`` columns for each class, with the first images of the class.
 
-    label: str
-    images: NDArray[np.uint8]  # (N, C, H, W)
-    labels: NDArray[np.int64]  # (N,)
-
-
-def samples(rows: Sequence[SampleRow], class_names: Sequence[str], target: Path, per_class: int = 2) -> None:
-    """One row for each arm, ``per_class`` columns for each class. Arms of one seed share labels and noise, so the
-    samples of a column can be compared.
-
-    Pixels are enlarged, never smoothed. Raises UserError where a row has too few images of a class.
+    Arms of one seed share labels and noise, so the samples of a column can be compared. Pixels are enlarged, never
+    smoothed. Raises UserError where a row has too few images of a class.
     """
-    shown = np.stack([first_of_each_class(row, class_names, per_class, target.name) for row in rows])
+    shown = np.stack([first_of_each_class(*row, class_names, per_class, target.name) for row in rows])
     count, columns, channels, height, width = shown.shape
     scale = math.ceil(64 / height)
     tall, wide = height * scale + GAP, width * scale + GAP
@@ -215,18 +207,16 @@ def samples(rows: Sequence[SampleRow], class_names: Sequence[str], target: Path,
         axes.imshow(canvas if channels == 3 else canvas[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="none")
         names = [textwrap.fill(name, 8 * per_class) for name in class_names]
         axes.set_xticks((np.arange(len(names)) + 0.5) * per_class * wide - GAP / 2, names)
-        axes.set_yticks((np.arange(count) + 0.5) * tall - GAP / 2, [row.label for row in rows])
+        axes.set_yticks((np.arange(count) + 0.5) * tall - GAP / 2, [label for label, _ in rows])
         without_frame(axes)
 
 
-def first_of_each_class(row: SampleRow, class_names: Sequence[str], per_class: int, name: str) -> NDArray[np.uint8]:
+def first_of_each_class(
+    label: str, images: ImageSet, class_names: Sequence[str], per_class: int, figure: str
+) -> NDArray[np.uint8]:
     """(classes × per_class, C, H, W)"""
-    chosen: list[NDArray[np.int64]] = []
-    for label, class_name in enumerate(class_names):
-        found = np.flatnonzero(row.labels == label)[:per_class]
+    chosen = [np.flatnonzero(images.labels == number)[:per_class] for number, _ in enumerate(class_names)]
+    for name, found in zip(class_names, chosen, strict=True):
         if len(found) < per_class:
-            raise UserError(
-                f"figure {name}: {row.label} has {len(found)} images of class {class_name}, not {per_class}"
-            )
-        chosen.append(found)
-    return np.asarray(row.images[np.concatenate(chosen)])
+            raise UserError(f"figure {figure}: {label} has {len(found)} images of class {name}, not {per_class}")
+    return np.asarray(images.images[np.concatenate(chosen)])

@@ -1,6 +1,6 @@
-"""What the audit found, a module a part: ``part(evidence)`` returns its sentences, tables and figures.
+"""What the audit found, one module for each chapter: its ``part(evidence)`` returns sentences, tables and figures.
 
-A further part is a further module in ``PARTS``, and its files among the inputs of the rule ``audit_report``.
+To add a chapter, add its module to ``PARTS``, and the files that it reads to the inputs of the rule ``audit_report``.
 """
 
 from collections.abc import Callable
