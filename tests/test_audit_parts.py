@@ -16,7 +16,7 @@ from entpruner.audit.report import chapter_proxies as proxies
 from entpruner.audit.report import chapter_schedules as schedules
 from entpruner.audit.report import chapter_stability as stability
 from entpruner.audit.report.forest import forest
-from entpruner.audit.report.page import Part, Table, write_report
+from entpruner.audit.report.page import Chapter, Table, write_report
 from entpruner.audit.report.words import Verdict, Wording, verdict
 from entpruner.audit.statistics import Estimate
 from entpruner.audit.subnetworks import Blocks, Measured
@@ -162,12 +162,12 @@ def test_a_table_shows_intervals_and_its_csv_has_them_in_full(tmp_path: Path) ->
     assert lines == ["name,ρ,ρ low,ρ high,n", f"a,{1 / 3!r},0,1,3", "b,,,,4"]
 
 
-def test_a_part_is_a_chapter_with_its_files_beside_the_page(tmp_path: Path) -> None:
+def test_a_chapter_is_written_with_its_files_beside_the_page(tmp_path: Path) -> None:
     panels = {"left": {"a": {"dit": Estimate(0.5, 0.1, 0.8), "sit": None}}, "right": {"a": {}}}
     table = Table("t", "Numbers", {"x": "d"}, [[1]])
     figures = {"f": ("Picture", lambda target: forest(panels, "ρ", target))}
-    part = Part("Title", "How.", ["Found."], [table], figures, short=["Found it."])
-    write_report(tmp_path / "README.md", "# Head", "## The regime", [part, part])
+    chapter = Chapter("Title", "How.", ["Found."], [table], figures, short=["Found it."])
+    write_report(tmp_path / "README.md", "# Head", "## The regime", [chapter, chapter])
     text = (tmp_path / "README.md").read_text()
     assert text.startswith(
         "# Head\n\n## In short\n\n- Found it. (1)\n- Found it. (2)\n\n## The regime\n\n"

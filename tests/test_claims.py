@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from entpruner.audit.report import claims
+from entpruner.audit.report import chapter_claims as claims
 from entpruner.audit.report.evidence import AuditScope, Evidence
 from entpruner.evaluation.cost import parameters
 from entpruner.models.arithmetic import macs
@@ -61,28 +61,28 @@ def test_our_side_of_a_claim_is_what_the_arms_files_say(
 
 
 def test_each_claim_has_a_page_that_neither_confirms_nor_refutes(tmp_path: Path) -> None:
-    part = claims.part(evidence(tmp_path))
-    assert part.pages.keys() == {f"claims/{name}.md" for name in CLAIMS} and len(CLAIMS) == 5
-    for name, page in ((name, part.pages[f"claims/{name}.md"]) for name in CLAIMS):
+    chapter = claims.write(evidence(tmp_path))
+    assert chapter.pages.keys() == {f"claims/{name}.md" for name in CLAIMS} and len(CLAIMS) == 5
+    for name, page in ((name, chapter.pages[f"claims/{name}.md"]) for name in CLAIMS):
         assert page.startswith(f"# {CLAIMS[name].says}\n")
         assert CLAIMS[name].takes in page
         assert ("neither confirms nor refutes" in page) != ("no arms of this kind" in page)
-    assert "One seed" not in part.pages["claims/mean_rise.md"]
-    assert "| sit | downstream | 2 | +1.50 [-4.85, +7.85] |" in part.pages["claims/mean_rise.md"]
+    assert "One seed" not in chapter.pages["claims/mean_rise.md"]
+    assert "| sit | downstream | 2 | +1.50 [-4.85, +7.85] |" in chapter.pages["claims/mean_rise.md"]
 
 
 def test_a_time_is_one_measurement_however_many_seeds_there_are(tmp_path: Path) -> None:
-    page = claims.part(evidence(tmp_path)).pages["claims/speedup.md"]
+    page = claims.write(evidence(tmp_path)).pages["claims/speedup.md"]
     assert "| sit | downstream | 1 | 1.90× |" in page
     assert "Timed once" in page and "One seed" not in page
 
 
 def test_a_single_seed_is_called_that(tmp_path: Path) -> None:
-    assert "One seed: how far another" in claims.part(evidence(tmp_path, seeds=1)).pages["claims/mean_rise.md"]
+    assert "One seed: how far another" in claims.write(evidence(tmp_path, seeds=1)).pages["claims/mean_rise.md"]
 
 
 def test_without_the_other_arms_nothing_is_compared(tmp_path: Path) -> None:
-    page = claims.part(evidence(tmp_path, kinds=("entpruner",))).pages["claims/mean_rise.md"]
+    page = claims.write(evidence(tmp_path, kinds=("entpruner",))).pages["claims/mean_rise.md"]
     assert "no arms of this kind" in page
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from entpruner.audit.report import PARTS
+from entpruner.audit.report import CHAPTERS
 from entpruner.audit.report.evidence import AuditScope, Evidence
 from entpruner.audit.report.head import head, regime
 from entpruner.audit.report.page import write_report
@@ -15,4 +15,4 @@ class Settings(AuditScope):
 
 def run(settings: Settings, *, results: Path, reference: Path, out: Path) -> None:
     evidence = Evidence(results, settings, Reference.read(reference))
-    write_report(out, head(evidence), regime(evidence), [part(evidence) for part in PARTS])
+    write_report(out, head(evidence), regime(evidence), [write(evidence) for write in CHAPTERS])

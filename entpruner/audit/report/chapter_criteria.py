@@ -1,4 +1,4 @@
-"""Part 1: does a criterion's score predict what matters, and is the set that it removes better than chance?"""
+"""Chapter 1: does a criterion's score predict what matters, and is the set that it removes better than chance?"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from entpruner.audit.criteria import (
 )
 from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.forest import forest
-from entpruner.audit.report.page import Part, Table
+from entpruner.audit.report.page import Chapter, Table
 from entpruner.audit.report.words import Wording
 from entpruner.audit.statistics import Bootstrapped, Estimate, chance_of_ranks, mean_over_seeds, ratio_over_seeds
 from entpruner.audit.subnetworks import Measured
@@ -56,7 +56,7 @@ CHANCE = Wording(
 
 
 @dataclass(frozen=True)
-class Study:
+class Measurements:
     """What was measured of one backbone, each sequence with one element for each seed."""
 
     backbone: str
@@ -68,11 +68,11 @@ class Study:
     """Criterion -> the set that it removes."""
 
     @staticmethod
-    def read(evidence: Evidence, backbone: str) -> "Study":
+    def read(evidence: Evidence, backbone: str) -> "Measurements":
         masks, scores, choices = (evidence.by_seed(part, backbone) for part in ("masks", "scores", "choices"))
         audited = {name: AuditedCriterion(**entry["audited"]) for name, entry in scores[0]["criteria"].items()}
         names = [name for name in evidence.scope.criteria if name in audited]
-        return Study(
+        return Measurements(
             backbone,
             values={
                 name: [
@@ -87,33 +87,33 @@ class Study:
         )
 
 
-def part(evidence: Evidence) -> Part:
-    part = Part("Does the score predict what matters?", METHOD)
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("Does the score predict what matters?", METHOD)
     correlations = dict[str, dict[str, dict[str, Estimate | None]]]()  # level -> criterion -> backbone
     own = dict[str, Estimate | None]()
     for backbone in evidence.scope.backbones:
-        study = Study.read(evidence, backbone)
+        measurements = Measurements.read(evidence, backbone)
         for level, what in LEVELS.items():
-            measured = study.measured[level]
-            found = agreements(study.values, measured, "audit", backbone, level)
-            part.findings += sentences(f"{backbone}, {len(measured)} seeds × {len(measured[0])} {what}", found)
-            part.tables.append(agreement_table(study, level, found))
-            for criterion in study.values:
+            measured = measurements.measured[level]
+            found = agreements(measurements.values, measured, "audit", backbone, level)
+            chapter.findings += sentences(f"{backbone}, {len(measured)} seeds × {len(measured[0])} {what}", found)
+            chapter.tables.append(agreement_table(measurements, level, found))
+            for criterion in measurements.values:
                 by_backbone = correlations.setdefault(level, {}).setdefault(criterion, {})
                 by_backbone[backbone] = found[criterion, AFTER, "ρ"].estimate()
-        part.tables.append(choice_table(study))
-        ratios = {name: ratio_over_seeds(log_ratios(study, name)) for name in study.choices}
-        part.findings.append(CHANCE.finding(f"{backbone}, the sets that the criteria remove", ratios))
+        chapter.tables.append(choice_table(measurements))
+        ratios = {name: ratio_over_seeds(log_ratios(measurements, name)) for name in measurements.choices}
+        chapter.findings.append(CHANCE.finding(f"{backbone}, the sets that the criteria remove", ratios))
         own |= {backbone: ratios[OURS]} if OURS in ratios else {}
     if correlations:  # criteria that only choose sets have none
         caption = f"Rank correlation of each criterion with the {AFTER}, with its interval"
         shown = {f"over {LEVELS[level]}": panel for level, panel in correlations.items()}
-        part.figures["criteria"] = (caption, partial(forest, shown, f"Spearman's ρ with the {AFTER}"))
+        chapter.figures["criteria"] = (caption, partial(forest, shown, f"Spearman's ρ with the {AFTER}"))
         for level, panel in shown.items():
             if OURS in panel:
-                part.short.append(RELATION.finding(f"{OURS} and the {AFTER}, {level}", panel[OURS]))
-    part.short += [CHANCE.finding(f"The set that {OURS} removes", own)] if own else []
-    return part
+                chapter.short.append(RELATION.finding(f"{OURS} and the {AFTER}, {level}", panel[OURS]))
+    chapter.short += [CHANCE.finding(f"The set that {OURS} removes", own)] if own else []
+    return chapter
 
 
 def sentences(where: str, found: Agreements) -> list[str]:
@@ -132,29 +132,29 @@ def estimates(found: Mapping[str, Bootstrapped]) -> dict[str, Estimate | None]:
     return {name: one.estimate() for name, one in found.items()}
 
 
-def agreement_table(study: Study, level: str, found: Agreements) -> Table:
+def agreement_table(measurements: Measurements, level: str, found: Agreements) -> Table:
     cells = [(target, name) for target in TARGETS for name in STATISTICS]
     columns = {"criterion": ""} | {f"{name} {target}": ".2f" for target, name in cells}
-    rows = [[criterion, *(found[criterion, *cell].estimate() for cell in cells)] for criterion in study.values]
-    caption = f"{study.backbone}: rank correlation over {LEVELS[level]}"
-    return Table(f"criteria_{study.backbone}_{level}", caption, columns, rows)
+    rows = [[criterion, *(found[criterion, *cell].estimate() for cell in cells)] for criterion in measurements.values]
+    caption = f"{measurements.backbone}: rank correlation over {LEVELS[level]}"
+    return Table(f"criteria_{measurements.backbone}_{level}", caption, columns, rows)
 
 
-def log_ratios(study: Study, criterion: str) -> list[float]:
+def log_ratios(measurements: Measurements, criterion: str) -> list[float]:
     """For each seed, the log distance of the criterion's set over the mean log distance of the random sets."""
     return [
         math.log(own.distance) - float(np.mean([math.log(mask.distance) for mask in masks]))
-        for own, masks in zip(study.choices[criterion], study.measured["masks"], strict=True)
+        for own, masks in zip(measurements.choices[criterion], measurements.measured["masks"], strict=True)
     ]
 
 
-def choice_table(study: Study) -> Table:
+def choice_table(measurements: Measurements) -> Table:
     """The set that each criterion removes, and how it ended beside the random sets."""
     columns = {
         "criterion": "", "removed, by seed": "", AFTER: ".3g", "rank": ".2f", "chance": ".3f", "ratio": ".2f",
     }  # fmt: skip
-    rows, masks = [], study.measured["masks"]
-    for criterion, own in study.choices.items():
+    rows, masks = [], measurements.measured["masks"]
+    for criterion, own in measurements.choices.items():
         ranks = [rank_among(one.distance, others) for one, others in zip(own, masks, strict=True)]
         shares = mean_over_seeds([rank / len(others) for rank, others in zip(ranks, masks, strict=True)])
         rows.append(
@@ -165,7 +165,9 @@ def choice_table(study: Study) -> Table:
                 # Student's interval does not know that a share is between 0 and 1
                 shares and Estimate(shares.value, max(shares.low, 0.0), min(shares.high, 1.0)),
                 chance_of_ranks(ranks, [len(others) for others in masks]),
-                ratio_over_seeds(log_ratios(study, criterion)),
+                ratio_over_seeds(log_ratios(measurements, criterion)),
             ]
         )
-    return Table(f"criteria_{study.backbone}_sets", f"{study.backbone}: each criterion's own set", columns, rows)
+    return Table(
+        f"criteria_{measurements.backbone}_sets", f"{measurements.backbone}: each criterion's own set", columns, rows
+    )

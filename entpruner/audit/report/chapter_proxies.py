@@ -1,4 +1,4 @@
-"""Part 2: do NTK and ZiCo of a sub-network predict how it ends, and how noisy are they?"""
+"""Chapter 2: do NTK and ZiCo of a sub-network predict how it ends, and how noisy are they?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.page import Cell, Part, Table
+from entpruner.audit.report.page import Cell, Chapter, Table
 from entpruner.audit.report.words import Wording, listed
 from entpruner.audit.statistics import Estimate, Floats, Resamples, Statistic, bootstrap, proportion, spearman
 from entpruner.params.audit import AuditedProxies
@@ -63,22 +63,22 @@ def proxies(sweeps: AuditedProxies) -> list[Proxy]:
     ]
 
 
-def part(evidence: Evidence) -> Part:
-    part = Part("Do the proxies predict how a sub-network ends?", METHOD)
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("Do the proxies predict how a sub-network ends?", METHOD)
     longest = dict[str, Estimate | None]()
     for backbone in evidence.scope.transformers:
         measured, found = (evidence.by_seed(kind, backbone) for kind in ("masks", "proxies"))
         asked = proxies(AuditedProxies.model_validate(found[0]["sweeps"]))
-        predictions = of_one_size(part, backbone, measured, found, asked)
+        predictions = of_one_size(chapter, backbone, measured, found, asked)
         last = {proxy.field: proxy.name for proxy in asked}  # of each kind, the one with most samples or batches
         longest |= {f"{name} on {backbone}": predictions[name] for name in last.values()}
-        of_several_depths(part, backbone, measured, found, asked)
-    part.short += [PREDICTS.finding("The proxies, over sub-networks of one size", longest)] if longest else []
-    return part
+        of_several_depths(chapter, backbone, measured, found, asked)
+    chapter.short += [PREDICTS.finding("The proxies, over sub-networks of one size", longest)] if longest else []
+    return chapter
 
 
 def of_one_size(
-    part: Part, backbone: str, measured: Sequence[Any], found: Sequence[Any], asked: Sequence[Proxy]
+    chapter: Chapter, backbone: str, measured: Sequence[Any], found: Sequence[Any], asked: Sequence[Proxy]
 ) -> dict[str, Estimate | None]:
     """Write what the proxies predict over the random sets; the predictions by name."""
     distances = [array_of(content["masks"], "distance") for content in measured]
@@ -92,14 +92,14 @@ def of_one_size(
         lost = float(np.mean([np.isinf(values) for values in repeats]))
         rows.append([proxy.name, lost, agree, predictions[proxy.name]])
     columns = {"proxy": "", "rank-deficient": ".0%", "draws agree": ".2f", "predicts": ".2f"}
-    part.tables.append(Table(f"proxies_{backbone}_one_size", f"{backbone}: sub-networks of one size", columns, rows))
+    chapter.tables.append(Table(f"proxies_{backbone}_one_size", f"{backbone}: sub-networks of one size", columns, rows))
     n = f"{len(distances)} seeds × {len(distances[0])} sets"
-    part.findings.append(f"**{backbone}, sub-networks of one size** ({n}). {PREDICTS.of(predictions)}")
+    chapter.findings.append(f"**{backbone}, sub-networks of one size** ({n}). {PREDICTS.of(predictions)}")
     return predictions
 
 
 def of_several_depths(
-    part: Part, backbone: str, measured: Sequence[Any], found: Sequence[Any], asked: Sequence[Proxy]
+    chapter: Chapter, backbone: str, measured: Sequence[Any], found: Sequence[Any], asked: Sequence[Proxy]
 ) -> None:
     """Write what the proxies predict over chains of nested sub-networks, and how they change along a chain."""
     distances = [array_of(content["chains"], "distance") for content in measured]  # each (chains, members)
@@ -133,9 +133,9 @@ def of_several_depths(
         "chains with the deeper always higher": ".2f",
     }  # fmt: skip
     caption = f"{backbone}: nested sub-networks of several depths"
-    part.tables.append(Table(f"proxies_{backbone}_depths", caption, columns, rows))
+    chapter.tables.append(Table(f"proxies_{backbone}_depths", caption, columns, rows))
     n = f"{len(distances)} seeds × {len(distances[0])} chains of {distances[0].shape[1]}"
-    part.findings += [
+    chapter.findings += [
         f"**{backbone}, sub-networks of several depths** ({n}). {PREDICTS.of(predictions)}",
         f"**{backbone}, trend with depth** ({n}; ρ of the proxy with the number of blocks left, within a chain). "
         f"{GROWS.of(trends)}",

@@ -1,11 +1,11 @@
-"""Part 3: does it matter when blocks go, does the vote decide anything, and what do its weights change?"""
+"""Chapter 3: does it matter when blocks go, does the vote decide anything, and what do its weights change?"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.page import Part, Table
+from entpruner.audit.report.page import Chapter, Table
 from entpruner.audit.report.words import Wording
 from entpruner.audit.schedules import ScheduleRun
 from entpruner.audit.statistics import Estimate, mean_over_seeds, ratio_over_seeds
@@ -33,8 +33,8 @@ Runs = Mapping[str, Sequence[ScheduleRun]]
 """Name of the schedule or weight -> its runs, one for each seed."""
 
 
-def part(evidence: Evidence) -> Part:
-    part = Part("Does the schedule matter, and does the vote decide?", METHOD)
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("Does the schedule matter, and does the vote decide?", METHOD)
     votes = dict[str, Estimate | None]()
     for backbone in evidence.scope.transformers:
         contents = evidence.by_seed("schedules", backbone)
@@ -50,17 +50,17 @@ def part(evidence: Evidence) -> Part:
                 schedules["vote, equal steps"],
             )
             votes[f"{backbone} ({what})"] = ratio(vote, at_once)
-            part.findings += [
+            chapter.findings += [
                 AGAINST_AT_ONCE.finding(f"{where}: schedules", ratios(schedules, at_once)),
                 f"**{where}: the vote.** {decided(vote, schedules['linear, equal steps'])}",
                 AGAINST_EQUAL.finding(f"{where}: its weights", ratios(weights, equal)),
             ]
-            part.tables += [
+            chapter.tables += [
                 table(f"schedules_{backbone}_{regime}", f"{where}: schedules", "schedule", schedules, at_once),
                 table(f"weights_{backbone}_{regime}", f"{where}: weights of the vote", "NTK's weight", weights, equal),
             ]
-    part.short += [AGAINST_AT_ONCE.finding("The vote, at equal steps", votes)] if votes else []
-    return part
+    chapter.short += [AGAINST_AT_ONCE.finding("The vote, at equal steps", votes)] if votes else []
+    return chapter
 
 
 def runs_by(found: Sequence[Any], kind: str, name: Callable[[ScheduleRun], str]) -> dict[str, list[ScheduleRun]]:

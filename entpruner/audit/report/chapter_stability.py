@@ -1,4 +1,4 @@
-"""Part 4: does CED rank the blocks the same way on other draws, other data, other timesteps, after training?"""
+"""Chapter 4: does CED rank the blocks the same way on other draws, other data, other timesteps, after training?"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.page import Cell, Part, Table
+from entpruner.audit.report.page import Cell, Chapter, Table
 from entpruner.audit.report.words import Wording, listed
 from entpruner.audit.statistics import Estimate, mean_over_seeds, spearman
 
@@ -21,8 +21,8 @@ one bin of timesteps against CED over all of them; the first bin is next to the 
 AGREES = Wording("agrees with the ranking as used", "ranks the other way round", "no agreement")
 
 
-def part(evidence: Evidence) -> Part:
-    part = Part("Is CED's ranking stable?", METHOD)
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("Is CED's ranking stable?", METHOD)
     redrawn, seeds_apart = dict[str, Estimate | None](), []
     for backbone in evidence.scope.backbones:
         contents = evidence.by_seed("stability", backbone)
@@ -32,18 +32,18 @@ def part(evidence: Evidence) -> Part:
         across = mean_rho(combinations(firsts, 2))
         redrawn[backbone] = found[another_draw(usual(contents[0]))]
         seeds_apart.append(f"{backbone} {across:.2f}")
-        part.findings.append(
+        chapter.findings.append(
             f"**{backbone}** ({len(contents)} seeds). {AGREES.of(found)} "
             f"Networks of other seeds rank {len(firsts[0])} blocks with ρ = {across:.2f} in the mean."
         )
         rows: list[tuple[Cell, ...]] = [*found.items(), ("other seeds", across)]
         caption = f"{backbone}: agreement of CED's rankings"
-        part.tables.append(Table(f"stability_{backbone}", caption, {"against": "", "ρ": ".2f"}, rows))
-    part.short += [
+        chapter.tables.append(Table(f"stability_{backbone}", caption, {"against": "", "ρ": ".2f"}, rows))
+    chapter.short += [
         AGREES.finding("CED's ranking, on other draws", redrawn),
         f"**CED's ranking, in networks of other seeds.** ρ in the mean: {listed(seeds_apart)}.",
     ]
-    return part
+    return chapter
 
 
 def compared(content: Mapping[str, Any]) -> dict[str, float]:

@@ -38,7 +38,7 @@ class Table:
 
 
 @dataclass
-class Part:
+class Chapter:
     """One chapter of the report, which its module fills."""
 
     title: str
@@ -71,10 +71,10 @@ class Part:
             write_text(folder / name, text)
 
 
-def write_report(out: Path, head: str, regime: str, parts: Sequence[Part]) -> None:
-    """Write head, every part in short, the regime and the parts. ``out`` comes last, when its files lie beside it."""
-    for part in parts:
-        part.write_files(out.parent)
-    chapters = [part.markdown(number) for number, part in enumerate(parts, start=1)]
-    short = [f"- {said} ({number})" for number, part in enumerate(parts, start=1) for said in part.short]
-    write_text(out, "\n\n".join([head, "## In short", "\n".join(short), regime, *chapters]) + "\n")
+def write_report(out: Path, head: str, regime: str, chapters: Sequence[Chapter]) -> None:
+    """Write head, every chapter in short, the regime and the chapters. ``out`` comes after the files that it shows."""
+    for chapter in chapters:
+        chapter.write_files(out.parent)
+    texts = [chapter.markdown(number) for number, chapter in enumerate(chapters, start=1)]
+    short = [f"- {said} ({number})" for number, chapter in enumerate(chapters, start=1) for said in chapter.short]
+    write_text(out, "\n\n".join([head, "## In short", "\n".join(short), regime, *texts]) + "\n")

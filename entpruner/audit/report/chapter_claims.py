@@ -1,4 +1,4 @@
-"""Part 5: each public number of the paper on a separate page: what it would take, arithmetic, what was measured.
+"""Chapter 5: each public number of the paper on a separate page: what it would take, arithmetic, what was measured.
 
 The paper's side stands in ``params/reference.yaml``. Ours are the study's arms of the same kinds, at the study's own
 scale: the pages say what came out there, and never that it settles the claim.
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.page import Part
+from entpruner.audit.report.page import Chapter
 from entpruner.audit.statistics import mean_over_seeds
 from entpruner.reporting.reference import Claim
 from entpruner.reporting.tabular import markdown_table
@@ -68,14 +68,14 @@ class Line:
         return mean if interval is None else f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
 
 
-def part(evidence: Evidence) -> Part:
-    part = Part("The paper's public numbers", METHOD)
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("The paper's public numbers", METHOD)
     for claim in evidence.reference.claims:
         lines, quantity, file = lines_of(claim, evidence), QUANTITIES[claim.ours.quantity], f"claims/{claim.name}.md"
-        part.pages[file] = "\n\n".join(page(claim, quantity, lines, evidence)) + "\n"
+        chapter.pages[file] = "\n\n".join(page(claim, quantity, lines, evidence)) + "\n"
         ours = "; ".join(f"{line.backbone} {line.data} {line.shown(quantity.form)}" for line in lines) or "not run"
-        part.findings.append(f"[{claim.says}]({file}) Here, {quantity.heading}: {ours}.")
-    return part
+        chapter.findings.append(f"[{claim.says}]({file}) Here, {quantity.heading}: {ours}.")
+    return chapter
 
 
 def lines_of(claim: Claim, evidence: Evidence) -> list[Line]:
