@@ -39,14 +39,9 @@ def arm(
 ) -> ArmResult:
     """An arm whose files lie under ``folder``: the three that each has, and ``others`` by name."""
     artefact = folder / f"{name}-{ratio}-s{seed}"
-    metrics = metrics or {
-        "fd_classifier": 12.5 + seed,
-        "fd_classifier_ratio": 2.25,
-        "kid_classifier": 0.000123456,
-        "precision_classifier": 0.875,
-        "recall_classifier": 0.5,
-        "agreement": 0.98,
-    }
+    rates = {"fd_classifier_ratio": 2.25, "precision_classifier": 0.875, "recall_classifier": 0.5}
+    measured = {"fd_classifier": 12.5 + seed, "kid_classifier": 0.000123456, "agreement": 0.98}
+    metrics = metrics or measured | rates
     training = training or {"total_steps": 600, "total_flops": 3.5e13}
     files = {"cost": folder / "cost.json"}
     for document, content in {"metrics": metrics, "training": training, **others}.items():
