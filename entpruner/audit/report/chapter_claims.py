@@ -1,4 +1,4 @@
-"""Part 5: each public number of the paper on a page of its own: what it would take, arithmetic, what was measured.
+"""Chapter 5: each public number of the paper on a separate page: what it would take, arithmetic, what was measured.
 
 The paper's side stands in ``params/reference.yaml``. Ours are the study's arms of the same kinds, at the study's own
 scale: the pages say what came out there, and never that it settles the claim.
@@ -6,12 +6,12 @@ scale: the pages say what came out there, and never that it settles the claim.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.page import Part
-from entpruner.audit.statistics import Estimate, mean_over_seeds
+from entpruner.audit.report.page import Chapter
+from entpruner.audit.statistics import mean_over_seeds
 from entpruner.reporting.reference import Claim
+from entpruner.reporting.tabular import markdown_table
 from entpruner.study.arms import ArmIdentity
 from entpruner.system.files import read_json
 
@@ -28,10 +28,11 @@ Values = Mapping[str, float]
 class Quantity:
     heading: str
     form: str
+    """How a number is written."""
     of: Callable[[Values, Values], float]
-    """From the kinds' distances and speed-ups."""
+    """Computes it from the distances and the speed-ups of the kinds of arm."""
     by_seed: bool = True
-    """Not so of times: networks of as many blocks are timed once, for all seeds."""
+    """False for times: networks with the same number of blocks are timed once, for all seeds."""
 
 
 QUANTITIES = {
@@ -54,29 +55,27 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Line:
-    """One backbone and data set: a number a seed, or one alone."""
+    """What was measured on one backbone and data set."""
 
     backbone: str
     data: str
     values: tuple[float, ...]
+    """One number for each seed, or a single one for all of them."""
 
     def shown(self, form: str) -> str:
         """The mean, and its interval where there are several seeds."""
-        mean = form.format(sum(self.values) / len(self.values))
-        interval: Estimate | None = mean_over_seeds(self.values)
+        mean, interval = form.format(sum(self.values) / len(self.values)), mean_over_seeds(self.values)
         return mean if interval is None else f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
 
 
-def part(evidence: Evidence) -> Part:
-    findings, pages = [], {}
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("The paper's public numbers", METHOD)
     for claim in evidence.reference.claims:
-        lines = lines_of(claim, evidence)
-        file = f"claims/{claim.name}.md"
-        pages[file] = page(claim, lines, evidence)
-        form = QUANTITIES[claim.ours.quantity].form
-        ours = "; ".join(f"{line.backbone} {line.data} {line.shown(form)}" for line in lines) or "not run"
-        findings.append(f"[{claim.says}]({file}) Here, {QUANTITIES[claim.ours.quantity].heading}: {ours}.")
-    return Part("The paper's public numbers", METHOD, findings, pages=pages)
+        lines, quantity, file = lines_of(claim, evidence), QUANTITIES[claim.ours.quantity], f"claims/{claim.name}.md"
+        chapter.pages[file] = "\n\n".join(page(claim, quantity, lines, evidence)) + "\n"
+        ours = "; ".join(f"{line.backbone} {line.data} {line.shown(quantity.form)}" for line in lines) or "not run"
+        chapter.findings.append(f"[{claim.says}]({file}) Here, {quantity.heading}: {ours}.")
+    return chapter
 
 
 def lines_of(claim: Claim, evidence: Evidence) -> list[Line]:
@@ -95,6 +94,7 @@ def lines_of(claim: Claim, evidence: Evidence) -> list[Line]:
 
 
 def value(claim: Claim, kinds: Mapping[str, ArmIdentity], evidence: Evidence) -> float:
+    """The claim's quantity for one seed."""
     distance, speedup = {}, {}
     for kind, arm in kinds.items():
         folder = evidence.results / "arms" / arm.key
@@ -105,36 +105,34 @@ def value(claim: Claim, kinds: Mapping[str, ArmIdentity], evidence: Evidence) ->
     return QUANTITIES[claim.ours.quantity].of(distance, speedup)
 
 
-def page(claim: Claim, lines: Sequence[Line], evidence: Evidence) -> str:
-    quantity = QUANTITIES[claim.ours.quantity]
+def page(claim: Claim, quantity: Quantity, lines: Sequence[Line], evidence: Evidence) -> list[str]:
+    """The paragraphs of the claim's page."""
     sources = "; ".join(evidence.reference.evidence[tag] for tag in claim.evidence)
     blocks = [f"# {claim.says}", f"Source: {sources}.", "## What it would take", claim.takes]
     if claim.arithmetic:
         blocks += ["## What is arithmetic", "\n".join(f"- {text}" for text in claim.arithmetic)]
-    blocks += ["## What was measured here"]
+    blocks.append("## What was measured here")
     if not lines:
-        return "\n\n".join([*blocks, "Nothing: the study has no arms of this kind at this ratio."]) + "\n"
-    table = [f"| backbone | data | n | {quantity.heading} |", "| --- | --- | --- | --- |"]
-    table += [f"| {e.backbone} | {e.data} | {len(e.values)} | {e.shown(quantity.form)} |" for e in lines]
-    single = min(len(line.values) for line in lines) == 1
-    alone = "One seed: how far another would move these numbers is unknown. " if single else ""
+        return [*blocks, "Nothing: the study has no arms of this kind at this ratio."]
+    rows = [(line.backbone, line.data, str(len(line.values)), line.shown(quantity.form)) for line in lines]
+    alone = ""
     if not quantity.by_seed:
         alone = "Timed once, for the networks of all seeds: time follows from the number of blocks. "
-    blocks += [scale(lines, claim, evidence), "\n".join(table), alone + OTHER_SCALE]
-    return "\n\n".join(blocks) + "\n"
+    elif any(len(line.values) == 1 for line in lines):
+        alone = "One seed: how far another would move these numbers is unknown. "
+    table = markdown_table(["backbone", "data", "n", quantity.heading], rows)
+    return [*blocks, scale(lines, claim, evidence), table, alone + OTHER_SCALE]
 
 
 def scale(lines: Sequence[Line], claim: Claim, evidence: Evidence) -> str:
     """At what size it was measured, in words."""
-    manifests = [read_json(evidence.results / "data" / line.data / "manifest.json") for line in lines]
-    shapes = {image_text(manifest) for manifest in manifests}
+    shapes = set()
+    for manifest in (read_json(evidence.results / "data" / line.data / "manifest.json") for line in lines):
+        channels, height, width = manifest["shape"]
+        source = manifest["source"]["source"]
+        shapes.add(f"images of {height}×{width} pixels and {channels} channel(s) ({source})")
     depths = {claimed.arm.depth for claimed in evidence.scope.claimed}
     return (
         f"Study {evidence.scope.study}: {', '.join(sorted(shapes))}; networks of {', '.join(map(str, sorted(depths)))} "
         f"blocks, {claim.ours.ratio:.0%} of them removed; distance `{evidence.scope.distance}`."
     )
-
-
-def image_text(manifest: Mapping[str, Any]) -> str:
-    channels, height, width = manifest["shape"]
-    return f"images of {height}×{width} pixels and {channels} channel(s) ({manifest['source']['source']})"
