@@ -8,22 +8,21 @@ machine does; on a GPU, or where a record does not have it, the clock's. The aud
 """
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from entpruner.params.files import read_study
-from entpruner.planning.report import ORDER, Plan, plan
+from entpruner.layout import Layout
+from entpruner.planning.plan import Plan, plan
 from entpruner.planning.speed import on_this_machine
-from entpruner.reporting.machine import RECORDS
-from entpruner.system.files import read_json, write_json
+from entpruner.reporting.records import Records
+from entpruner.rules import RULES
+from entpruner.system.files import write_json
 
 WITHIN = 2
-FILES = RECORDS | {"cost": "cost/*.json"} | {
-    rule: f"audit/{rule.removeprefix('audit_')}/*.json" for rule in ORDER if rule.startswith("audit_")
-}  # fmt: skip
-"""Where in a study each rule's commands leave their records of time."""
 
 
 def main() -> None:
@@ -32,20 +31,31 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    records = {rule: recorded(options.results, pattern) for rule, pattern in FILES.items()}
-    records = {rule: found for rule, found in records.items() if found}
+    records = recorded(Records(options.results))
     if not records:
         parser.error(f"{options.results} holds no records of time: give the folder of a finished study")
-    found = plan(read_study([options.params]), on_this_machine)
+    found = plan([options.params], on_this_machine)
     content = compared(found, records)
     if options.out:
         write_json(options.out, content)
     print(as_text(content))
 
 
-def recorded(results: Path, pattern: str) -> list[Mapping[str, Any]]:
-    """The records of a rule's commands; some are a part of a larger file."""
-    return [content.get("timing", content) for content in map(read_json, sorted(results.glob(pattern)))]
+def recorded(records: Records) -> dict[str, list[Mapping[str, Any]]]:
+    """The records of time that a finished study holds, by the rule whose command left each."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    paths = Layout("study")
+    for name, rule in RULES.items():
+        made = [
+            path.relative_to(paths.root)
+            for path in map(Path, rule.files_out(paths).values())
+            if path.is_relative_to(paths.root)
+        ]
+        patterns = [re.sub(r"\{\w+\}", "*", str(path)) for path in made]
+        timings = {path: time for path, time in records.timings().items() if any(fnmatch(path, p) for p in patterns)}
+        if timings:
+            found[name] = list(timings.values())
+    return found
 
 
 def compared(found: Plan, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

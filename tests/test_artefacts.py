@@ -1,5 +1,7 @@
 """Artefacts appear whole or not at all, and an earlier one survives a failure."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -39,12 +41,13 @@ def test_files_may_be_read_by_whoever_may_read_any_new_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("error", [ValueError, Kill])
-def test_after_an_error_nothing_is_left_of_a_folder_and_the_earlier_one_stays(
-    tmp_path: Path, error: type[BaseException]
+@pytest.mark.parametrize(("whole", "inner"), [(whole_folder, "weights"), (whole_file, "")])
+def test_after_an_error_nothing_is_left_and_the_earlier_one_stays(
+    tmp_path: Path, whole: Callable[[Path], AbstractContextManager[Path]], inner: str, error: type[BaseException]
 ) -> None:
     def write(text: str, fail: bool) -> None:
-        with whole_folder(tmp_path / "model") as folder:
-            (folder / "weights").write_text(text)
+        with whole(tmp_path / "model") as path:
+            (path / inner).write_text(text)
             if fail:
                 raise error
 
@@ -54,7 +57,7 @@ def test_after_an_error_nothing_is_left_of_a_folder_and_the_earlier_one_stays(
     write("whole", fail=False)
     with pytest.raises(error):
         write("half", fail=True)
-    assert content(tmp_path) == {"model/weights": "whole"}
+    assert list(content(tmp_path).values()) == ["whole"]
 
 
 def test_what_a_killed_process_left_does_not_get_into_the_folder(tmp_path: Path) -> None:
@@ -63,18 +66,6 @@ def test_what_a_killed_process_left_does_not_get_into_the_folder(tmp_path: Path)
     with whole_folder(tmp_path / "model") as folder:
         (folder / "weights").write_text("whole")
     assert content(tmp_path) == {"model/weights": "whole"}
-
-
-@pytest.mark.parametrize("error", [ValueError, Kill])
-def test_after_an_error_nothing_is_left_of_a_file_and_the_earlier_one_stays(
-    tmp_path: Path, error: type[BaseException]
-) -> None:
-    with whole_file(tmp_path / "a.json") as path:
-        path.write_text("whole")
-    with pytest.raises(error), whole_file(tmp_path / "a.json") as path:
-        path.write_text("half")
-        raise error
-    assert content(tmp_path) == {"a.json": "whole"}
 
 
 def test_json_is_sorted_ends_its_line_and_comes_back(tmp_path: Path) -> None:

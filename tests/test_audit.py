@@ -35,55 +35,57 @@ CANDIDATES = [{"ratio": 0.4, "steps": 1}, {"ratio": 0.6, "steps": 1}]
 SEEDS = (0, 1, 2)
 REFERENCE = Path(__file__).parents[1] / "params/reference.yaml"
 
-
-def entpruner(command: str, settings: dict[str, Any], **paths: Path) -> int:
-    options = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
-    return main([command, "--settings", json.dumps(settings), *options])
-
-
-def common(seed: int, backbone: str) -> dict[str, Any]:
-    scoring = {"draws": 16, "batch_size": 16, "masks": 5}
-    return {"artefact": f"audit/{backbone}", "seed": seed, "scoring": scoring, "compute": COMPUTE}
-
-
-def bench(seed: int, backbone: str) -> dict[str, Any]:
-    return common(seed, backbone) | {"sampling": SAMPLING, "finetune": TRAINING, "evaluation": {}}
-
-
-def trials(root: Path, backbone: str, out: Path) -> int:
-    settings = bench(0, backbone) | {"trials": {"candidates": CANDIDATES, "masks": 3, "repeats": 2, "share": 0.99}}
-    return entpruner("audit_regime", settings, **starts(root, 0, backbone), **images(root), out=out)
-
-
-def masks(root: Path, seed: int, out: Path, backbone: str = "sit") -> int:
-    chains = 2 if backbone == "sit" else 0
-    settings = bench(seed, backbone) | {"masks": 4, "chains": chains, "ratios": (0.4, 0.8)}
-    paths = images(root) | {"regime": root / f"audit/regime/{backbone}.json"}
-    return entpruner("audit_masks", settings, **starts(root, seed, backbone), **paths, out=out)
-
-
-def schedules(root: Path, seed: int, out: Path) -> int:
-    settings = bench(seed, "sit") | {
+START, IMAGES = ("store", "init"), ("pixels", "classifier")
+PATHS = {  # part -> the files that its command is given
+    "regime": (*START, *IMAGES),
+    "masks": (*START, *IMAGES, "regime"),
+    "scores": (*START, "regime"),
+    "choices": (*START, *IMAGES, "scores"),
+    "proxies": (*START, "masks"),
+    "schedules": (*START, *IMAGES, "regime"),
+    "stability": (*START, "upstream", "pretrained"),
+}
+BENCH: dict[str, Any] = {"sampling": SAMPLING, "finetune": TRAINING, "evaluation": {}}
+SETTINGS: dict[str, dict[str, Any]] = {  # of scores they depend on the backbone
+    "regime": BENCH | {"trials": {"candidates": CANDIDATES, "masks": 3, "repeats": 2, "share": 0.99}},
+    "masks": BENCH | {"masks": 4, "chains": 2, "ratios": (0.4, 0.8)},
+    "choices": BENCH,
+    "proxies": {
+        "proxies": {"zico": {"batch_size": 2}},
+        "sweeps": {"samples": (2, 3), "batches": (8, 9), "repeats": 2},
+    },
+    "schedules": BENCH
+    | {
         "pruning": {"stages": 2},
         "proxies": {"ntk": {"samples": 3}, "zico": {"batch_size": 2}},
         "paper": {"ratio": 0.4, "steps": 8},
         "weights": (0.5, 1.0),
-    }
-    paths = images(root) | {"regime": root / "audit/regime/sit.json"}
-    return entpruner("audit_schedules", settings, **starts(root, seed, "sit"), **paths, out=out)
+    },
+    "stability": {"draws": (8,), "repeats": 2, "finetune": TRAINING, "steps": 8},
+}
 
 
-def starts(root: Path, seed: int, backbone: str) -> dict[str, Path]:
-    return {"store": root / "store", "init": root / f"{backbone}-s{seed}"}
-
-
-def images(root: Path) -> dict[str, Path]:
-    """What distances are measured with."""
-    return {"pixels": root / "store", "classifier": root / "net"}
+def entpruner(command: str, settings: dict[str, Any], **paths: Path) -> int:
+    options = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+    return main(["rule", command, "--settings", json.dumps(settings), *options])
 
 
 def file_of(root: Path, part: str, seed: int, backbone: str = "sit") -> Path:
-    return root / f"audit/{part}/{backbone}-s{seed}.json"
+    return root / (f"audit/regime/{backbone}.json" if part == "regime" else f"audit/{part}/{backbone}-s{seed}.json")
+
+
+def measure(root: Path, part: str, seed: int, backbone: str = "sit", out: Path | None = None, **changed: Any) -> None:
+    """Run the command of one part of the audit."""
+    files = {
+        name: root / folder for name, folder in {"pixels": "store", "classifier": "net", "upstream": "store"}.items()
+    }
+    files |= {"store": root / "store"} | dict.fromkeys(("init", "pretrained"), root / f"{backbone}-s{seed}")
+    files |= {name: file_of(root, name, seed, backbone) for name in ("regime", "scores", "masks")}
+    scoring = {"draws": 16, "batch_size": 16, "masks": 5}
+    common = {"artefact": f"audit/{backbone}", "seed": seed, "scoring": scoring, "compute": COMPUTE}
+    paths = {name: files[name] for name in PATHS[part]}
+    out = out or file_of(root, part, seed, backbone)
+    assert entpruner(f"audit_{part}", common | SETTINGS.get(part, {}) | changed, **paths, out=out) == 0
 
 
 @pytest.fixture(scope="module")
@@ -94,39 +96,25 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit = {"steps": 3, "batch_size": 8, "width": 4, "features": 8}
     net = {"artefact": "classifier", "seed": 0, "training": fit, "compute": COMPUTE}
     assert entpruner("classifier", net, store=root / "store", out=root / "net") == 0
-    for backbone in BACKBONES:
+    for backbone, architecture in BACKBONES.items():
         for seed in SEEDS:
-            pretrain = {"artefact": "p", "seed": seed, "training": TRAINING, "compute": COMPUTE}
-            pretrain["backbone"] = BACKBONES[backbone]
+            pretrain = {
+                "artefact": "p",
+                "seed": seed,
+                "training": TRAINING,
+                "compute": COMPUTE,
+                "backbone": architecture,
+            }
             assert entpruner("pretrain", pretrain, store=root / "store", out=root / f"{backbone}-s{seed}") == 0
-        assert trials(root, backbone, root / f"audit/regime/{backbone}.json") == 0
+        measure(root, "regime", 0, backbone)
+        criteria = Audit.model_construct(criteria=CRITERIA).criteria_for(Backbone(**architecture))
+        asked = {name: audited.model_dump(mode="json") for name, audited in criteria.items()}
         for seed in SEEDS:
-            audit_seed(root, seed, backbone)
-    for seed in SEEDS:
-        sweeps = {"samples": (2, 3), "batches": (8, 9), "repeats": 2}
-        proxies = common(seed, "sit") | {"proxies": {"zico": {"batch_size": 2}}, "sweeps": sweeps}
-        paths = starts(root, seed, "sit") | {"masks": file_of(root, "masks", seed)}
-        assert entpruner("audit_proxies", proxies, **paths, out=file_of(root, "proxies", seed)) == 0
-        assert schedules(root, seed, file_of(root, "schedules", seed)) == 0
+            measure(root, "masks", seed, backbone, **({} if backbone == "sit" else {"chains": 0}))
+            measure(root, "scores", seed, backbone, sampling=SAMPLING, criteria=asked)
+            for part in ("choices", "stability", *(("proxies", "schedules") if backbone == "sit" else ())):
+                measure(root, part, seed, backbone)
     return root
-
-
-def audit_seed(root: Path, seed: int, backbone: str) -> None:
-    """What is measured of transformers and U-Nets alike."""
-    paths, regime = starts(root, seed, backbone), root / f"audit/regime/{backbone}.json"
-    assert masks(root, seed, file_of(root, "masks", seed, backbone), backbone) == 0
-    criteria = Audit.model_construct(criteria=CRITERIA).criteria_for(Backbone(**BACKBONES[backbone]))
-    settings = common(seed, backbone) | {"sampling": SAMPLING}
-    settings["criteria"] = {name: audited.model_dump(mode="json") for name, audited in criteria.items()}
-    scores = file_of(root, "scores", seed, backbone)
-    assert entpruner("audit_scores", settings, **paths, regime=regime, out=scores) == 0
-    out = file_of(root, "choices", seed, backbone)
-    chosen = paths | images(root) | {"scores": scores}
-    assert entpruner("audit_choices", bench(seed, backbone), **chosen, out=out) == 0
-    stability = common(seed, backbone) | {"draws": (8,), "repeats": 2, "finetune": TRAINING, "steps": 8}
-    before = {"upstream": root / "store", "pretrained": paths["init"]}
-    out = file_of(root, "stability", seed, backbone)
-    assert entpruner("audit_stability", stability, **paths, **before, out=out) == 0
 
 
 SCOPE = {
@@ -273,21 +261,21 @@ def without_seconds(content: Any) -> Any:
 def test_a_killed_command_goes_on_after_its_last_record_and_ends_with_the_same(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, measure = tmp_path / "masks.json", audit_masks.measured
+    out, genuine = tmp_path / "masks.json", audit_masks.measured
     calls: list[int] = []
 
     def killed_at_the_fourth(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 4:
             raise Kill
-        return measure(*arguments, **options)
+        return genuine(*arguments, **options)
 
     monkeypatch.setattr(audit_masks, "measured", killed_at_the_fourth)
     with pytest.raises(Kill):
-        masks(root, 0, out)
+        measure(root, "masks", 0, out=out)
     (journal,) = (tmp_path / "masks.json.resume").iterdir()
     journal.write_bytes(journal.read_bytes() + b'{"name": "torn')  # as a kill in the middle of a line leaves it
-    assert masks(root, 0, out) == 0
+    measure(root, "masks", 0, out=out)
     whole = read_json(file_of(root, "masks", 0))
     distinct = 1 + 5 + len(whole["masks"]) + sum(map(len, whole["chains"]))
     assert len(calls) - 4 == distinct - 3

@@ -1,6 +1,8 @@
 """The audit's rules on made-up numbers: which regime is taken, what criteria and proxies predict, what is said."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,12 +15,11 @@ from entpruner.audit.report import chapter_criteria as criteria
 from entpruner.audit.report import chapter_proxies as proxies
 from entpruner.audit.report import chapter_schedules as schedules
 from entpruner.audit.report import chapter_stability as stability
-from entpruner.audit.report.figures import forest
-from entpruner.audit.report.page import Part, Table, write_report
-from entpruner.audit.report.words import Verdict, sorted_out, verdict
+from entpruner.audit.report.forest import forest
+from entpruner.audit.report.page import Chapter, Table, write_report
+from entpruner.audit.report.words import Verdict, Wording, verdict
 from entpruner.audit.statistics import Estimate
 from entpruner.audit.subnetworks import Blocks, Measured
-from entpruner.audit.sweeps import Proxied, across, by_repeat, mean_agreement, mean_prediction, nested_pairs, within
 from entpruner.params.audit import AuditedCriterion, Regime, RegimeTrials
 from entpruner.params.scoring import Scoring
 from entpruner.scores import Scores
@@ -81,7 +82,7 @@ def test_agreements_are_paired_with_the_target_they_name() -> None:
         losses = random.permutation(8).astype(float)
         seeds.append([of((block,), losses[block], -losses[block], random.random()) for block in range(8)])
     truth = [{block: record.loss for block, record in enumerate(records)} for records in seeds]
-    found = {(a.criterion, a.target, a.statistic): a.found.value for a in agreements({"truth": truth}, seeds, "k")}
+    found = {key: one.value for key, one in agreements({"truth": truth}, seeds, "k").items()}
     assert len(found) == 2 * len(TARGETS)
     assert found["truth", "loss on removal", "ρ"] == found["truth", "loss on removal", "τ"] == pytest.approx(1)
     assert found["truth", "distance before recovery", "τ"] == pytest.approx(-1)
@@ -98,27 +99,25 @@ def test_an_equal_mask_counts_against_the_criterion() -> None:
 
 def test_repeats_agree_and_predict_as_their_ranks_do() -> None:
     same, turned = np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])
-    assert mean_agreement(same, same, turned) == pytest.approx((1 - 1 - 1) / 3)
-    assert mean_prediction(same, same, turned) == pytest.approx(0)
+    assert proxies.mean_agreement(same, same, turned) == pytest.approx((1 - 1 - 1) / 3)
+    assert proxies.mean_prediction(same, same, turned) == pytest.approx(0)
     chains = np.array([[1.0, 2, 3], [10, 20, 30]])
-    assert within(mean_prediction)(chains, chains[::-1]) == pytest.approx(1)
-    assert across(mean_prediction)(chains, chains[::-1]) < 0
-    assert nested_pairs(np.array([3.0, 1.0, 2.0])) == [True, True, False]
+    assert proxies.within(proxies.mean_prediction)(chains, chains[::-1]) == pytest.approx(1)
+    assert proxies.across(proxies.mean_prediction)(chains, chains[::-1]) < 0
+    assert proxies.deeper_is_higher(np.array([3.0, 1.0, 2.0])).tolist() == [True, True, False]
 
 
 def test_a_kappa_that_does_not_exist_ranks_last() -> None:
-    records = [
-        Proxied(dropped=(0,), log10_kappa=((kappa, 1.0),), zico_sum=(), zico_mean=(), seconds=0)
-        for kappa in (2.0, None, 1.0)
-    ]
-    first, second = by_repeat(records, lambda record: record.log10_kappa[0])
-    assert first.tolist() == [2, np.inf, 1]
-    assert second.tolist() == [1, 1, 1]
+    records = [{"log10_kappa": [[0, 0], [kappa, 1.0]]} for kappa in (2.0, None, 1.0)]
+    proxy = proxies.Proxy("κ", -1, "log10_kappa", setting=1)
+    assert proxy.repeats(records).tolist() == [[2, np.inf, 1], [1, 1, 1]]
+    assert proxy.repeats([records, records]).shape == (2, 2, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------- words
 
-PHRASES: dict[Verdict, str] = {"above": "UP", "below": "DOWN", "open": "OPEN", "undefined": "NONE"}
+WORDING = Wording("UP", "DOWN", "NOTHING", undefined="NONE")
+OPEN = "Cannot be told apart from NOTHING"
 numbers = st.floats(-5, 5)
 
 
@@ -126,37 +125,30 @@ numbers = st.floats(-5, 5)
 def test_nothing_is_said_that_the_interval_does_not_bear_out(three: tuple[float, float, float], null: float) -> None:
     low, value, high = sorted(three)
     estimate = Estimate(value, low, high)
-    said = sorted_out({"it": estimate}, PHRASES, null)
-    assert said.startswith({"above": "UP", "below": "DOWN", "open": "OPEN"}[verdict(estimate, null)])
-    assert said.startswith("OPEN") == (low <= null <= high)
+    said = replace(WORDING, null=null).of({"it": estimate})
+    assert said.startswith({"above": "UP", "below": "DOWN", "open": OPEN}[verdict(estimate, null)])
+    assert said.startswith(OPEN) == (low <= null <= high)
     assert not said.startswith("UP") or low > null
     assert not said.startswith("DOWN") or high < null
 
 
 def test_each_thing_is_named_once_under_its_verdict_with_its_interval() -> None:
     found = {"a": Estimate(0.5, 0.2, 0.8), "b": Estimate(0.7, 0.1, 0.9), "c": Estimate(0.1, -0.2, 0.3), "d": None}
-    said = sorted_out(found, PHRASES)
-    assert said == "UP: b 0.70 [0.10, 0.90] and a 0.50 [0.20, 0.80]. OPEN: c 0.10 [-0.20, 0.30]. NONE: d."
+    said = f"UP: b 0.70 [0.10, 0.90] and a 0.50 [0.20, 0.80]. {OPEN}: c 0.10 [-0.20, 0.30]. NONE: d."
+    assert WORDING.of(found) == said
+    assert Wording("loses to", "beats", subject="it").of({"c": found["c"], "a": found["a"]}) == (
+        "it loses to: a 0.50 [0.20, 0.80]. it cannot be told apart from: c 0.10 [-0.20, 0.30]."
+    )
 
 
-@pytest.mark.parametrize(
-    "phrases",
-    [
-        criteria.RELATION,
-        criteria.OURS_WITH,
-        criteria.AGAINST,
-        criteria.CHANCE,
-        proxies.PREDICTS,
-        proxies.GROWS,
-        schedules.AGAINST_AT_ONCE,
-        schedules.AGAINST_EQUAL,
-        stability.AGREES,
-    ],
-)
-def test_an_open_question_is_never_put_as_an_answer(phrases: dict[Verdict, str]) -> None:
-    assert "annot be told apart" in phrases["open"]
-    assert not any(word in phrases["open"] for word in ("better", "worse", "goes", "nearer", "further"))
-    assert len(set(phrases.values())) == 4
+def test_an_open_question_is_never_put_as_an_answer() -> None:
+    wordings = [one for chapter in (criteria, proxies, schedules, stability) for one in vars(chapter).values()]
+    wordings = [wording for wording in wordings if isinstance(wording, Wording)]
+    assert len(wordings) == 9
+    for wording in wordings:
+        assert "annot be told apart" in wording.predicate("open")
+        assert not any(word in wording.predicate("open") for word in ("better", "worse", "goes", "nearer", "further"))
+        assert len({wording.predicate(kind) for kind in get_args(Verdict)}) == 4
 
 
 # ----------------------------------------------------------------------------------------------------- page, figure
@@ -170,12 +162,12 @@ def test_a_table_shows_intervals_and_its_csv_has_them_in_full(tmp_path: Path) ->
     assert lines == ["name,ρ,ρ low,ρ high,n", f"a,{1 / 3!r},0,1,3", "b,,,,4"]
 
 
-def test_a_part_is_a_chapter_with_its_files_beside_the_page(tmp_path: Path) -> None:
+def test_a_chapter_is_written_with_its_files_beside_the_page(tmp_path: Path) -> None:
     panels = {"left": {"a": {"dit": Estimate(0.5, 0.1, 0.8), "sit": None}}, "right": {"a": {}}}
     table = Table("t", "Numbers", {"x": "d"}, [[1]])
     figures = {"f": ("Picture", lambda target: forest(panels, "ρ", target))}
-    part = Part("Title", "How.", ["Found."], [table], figures, short=["Found it."])
-    write_report(tmp_path / "README.md", "# Head", "## The regime", [part, part])
+    chapter = Chapter("Title", "How.", ["Found."], [table], figures, short=["Found it."])
+    write_report(tmp_path / "README.md", "# Head", "## The regime", [chapter, chapter])
     text = (tmp_path / "README.md").read_text()
     assert text.startswith(
         "# Head\n\n## In short\n\n- Found it. (1)\n- Found it. (2)\n\n## The regime\n\n"

@@ -77,15 +77,14 @@ def test_samples_that_are_latents_are_decoded_before_the_feature_net_sees_them(b
     assert decoded.distance != plain.distance
 
 
-def test_random_masks_are_different_and_all_there_are_where_these_are_fewer() -> None:
+def test_random_masks_are_different_and_all_there_are_where_these_are_fewer_and_nested_ones_contain_each_other() -> (
+    None
+):
     masks = random_masks((0, 2, 5, 7, 9, 11), 3, 12, generator(1))
     assert len(set(masks)) == 12
     assert all(len(set(mask)) == 3 and list(mask) == sorted(mask) for mask in masks)
     assert masks == random_masks((0, 2, 5, 7, 9, 11), 3, 12, generator(1))
     assert len(set(random_masks(range(4), 2, 30, generator(1)))) == math.comb(4, 2)
-
-
-def test_nested_masks_contain_each_other() -> None:
     chains = nested_masks(range(8), (5, 2, 7), 4, generator(2))
     assert [[len(mask) for mask in chain] for chain in chains] == [[2, 5, 7]] * 4
     assert all(set(smaller) < set(larger) for chain in chains for smaller, larger in pairwise(chain))

@@ -19,7 +19,16 @@ ENVIRONMENT = {  # and nothing else: neither the reader's git settings nor those
     "PATH": os.environ["PATH"],
     "PYTHONPATH": str(ROOT),
 }
-HOUSE = [".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "Makefile", "results/.gitignore"]
+HOUSE = [
+    ".dvc/config",
+    ".dvc/plots/arms.json",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "dvc.yaml",
+    "Makefile",
+    "results/.gitignore",
+]
 
 
 def run(clone: Path, *command: str) -> str:
@@ -111,16 +120,18 @@ def test_dvc_compares_published_runs(clone: Path) -> None:
     finish_run(clone / "results/digits", 1.5)
     make(clone, "publish")
 
-    file = "results/published/digits/arms/full-dit-s0/metrics.json"
+    file = "results/published/digits/metrics.json"
     shown = json.loads(run(clone, dvc, "metrics", "show", "--json"))
-    assert shown[""]["data"][file]["data"] == {"fd_classifier": 1.5, "macs": 1000}
+    assert shown[""]["data"][file]["data"]["full-dit-s0"] == {"fd_classifier": 1.5, "macs": 1000}
     changed = json.loads(run(clone, dvc, "metrics", "diff", "--json"))
-    assert changed[file]["fd_classifier"] == {"old": 2.0, "new": 1.5, "diff": -0.5}
+    assert changed[file]["full-dit-s0.fd_classifier"] == {"old": 2.0, "new": 1.5, "diff": -0.5}
     params = json.loads(run(clone, dvc, "params", "diff", "--json"))
     assert params["params/digits.yaml"]["finetune.steps"] == {"old": 100, "new": 200, "diff": 100}
-    run(clone, dvc, "plots", "show", "--out", "page")
+    run(clone, dvc, "plots", "diff", "--out", "page")
     page = (clone / "page/index.html").read_text()
-    assert "curves_full-dit-s0_csv" in page and '"loss": "0.75"' in page
+    assert '"facet": {"field": "arm"' in page
+    for rev, loss in (("HEAD", "1.0"), ("workspace", "0.75")):
+        assert f'{{"arm": "full-dit-s0", "step": "2", "loss": "{loss}", "rev": "{rev}"' in page
     expected = yaml.safe_load((clone / "params/expected/digits.yaml").read_text())
     assert expected["tables"]["table1"][0]["cells"]["distance"]["value"] == 1.5
 

@@ -6,11 +6,13 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,12 +23,12 @@ from test_data_sources import WRITERS, Files, picture
 from entpruner.cli import main
 from entpruner.data import filling
 from entpruner.data.archives import Entry
-from entpruner.data.filling import AHEAD, decoded
+from entpruner.data.filling import AHEAD, Picture, decoded
 from entpruner.data.images import square
 from entpruner.data.rows import RowFile
 from entpruner.data.sources import prepare
-from entpruner.data.store import new_store
-from entpruner.errors import Stopped, UserError
+from entpruner.data.store import write_store
+from entpruner.errors import UserError
 from entpruner.params.datasets import ImageFolder
 
 SIZE, BATCH, COUNT = 4, 8, 42  # six batches, the last of two
@@ -79,34 +81,22 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What ``images.npy`` should be: each picture in its row of a store that is written by hand."""
-    path = tmp_path_factory.mktemp("whole") / "store"
-    files, shape = pictures(), (3, SIZE, SIZE)
-    with new_store(path, {"train": 21, "test": 21}, shape, ["a", "b", "c"], {}) as (images, _):
-        for row, name in enumerate(NAMES):
-            images[row] = square(lambda name=name: files[name], name, shape)
+    path, shape = tmp_path_factory.mktemp("whole") / "store", (3, SIZE, SIZE)
+    images = np.stack([square(partial(pictures().get, name), name, shape) for name in NAMES])
+    write_store(
+        path, {"train": (images[:21], np.arange(21) // 7), "test": (images[21:], np.arange(21) // 7)}, "abc", {}
+    )
     return (path / "images.npy").read_bytes()
-
-
-@every_form
-@every_number_of_threads
-def test_the_bytes_depend_neither_on_threads_nor_on_batches(
-    tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch, form: str, threads: int
-) -> None:
-    path = source(tmp_path, form)
-    found = prepared(path, threads)
-    assert found["images.npy"] == whole
-    monkeypatch.undo()  # all in one batch
-    assert prepared(path, 1) == found
 
 
 def test_of_pictures_that_wait_only_a_few_are_in_memory() -> None:
     read: list[int] = []
 
-    def entry(i: int) -> Entry:
-        return Entry(PurePosixPath(f"{i}.jpg"), lambda: read.append(i) or picture(i))  # type: ignore[func-returns-value]
+    def listed(i: int) -> Picture:
+        return Picture(i, 0, Entry("x", PurePosixPath(f"{i}.jpg"), lambda: read.append(i) or picture(i)))
 
     with ThreadPoolExecutor(2) as pool:
-        coming = decoded(((i, str(i), entry(i)) for i in range(100)), (3, SIZE, SIZE), pool, 6)
+        coming = decoded(map(listed, range(100)), (3, SIZE, SIZE), pool, 6)
         assert next(coming)[0] == 0
         assert read == list(range(6))
         assert [row for row, _ in coming] == list(range(1, 100))
@@ -141,7 +131,7 @@ def dying(at: int, number: signal.Signals = signal.SIGKILL) -> Callable[..., np.
 
 @every_form
 @every_number_of_threads
-def test_killed_it_goes_on_where_it_was(
+def test_killed_it_goes_on_where_it_was_and_the_bytes_depend_neither_on_that_nor_on_threads_nor_on_batches(
     tmp_path: Path, whole: bytes, counted: list[str], monkeypatch: pytest.MonkeyPatch, form: str, threads: int
 ) -> None:
     path = source(tmp_path, form)
@@ -152,7 +142,8 @@ def test_killed_it_goes_on_where_it_was(
     found = prepared(path, threads)
     assert found["images.npy"] == whole
     assert len(counted) <= COUNT - 2 * BATCH and len(set(counted)) == len(counted)
-    assert prepared(path, threads) == found
+    monkeypatch.undo()  # all in one batch
+    assert prepared(path, 1) == found
 
 
 def test_killed_whenever_it_touches_a_file_it_ends_with_the_same_bytes(
@@ -184,38 +175,27 @@ def test_killed_whenever_it_touches_a_file_it_ends_with_the_same_bytes(
 
 
 @every_number_of_threads
-def test_asked_to_stop_it_ends_after_the_batch_and_goes_on_another_time(
-    tmp_path: Path, whole: bytes, counted: list[str], monkeypatch: pytest.MonkeyPatch, threads: int
+def test_asked_to_stop_the_command_ends_after_the_batch_and_goes_on_another_time(
+    tmp_path: Path, whole: bytes, counted: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     path, before = source(tmp_path), signal.getsignal(signal.SIGTERM)
+    given = json.dumps({"dataset": settings(path).model_dump(mode="json")})
+    command = ["data", "--settings", given, "--threads", str(threads), "--out", str(tmp_path / "store")]
     with monkeypatch.context() as patch:
         patch.setattr(filling, "square", dying(at=10, number=signal.SIGTERM))
-        with pytest.raises(Stopped, match=rf"kept (\d+) of {COUNT} images: run the same command again") as stopped:
-            prepared(path, threads)
-    kept = int(str(stopped.value).split("kept ")[1].split()[0])
-    assert kept % BATCH == 0 and 0 < kept < COUNT
+        assert main(command) == os.EX_TEMPFAIL
+    said = re.search(rf"asked to stop, kept (\d+) of {COUNT} images: run the same command", capsys.readouterr().err)
+    assert said and int(said[1]) % BATCH == 0 and 0 < int(said[1]) < COUNT
     assert signal.getsignal(signal.SIGTERM) == before
-    assert prepared(path, threads)["images.npy"] == whole
-    assert len(counted) == COUNT - kept
+    assert main(command) == 0
+    assert (tmp_path / "store/images.npy").read_bytes() == whole
+    assert len(counted) == COUNT - int(said[1]) and {file.name for file in tmp_path.iterdir()} == {path.name, "store"}
 
 
 def test_outside_the_main_thread_it_works_and_heeds_no_signal(tmp_path: Path, whole: bytes) -> None:
     path = source(tmp_path)
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(prepared, path).result()["images.npy"] == whole
-
-
-def test_the_command_says_that_it_will_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = json.dumps({"dataset": settings(source(tmp_path)).model_dump(mode="json")})
-    command = ["data", "--settings", given, "--threads", "3", "--out", str(tmp_path / "store")]
-    with monkeypatch.context() as patch:
-        patch.setattr(filling, "square", dying(at=10, number=signal.SIGTERM))
-        assert main(command) == os.EX_TEMPFAIL
-    assert "asked to stop" in capsys.readouterr().err
-    assert main(command) == 0
-    assert {file.name for file in tmp_path.iterdir()} == {"data.zip", "store"}
 
 
 # ------------------------------------------------------------------------------------- what is kept, and what is not
@@ -228,11 +208,11 @@ def broken_off(path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
     """Begin, and let the batch after so many fail in its middle."""
     batches, plain = itertools.count(), RowFile.write
 
-    def write(self: RowFile, parts: Iterator[tuple[int, memoryview]]) -> None:
+    def write(self: RowFile, parts: Iterator[tuple[int, memoryview]]) -> str:
         if next(batches) == after:
             plain(self, itertools.islice(parts, 3))
             raise error
-        plain(self, parts)
+        return plain(self, parts)
 
     with monkeypatch.context() as patch:
         patch.setattr(RowFile, "write", write)
@@ -253,22 +233,15 @@ def test_a_full_disk_loses_nothing(
 
 
 def flipped(images: Path) -> None:
-    with images.open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        last = file.read(1)
-        file.seek(-1, os.SEEK_END)
-        file.write(bytes([last[0] ^ 1]))
-
-
-def lost(images: Path) -> None:
-    images.unlink()
+    content = images.read_bytes()
+    images.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
 def cut(images: Path) -> None:
     os.truncate(images, 1000)
 
 
-@pytest.mark.parametrize(("spoil", "again"), [(flipped, COUNT - 5 * BATCH + BATCH), (lost, COUNT), (cut, None)])
+@pytest.mark.parametrize(("spoil", "again"), [(flipped, COUNT - 5 * BATCH + BATCH), (Path.unlink, COUNT), (cut, None)])
 def test_what_was_lost_of_the_written_is_found_and_written_again(
     tmp_path: Path,
     whole: bytes,
@@ -289,34 +262,21 @@ def test_what_was_lost_of_the_written_is_found_and_written_again(
     assert "not what was written there" in caplog.text
 
 
-def other_size(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    return {"size": SIZE + 1}
-
-
-def other_code(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    monkeypatch.setattr(filling, "code_digest", lambda _: "other")
-    return {}
-
-
-def other_archive(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    source(path.parent, files={name: picture(7, form="JPEG") for name in NAMES})
-    return {}
-
-
-@pytest.mark.parametrize("change", [other_size, other_code, other_archive])
+@pytest.mark.parametrize("changed", ["settings", "code", "images"])
 def test_nothing_is_kept_for_other_settings_code_or_images(
-    tmp_path: Path,
-    counted: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    change: Callable[[Path, pytest.MonkeyPatch], dict[str, int]],
+    tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     path = source(tmp_path)
     broken_off(path, monkeypatch, Broken)
-    changes = change(path, monkeypatch)
+    if changed == "code":
+        monkeypatch.setattr(filling, "code_digest", lambda _: "other")
+    if changed == "images":
+        source(tmp_path, files={name: picture(7, form="JPEG") for name in NAMES})
+    size = SIZE + (changed == "settings")
     counted.clear()
-    found = prepared(path, **changes)
+    found = prepared(path, size=size)
     assert len(counted) == COUNT
-    assert prepared(path, **changes) == found
+    assert prepared(path, size=size) == found
 
 
 def test_another_picture_in_a_folder_is_read_again_with_its_batch_alone(

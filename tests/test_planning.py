@@ -1,6 +1,7 @@
 """The plan of a study: its FLOPs are those that PyTorch counts, its hours those of a share of a GPU's peaks."""
 
 import json
+import runpy
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from entpruner.planning.gpus import gpu_named
 from entpruner.planning.plan import Plan, as_json, as_text, plan
 from entpruner.planning.speed import on_gpu, on_this_machine
 from entpruner.proxies.measure import ProxySamples, measure_on
+from entpruner.reporting.records import Records
 from entpruner.rules import RULES
 from entpruner.rules.rule import Job
 from entpruner.scores import score
@@ -108,6 +110,73 @@ def test_sampling_of_latents_pays_for_what_makes_images_of_them() -> None:
     work = RULES["sample"].work(paper, Job("sample", arm=arm.key))
     network, decoded = paper.network(arm.backbone, arm.data), 2 * nets.AUTOENCODER_MACS["kl"][1]
     assert work.sampling == pytest.approx(arm.sampling.samples * (network.sampled(28, arm.sampling) + decoded))
+
+
+# ---------------------------------------------------------------------------------------------------- what was measured
+
+PUBLISHED = Records(ROOT / "results/published/digits")
+TIMINGS = runpy.run_path(str(ROOT / "benchmarks/plan.py"))["recorded"](PUBLISHED)
+RECORDED = {  # half of what evaluate takes is its start
+    rule: found for rule, found in TIMINGS.items() if not rule.startswith(("audit", "cost", "cut", "evaluate"))
+}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Plan:
+    """At the speed that the published run had on average, in its trainings and in its samplings."""
+    found = plan([ROOT / "params/digits.yaml"], lambda _: UNIT)
+    flops = {row.rule: row.work for row in found.rules}
+    seconds = {rule: sum(record["seconds"] for record in RECORDED[rule]) for rule in RECORDED}
+    trainings = ("pretrain", "adapt", "prune", "recover")
+    training = sum(flops[rule].training for rule in trainings) / sum(seconds[rule] for rule in trainings)
+    passing = flops["sample"].sampling / seconds["sample"]
+    speed = Speed(training, passing, passing, "the published run's machine")
+    return plan([ROOT / "params/digits.yaml"], lambda _: speed)
+
+
+@pytest.mark.parametrize("rule", RECORDED)
+def test_the_published_run_took_what_is_planned_within_a_factor_of_two(digits: Plan, rule: str) -> None:
+    [row] = [row for row in digits.rules if row.rule == rule]
+    seconds = [record["seconds"] for record in RECORDED[rule]]
+    assert len(seconds) == row.jobs
+    assert 0.5 < row.seconds / sum(seconds) < 2
+
+
+def test_the_published_run_did_the_steps_and_flops_that_are_planned(digits: Plan) -> None:
+    for rule in ("pretrain", "adapt", "recover", "prune"):
+        [row] = [row for row in digits.rules if row.rule == rule]
+        done = RECORDED[rule]
+        assert row.work.steps == sum(timing["steps"] for timing in done)
+        assert row.work.training == pytest.approx(
+            sum(timing["flops"] for timing in done), rel=0.1
+        )  # votes go elsewhere
+
+
+def test_the_published_run_left_about_the_bytes_that_are_planned(digits: Plan) -> None:
+    left = PUBLISHED["machine.json"]["bytes"]["all"]
+    assert sum(row.work.disk for row in digits.rules) == pytest.approx(left, rel=0.1)
+
+
+@pytest.mark.parametrize(("seconds", "within"), [(0.6, True), (0.4, False)])
+def test_a_finished_run_is_compared_rule_by_rule(smoke: Plan, seconds: float, within: bool) -> None:
+    benchmark = runpy.run_path(str(ROOT / "benchmarks/plan.py"))
+    planned_seconds = {row.rule: row.seconds / row.jobs for row in smoke.rules}
+    record = {"peak_gpu_memory_mb": 0, "device": "one", "threads": 2, "python": "3", "torch": "2", "seconds": 1e9}
+    records = {
+        rule: [record | {"cpu_seconds": 2 * planned_seconds[rule] * share}] * 3
+        for rule, share in {"recover": 1.0, "evaluate": seconds}.items()
+    }
+    content = benchmark["compared"](smoke, records)
+    assert content["measured_by"].startswith("the commands' CPU seconds")
+    assert content["rules"]["recover"]["ratio"] == pytest.approx(1)
+    assert content["rules"]["evaluate"]["ratio"] == pytest.approx(1 / seconds)
+    assert content["rules"]["evaluate"]["within"] is within
+    assert ("NO" in benchmark["as_text"](content)) is not within
+    on_a_clock = benchmark["compared"](smoke, records | {"sample": [record]})
+    assert on_a_clock["measured_by"].startswith("the clock")
+    assert on_a_clock["rules"]["recover"]["measured_seconds"] == pytest.approx(
+        1e9 * content["rules"]["recover"]["jobs"]
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- the command

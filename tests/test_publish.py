@@ -1,4 +1,4 @@
-"""Published runs: laid out as runs are, small, and enough to build every table again to the last byte."""
+"""Published runs: small, in few files, and enough to build every table again to the last byte."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 from small_study import PARAMS, finish_smoke, record
+from snakemake_runs import snakemake
 
 from entpruner.cli import main
 from entpruner.errors import UserError
 from entpruner.params.files import read_study
-from entpruner.reporting.machine import describe, is_trained
-from entpruner.reporting.publish import publish
-from entpruner.reporting.rebuild import build, stage, tables_at
+from entpruner.reporting.publish import machine, publish
+from entpruner.reporting.records import BUNDLE, Records, is_trained
 from entpruner.reporting.verdicts import same_files
-from entpruner.system.files import write_json
+from entpruner.reporting.verify import build_tables
+from entpruner.system.files import read_json, write_json
 from entpruner.system.recording import processor_name
 
 PUBLISHED = PARAMS.parent / "results/published"
@@ -25,7 +26,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def finished(tmp_path: Path) -> Path:
     """One arm with what is small and what isn't, and what other chapters leave."""
     folder = tmp_path / "results/digits"
     arm = folder / "arms/full-s0"
@@ -52,26 +53,38 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_small_is_published_where_the_run_has_it(run: Path, tmp_path: Path) -> None:
+def test_what_is_small_is_published_in_few_files(finished: Path, tmp_path: Path) -> None:
+    target = tmp_path / "published"
     for _ in range(2):  # a second time replaces the first
-        publish(run, tmp_path / "published")
-    published, made = content(tmp_path / "published"), content(run)
-    added = {"curves/full-s0.csv", "dvc.yaml", "machine.json"}
-    assert published.keys() - made.keys() == added
-    assert {made[file] == published[file] for file in published.keys() - added} == {True}
-    left = {file for file in made.keys() - published.keys() if not file.endswith((".npy", ".safetensors", ".jsonl"))}
-    assert left == {
-        "arms/full-s0/samples/grid.png", "tables/table1.html", "figures/a.svg", "logs/audit.json", "tracking.json",
-        "arms/full-s0/stage2.partial/decision.json",
-    }  # fmt: skip
-    assert published["curves/full-s0.csv"] == b"step,loss\n1,2.0\n2,1.0\n"
+        publish(finished, target)
+    published, made = content(target), content(finished)
+    shown = {"tables/table1.csv", "tables/table1.md", "figures/a.png", "audit/README.md"}
+    compared = {"curves.csv", "dvc.yaml", "machine.json", "metrics.json", BUNDLE}
+    assert published.keys() == shown | compared
+    assert all(published[file] == made[file] for file in shown)
+    assert published["curves.csv"] == b"arm,step,loss\nfull-s0,1,2.0\nfull-s0,2,1.0\n"
+    assert json.loads(published["metrics.json"]) == {"full-s0": record()}
 
 
-def test_a_stage_left_from_a_study_with_more_of_them_is_not_in_the_curve(run: Path, tmp_path: Path) -> None:
-    (run / "arms/full-s0/stage2").mkdir()
-    (run / "arms/full-s0/stage2/curve.jsonl").write_text(json.dumps({"step": 7, "loss": 9.0}) + "\n")
-    publish(run, tmp_path / "published")
-    assert (tmp_path / "published/curves/full-s0.csv").read_text() == "step,loss\n1,2.0\n2,1.0\n"
+def test_a_bundle_holds_every_document_on_a_line_of_its_own(finished: Path, tmp_path: Path) -> None:
+    target = tmp_path / "published"
+    publish(finished, target)
+    records, made = Records(target), Records(finished)
+    paths = [json.loads(line)["file"] for line in (target / BUNDLE).read_text().splitlines()]
+    assert list(records) == list(made) == paths == sorted(paths)
+    assert len(paths) == 14 and "audit/masks/dit-s0.json" in paths
+    assert not any(path.startswith("logs") or ".partial" in path or path == "tracking.json" for path in paths)
+    assert {path: records[path] for path in records} == {path: made[path] for path in made}
+    with pytest.raises(UserError, match=r"published: there is no arms/none\.json; make it, or publish"):
+        records["arms/none.json"]
+
+
+def test_a_stage_left_from_a_study_with_more_of_them_is_not_in_the_curve(finished: Path, tmp_path: Path) -> None:
+    (finished / "arms/full-s0/stage2").mkdir()
+    (finished / "arms/full-s0/stage2/curve.jsonl").write_text(json.dumps({"step": 7, "loss": 9.0}) + "\n")
+    publish(finished, tmp_path / "published")
+    curves = (tmp_path / "published/curves.csv").read_text()
+    assert curves == "arm,step,loss\nfull-s0,1,2.0\nfull-s0,2,1.0\n"
 
 
 def test_nothing_is_published_of_an_unfinished_run(tmp_path: Path) -> None:
@@ -81,8 +94,8 @@ def test_nothing_is_published_of_an_unfinished_run(tmp_path: Path) -> None:
     assert not (tmp_path / "published").exists()
 
 
-def test_a_machine_is_described_only_where_it_is_the_one_that_measured(run: Path) -> None:
-    said = describe(run)
+def test_a_machine_is_described_only_where_it_is_the_one_that_measured(finished: Path) -> None:
+    said = machine(Records(finished))
     assert (said["device"], said["torch"], said["commit"]) == (["a processor"], ["2.1"], ["abc123"])
     assert said["threads"] == [1, 3]  # the audit's commands too
     assert not {"cores", "memory_gib", "system", "libraries"} & said.keys()
@@ -95,7 +108,7 @@ def test_this_machine_is_described_with_its_libraries(tmp_path: Path) -> None:
 
     here = record(device=processor_name(), python=platform.python_version(), torch=torch.__version__)
     write_json(tmp_path / "arms/a/final/timing.json", here)
-    said = describe(tmp_path)
+    said = machine(Records(tmp_path))
     assert said["cores"] >= 1 and said["memory_gib"] > 0
     assert {"torch", "numpy", "snakemake"} <= said["libraries"].keys()
 
@@ -105,7 +118,7 @@ def test_the_size_of_what_can_be_measured_again_is_told_apart(tmp_path: Path) ->
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"x" * size)
     write_json(tmp_path / "logs/x.json", {})
-    assert describe(tmp_path)["bytes"] == {"all": 113, "measured": 3}
+    assert machine(Records(tmp_path))["bytes"] == {"all": 113, "measured": 3}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +136,7 @@ def test_the_size_of_what_can_be_measured_again_is_told_apart(tmp_path: Path) ->
     ],
 )
 def test_measuring_begins_with_what_was_trained(path: str, trained: bool) -> None:
-    assert is_trained(Path(path)) == trained
+    assert is_trained(path) == trained
 
 
 @pytest.mark.slow
@@ -133,7 +146,8 @@ def test_published_tables_are_built_again_to_the_last_byte(
     """A study's metrics, its tables built from them, published, and built once more from what is published."""
     params, first, clone = PARAMS / "smoke.yaml", tmp_path / "first", tmp_path / "clone"
     finish_smoke(first / "results/smoke")
-    assert build(1, "smoke", params, list(read_study([params]).tables), first)
+    tables = [f"results/smoke/tables/{table}.md" for table in read_study([params]).tables]
+    snakemake(first, *tables, "--configfile", str(params), "--allowed-rules", "table")
     published = clone / "results/published/smoke"
     publish(first / "results/smoke", published)
     monkeypatch.chdir(clone)
@@ -144,26 +158,21 @@ def test_published_tables_are_built_again_to_the_last_byte(
     for file in sorted(file.name for file in (published / "tables").iterdir()):
         assert any(line.split()[:2] == [file, "reproduced"] for line in said.splitlines())
 
-    metrics = published / "arms/full-dit-downstream-s0/metrics.json"
-    metrics.write_text(metrics.read_text().replace('"agreement": 0.98', '"agreement": 0.97'))
+    lines = (published / BUNDLE).read_text().splitlines(keepends=True)
+    (at,) = (i for i, line in enumerate(lines) if "arms/full-dit-downstream-s0/metrics.json" in line)
+    lines[at] = lines[at].replace('"agreement": 0.98', '"agreement": 0.97')
+    (published / BUNDLE).write_text("".join(lines))
     assert main(verify) != 0
     said = capfd.readouterr().out
     assert "table1.csv             not reproduced" in said
     assert "agreement              undecided       0.97, expected 0.98" in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("study", sorted(folder.parent.name for folder in PUBLISHED.glob("*/machine.json")))
-def test_no_cell_of_this_repository_is_typed_by_hand(
-    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results/published").symlink_to(PUBLISHED)
-    monkeypatch.chdir(tmp_path)
-    params = PARAMS / f"{study}.yaml"
-    tables = tables_at(1, study, params)
-    assert {file.stem for file in (PUBLISHED / study / "tables").glob("*.csv")} == set(tables)
-    stage(1, study, tmp_path / "work")
-    assert build(1, study, params, tables, tmp_path / "work")
-    found = list(same_files(PUBLISHED / study / "tables", tmp_path / f"work/results/{study}/tables"))
-    assert [each for each in found if each.word != "reproduced"] == []
+def test_no_cell_of_this_repository_is_typed_by_hand(study: str, tmp_path: Path) -> None:
+    records = Records(PUBLISHED / study)
+    build_tables(study, records, tmp_path)
+    found = list(same_files(records.folder / "tables", tmp_path))
+    assert found and [each for each in found if each.word != "reproduced"] == []
+    metrics = {path.split("/")[1]: content for path, content in records.matching("arms/*/metrics.json").items()}
+    assert read_json(records.folder / "metrics.json") == metrics

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import get_args
 
 import pytest
@@ -20,7 +19,7 @@ from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import ReportTable, build, latex_escape
-from entpruner.system.files import write_json
+from entpruner.system.files import read_json, write_json
 
 REFERENCE = Path(__file__).parents[1] / "params" / "reference.yaml"
 DEFAULT = Table.model_fields["columns"].default
@@ -40,14 +39,9 @@ def arm(
 ) -> ArmResult:
     """An arm whose files lie under ``folder``: the three that each has, and ``others`` by name."""
     artefact = folder / f"{name}-{ratio}-s{seed}"
-    metrics = metrics or {
-        "fd_classifier": 12.5 + seed,
-        "fd_classifier_ratio": 2.25,
-        "kid_classifier": 0.000123456,
-        "precision_classifier": 0.875,
-        "recall_classifier": 0.5,
-        "agreement": 0.98,
-    }
+    rates = {"fd_classifier_ratio": 2.25, "precision_classifier": 0.875, "recall_classifier": 0.5}
+    measured = {"fd_classifier": 12.5 + seed, "kid_classifier": 0.000123456, "agreement": 0.98}
+    metrics = metrics or measured | rates
     training = training or {"total_steps": 600, "total_flops": 3.5e13}
     files = {"cost": folder / "cost.json"}
     for document, content in {"metrics": metrics, "training": training, **others}.items():
@@ -56,7 +50,8 @@ def arm(
     six = {"parameters": 1_234_567, "macs": 98_765_432, "speedup": 1.93, "speedup_quartiles": [1.9, 1.97]}
     write_json(folder / "cost.json", {"blocks": {"6": six}})
     return ArmResult(
-        arm=name,
+        name=name,
+        start="adapted",
         artefact=artefact.as_posix(),
         label=label,
         backbone="SiT",
@@ -69,7 +64,7 @@ def arm(
         depth=12,
         kept_blocks=(0, 2, 4, 6, 8, 11),
         network="6",
-        documents={key: Document.read(path) for key, path in files.items()},
+        documents={key: Document(path.as_posix(), read_json(path)) for key, path in files.items()},
         settings={"finetune": {"steps": 600}},
         code="c0de",
         commit="abc123",
@@ -82,7 +77,7 @@ def table(
     columns: Sequence[ColumnName] = DEFAULT,
     distance: str = "fd_classifier",
 ) -> ReportTable:
-    arms = list(dict.fromkeys(result.arm for result in results))
+    arms = list(dict.fromkeys(result.name for result in results))
     return build(name, "A caption", columns, arms, results, Reference.read(REFERENCE), distance=distance)
 
 
@@ -105,7 +100,7 @@ def test_markdown_shows_three_digits_units_and_the_command(tmp_path: Path) -> No
     assert row["command"] == f"`snakemake --cores all {result.artefact}/metrics.json`"
 
 
-def test_seeds_become_one_row_with_the_interval_of_their_mean(tmp_path: Path) -> None:
+def test_seeds_become_one_row_with_the_interval_of_their_mean_and_one_seed_has_none(tmp_path: Path) -> None:
     built = table([arm(tmp_path, seed) for seed in range(3)])
     row, record = markdown_row(built.markdown()), built.records()[0]
     assert row["fd_classifier ↓"] == "13.5 ± 2.5"
@@ -114,17 +109,14 @@ def test_seeds_become_one_row_with_the_interval_of_their_mean(tmp_path: Path) ->
     assert record["distance_std"] == 1.0
     assert record["distance_ci95"] == pytest.approx(4.30265 / 3**0.5, rel=1e-5)  # t at 0.975 and 2 degrees of freedom
     assert "half-width of the 95 % t-interval" in built.markdown() and "n=1" not in built.markdown()
+    single = table([arm(tmp_path)])
+    assert (single.records()[0]["distance_std"], single.records()[0]["distance_ci95"]) == (None, None)
+    assert "n=1: a single seed, its spread unknown" in single.markdown() and "±" not in single.markdown()
 
 
 def test_the_interval_of_two_values_is_that_of_students_first_table() -> None:
     assert t_interval([1.0, 3.0]) == pytest.approx(12.7062, rel=1e-5)  # t at 0.975 and 1 degree: 12.7062; s / √2 = 1
     assert t_interval([2.0, 2.0, 2.0]) == 0
-
-
-def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    built = table([arm(tmp_path)])
-    assert (built.records()[0]["distance_std"], built.records()[0]["distance_ci95"]) == (None, None)
-    assert "n=1: a single seed, its spread unknown" in built.markdown() and "±" not in built.markdown()
 
 
 # ------------------------------------------------------------------------------------------------------------ columns
@@ -134,14 +126,18 @@ def test_every_column_that_params_may_name_can_be_shown() -> None:
     assert tuple(COLUMNS) == get_args(ColumnName)
 
 
+@pytest.fixture(scope="module")
+def one_arm(tmp_path_factory: pytest.TempPathFactory) -> ArmResult:
+    return arm(tmp_path_factory.mktemp("results"))
+
+
 @given(st.permutations(get_args(ColumnName)), st.integers(1, len(get_args(ColumnName))))
-def test_a_table_shows_its_columns_and_in_their_order(names: list[ColumnName], count: int) -> None:
-    with TemporaryDirectory() as folder:
-        built = table([arm(Path(folder))], "ablation", names[:count])
-    headings, (cells,) = built.texts()
+def test_a_table_shows_its_columns_and_in_their_order(one_arm: ArmResult, names: list[ColumnName], count: int) -> None:
+    built = table([one_arm], "ablation", names[:count])
+    headings = list(built.texts())
     shown = [COLUMNS[name].heading.format(fd="fd_classifier", on="_classifier") for name in names[:count]]
     assert [heading.split(" (")[0] for heading in headings[6:]] == [heading.split(" (")[0] for heading in shown]
-    assert len(cells) == len(headings)
+    assert all(len(cells) == 1 for cells in built.texts().values())
     assert [name for name in built.records()[0] if name in COLUMNS] == names[:count]
 
 
@@ -184,15 +180,6 @@ def test_a_sum_of_which_a_part_is_missing_is_a_dash(tmp_path: Path) -> None:
     result = arm(tmp_path, training={"total_steps": 3, "total_seconds": 10.0}, adaptation={"total_steps": 4})
     built = table([result], "ablation", ["steps", "training_seconds"])
     assert [built.rows[0].cells[name].value for name in ("steps", "training_seconds")] == [7, None]
-
-
-@pytest.mark.parametrize(
-    ("distance", "key", "heading"), [("fid", "is", "is ↑"), ("fd_classifier", "is_classifier", "is_classifier ↑")]
-)
-def test_only_on_inception_is_the_score_called_is(tmp_path: Path, distance: str, key: str, heading: str) -> None:
-    result = arm(tmp_path, metrics={distance: 1.0, key: 4.25})
-    row = markdown_row(table([result], "ablation", ["inception_score"], distance).markdown())
-    assert row[heading] == "4.25"
 
 
 def test_the_page_shows_what_markdown_shows(tmp_path: Path) -> None:
@@ -262,11 +249,13 @@ def test_a_missing_number_is_a_dash_and_not_a_zero(tmp_path: Path) -> None:
     assert built.records()[0]["recall"] is None
 
 
-def test_inception_features_are_called_fid(tmp_path: Path) -> None:
-    result = arm(tmp_path, metrics={"fid": 3.0, "fid_ratio": 1.5, "kid": 0.01, "precision": 0.5, "recall": 0.25})
-    built = table([result], distance="fid")
-    row = markdown_row(built.markdown())
-    assert (row["fid ↓"], row["× floor ↓"], row["recall ↑"]) == ("3.00", "1.50", "0.250")
+def test_only_on_inception_features_are_distance_and_score_called_fid_and_is(tmp_path: Path) -> None:
+    metrics = {"fid": 3.0, "fid_ratio": 1.5, "recall": 0.25, "is": 4.25}
+    columns: list[ColumnName] = ["distance", "over_floor", "recall", "inception_score"]
+    row = markdown_row(table([arm(tmp_path, metrics=metrics)], columns=columns, distance="fid").markdown())
+    assert (row["fid ↓"], row["× floor ↓"], row["recall ↑"], row["is ↑"]) == ("3.00", "1.50", "0.250", "4.25")
+    other = arm(tmp_path, metrics={"is_classifier": 4.25})
+    assert markdown_row(table([other], columns=["inception_score"]).markdown())["is_classifier ↑"] == "4.25"
 
 
 def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
@@ -279,14 +268,13 @@ def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
     ]
 
 
-def test_an_arm_without_results_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="table1: arm random has no results"):
-        build("table1", "", DEFAULT, ["random"], [arm(tmp_path)], Reference.read(REFERENCE), distance="fid")
-
-
-def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="table1: none of its arms is left; see its key `only`"):
-        build("table1", "", DEFAULT, [], [], Reference.read(REFERENCE), distance="fid")
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [(["random"], "arm random has no results"), ([], "none of its arms is left; see its key `only`")],
+)
+def test_a_table_without_rows_or_results_is_refused(arms: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"table1: {message}"):
+        build("table1", "", DEFAULT, arms, [arm(tmp_path)], Reference.read(REFERENCE), distance="fid")
 
 
 def test_latex_has_no_bare_special_character(tmp_path: Path) -> None:

@@ -59,15 +59,15 @@ def runs(store: Path) -> dict[str, dict]:
     return shown
 
 
+def synced(store: Path, records: list[RunRecord]) -> dict[str, int]:
+    return sync("digits", records, store / "mlflow.db", store / "artifacts")
+
+
 def test_a_run_shows_params_curves_metrics_files_and_its_table(store: Path, records: list[RunRecord]) -> None:
-    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    synced(store, records)
     arm = runs(store)["digits/arm-s1"]
-    assert arm["params"] == {
-        "criterion": "ced",
-        "finetune.steps": "500",
-        "finetune.betas": "[0.9, 0.999]",
-        "seed": "1",
-    }
+    params = {"criterion": "ced", "finetune.steps": "500", "finetune.betas": "[0.9, 0.999]", "seed": "1"}
+    assert arm["params"] == params
     assert arm["metrics"]["fd_classifier"] == 2.5
     assert "kappa" not in arm["metrics"]
     assert arm["points"] == [(point["step"], point["loss"]) for point in CURVE]
@@ -77,58 +77,57 @@ def test_a_run_shows_params_curves_metrics_files_and_its_table(store: Path, reco
     assert list((store / "artifacts" / "digits").rglob("decision.json"))
 
 
+def test_settings_and_curves_longer_than_mlflow_takes_at_once_are_whole(
+    tmp_path: Path, records: list[RunRecord]
+) -> None:
+    curve = [{"step": step, "loss": 1.0} for step in range(1200)]
+    synced(tmp_path, [records[0], replace(records[1], curve=curve, settings={f"s{i}": i for i in range(150)})])
+    arm = runs(tmp_path)["digits/arm-s0"]
+    assert (len(arm["points"]), len(arm["params"])) == (1200, 150)
+
+
 def test_a_second_sync_writes_nothing(store: Path, records: list[RunRecord]) -> None:
-    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    synced(store, records)
     before = runs(store)
-    counts = sync("digits", records, store / "mlflow.db", store / "artifacts")
-    assert counts == {"written": 0, "kept": 4, "deleted": 0}
+    assert synced(store, records) == {"written": 0, "kept": 4, "deleted": 0}
     assert runs(store) == before
 
 
 def test_a_rerun_with_other_values_replaces_its_run_alone(store: Path, records: list[RunRecord]) -> None:
-    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    synced(store, records)
     before = runs(store)
     records[2] = replace(records[2], metrics={"fd_classifier": 9.0}, curve=CURVE[:10], settings={"seed": 1})
-    counts = sync("digits", records, store / "mlflow.db", store / "artifacts")
+    assert synced(store, records) == {"written": 1, "kept": 3, "deleted": 0}
     after = runs(store)
-    assert counts == {"written": 1, "kept": 3, "deleted": 0}
     changed = after.pop("digits/arm-s1")
-    assert changed["metrics"]["fd_classifier"] == 9.0
-    assert len(changed["points"]) == 10
-    assert changed["params"] == {"seed": "1"}
+    assert (changed["metrics"]["fd_classifier"], len(changed["points"]), changed["params"]) == (9.0, 10, {"seed": "1"})
     assert after == {key: value for key, value in before.items() if key != "digits/arm-s1"}
-
-
-def test_arms_follow_a_table_that_was_rewritten(store: Path, records: list[RunRecord]) -> None:
-    sync("digits", records, store / "mlflow.db", store / "artifacts")
-    records[0] = replace(records[0], metrics={"rows": 3.0})
-    counts = sync("digits", records, store / "mlflow.db", store / "artifacts")
-    assert counts["written"] == 1
+    records[0] = replace(records[0], metrics={"rows": 3.0})  # arms follow a table that was rewritten
+    assert synced(store, records)["written"] == 1
     assert {run["parent"] for key, run in runs(store).items() if key != "digits/table1"} == {"digits/table1"}
 
 
 def test_from_scratch_gives_the_same_runs_and_an_arm_that_is_gone_goes(
     store: Path, records: list[RunRecord], tmp_path: Path
 ) -> None:
-    sync("digits", records, store / "mlflow.db", store / "artifacts")
-    counts = sync("digits", records[:-1], store / "mlflow.db", store / "artifacts")
-    assert counts == {"written": 0, "kept": 3, "deleted": 1}
-    sync("digits", records[:-1], tmp_path / "mlflow.db", tmp_path / "artifacts")
+    synced(store, records)
+    assert synced(store, records[:-1]) == {"written": 0, "kept": 3, "deleted": 1}
+    synced(tmp_path, records[:-1])
     assert runs(tmp_path) == runs(store)
 
 
 def test_a_run_that_was_cut_short_is_written_again(
     store: Path, records: list[RunRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync("digits", records, store / "mlflow.db", store / "artifacts")
+    synced(store, records)
     whole = runs(store)
     records[3] = replace(records[3], metrics={"fd_classifier": 0.5})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(MlflowClient, "set_terminated", interrupt)
-        sync("digits", records, store / "mlflow.db", store / "artifacts")
-    sync("digits", records, store / "mlflow.db", store / "artifacts")
-    assert runs(store)["digits/arm-s2"]["points"] == whole["digits/arm-s2"]["points"]
-    assert runs(store)["digits/arm-s2"]["metrics"]["fd_classifier"] == 0.5
+        synced(store, records)
+    synced(store, records)
+    again = runs(store)["digits/arm-s2"]
+    assert (again["points"], again["metrics"]["fd_classifier"]) == (whole["digits/arm-s2"]["points"], 0.5)
 
 
 def interrupt(*_: object) -> None:
@@ -138,5 +137,5 @@ def interrupt(*_: object) -> None:
 def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
     with pytest.raises(UserError, match="delete it") as error:
-        sync("digits", [], tmp_path / "mlflow.db", tmp_path)
+        synced(tmp_path, [])
     assert "\n" not in str(error.value)

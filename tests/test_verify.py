@@ -17,11 +17,13 @@ from small_study import ROW, record, write_table
 from entpruner.cli import main
 from entpruner.errors import UserError
 from entpruner.params.reporting import ColumnName
+from entpruner.reporting.columns import Cell
 from entpruner.reporting.expected import MARGIN, RULES, Expected, Spread, expect, pooled, rounded_up
-from entpruner.reporting.machine import describe
-from entpruner.reporting.rebuild import Plan, stage
-from entpruner.reporting.recorded import RecordedCell, RecordedRow, read_tables
+from entpruner.reporting.publish import machine
+from entpruner.reporting.recorded import RecordedRow, read_tables
+from entpruner.reporting.records import Records
 from entpruner.reporting.verdicts import Verdict, exit_code, report, verdicts
+from entpruner.reporting.verify import forecast, link, run
 from entpruner.system.files import write_json
 
 OTHER = ("LD-Pruner", "sit", "downstream", "50%")
@@ -83,15 +85,18 @@ def test_a_tolerance_is_that_of_the_difference_of_two_means() -> None:
     assert Spread(0.1, math.inf, "", relative=True).tolerance(-7.0, 1, 1) == pytest.approx(7 * 1.959964 * 0.1 * 2**0.5)
 
 
+def row_of_kids(values: Any) -> RecordedRow:
+    kid = Cell(float(values.mean()), float(values.std(ddof=1)))
+    identity = dict(zip(("method", "backbone", "data", "ratio"), ROW, strict=True))
+    return RecordedRow(**identity, seeds=SEEDS, cells={"kid": kid}, arms=(), command="")
+
+
 def test_a_faithful_repetition_with_other_draws_is_reproduced_nineteen_times_in_twenty() -> None:
     random = np.random.default_rng(0)
     rows, seeds, held = 12, 3, 0
     for _ in range(400):
         first, second = 5 + random.normal(size=(2, rows, seeds))
-        kept = [
-            RecordedRow(*ROW, {"kid": RecordedCell(float(values.mean()), float(values.std(ddof=1)))}, (), SEEDS, "")
-            for values in first
-        ]
+        kept = [row_of_kids(values) for values in first]
         spread = pooled("kid", kept)
         assert spread is not None
         allowed = spread.tolerance(0.0, seeds, cells=rows)
@@ -309,24 +314,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(published / "cost/dit.json", {"timing": record(seconds=1.0)})
     write_json(published / "audit/masks/dit-s0.json", {"timing": record(seconds=1000.0)})  # no table needs it
     write_json(published / "arms/full-s0/final/model.json", {})
-    write_json(published / "machine.json", describe(published) | {"bytes": {"all": 7_000_000, "measured": 5_000}})
+    write_json(
+        published / "machine.json", machine(Records(published)) | {"bytes": {"all": 7_000_000, "measured": 5_000}}
+    )
     (tmp_path / "expected.yaml").write_text(expect(published))
     return tmp_path
 
 
-def test_time_and_disk_are_told_from_the_published_records(here: Path) -> None:
-    plans = [Plan.of(depth, ["table1"], here / "results/published/digits") for depth in (1, 2, 3)]
-    assert [plan.seconds for plan in plans] == [0, 9, 159]
-    assert [plan.jobs for plan in plans] == [1, 4, 7]
-    assert [plan.bytes for plan in plans][1:] == [5_000, 7_000_000]
-    assert {plan.device for plan in plans} == {"a processor"}
+@pytest.mark.parametrize(("depth", "minutes", "megabytes"), [(2, "0.1", "0.005"), (3, "2.6", "7")])
+def test_time_and_disk_are_told_from_the_published_records(
+    here: Path, depth: int, minutes: str, megabytes: str
+) -> None:
+    said = forecast(depth, Records(here / "results/published/digits"))
+    assert f"{minutes} min of computing (on a processor, when published); {megabytes} MB on disk" in said
 
 
 def test_without_networks_depth_two_says_how_to_get_them(here: Path, capsys: Any) -> None:
     assert main(["verify", "--depth", "2", "--expected", str(here / "expected.yaml")]) == 2
     said = capsys.readouterr().out
     assert said.startswith("digits, depth 2: samples, ")
-    assert "9 s of computing (on a processor" in said
+    assert "0.1 min of computing (on a processor" in said
     assert "1 trained networks are not in results/digits/arms, as that of full-s0" in said
     assert "make restore STUDY=digits" in said and "make verify DEPTH=3" in said
 
@@ -338,6 +345,27 @@ def test_a_study_that_is_not_published_is_named(tmp_path: Path, monkeypatch: Any
     assert "results/published/digits: nothing published to verify" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("depth", "said"), [(2, "Some of it failed, see above"), (3, "Building table4")])
+def test_the_workflow_is_asked_for_the_tables(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, depth: int, said: str
+) -> None:
+    """By a dry run, which at depth 2 must fail: nothing but the arm's network is here, and no rule may train more."""
+
+    def dry(command: list[str]) -> int:
+        at = command.index("--directory")
+        return run([*command[:at], "--dry-run", *command[at:]])
+
+    network = here / "results/digits/arms/full-s0/final/model.safetensors"
+    network.parent.mkdir(parents=True)
+    network.touch()
+    monkeypatch.setattr("entpruner.reporting.verify.run", dry)
+    assert main(["verify", "--depth", str(depth), "--expected", str(here / "expected.yaml")]) == 2
+    printed = "".join(capfd.readouterr())
+    assert f"in results/verify/digits-depth{depth}, which can be deleted" in printed and said in printed
+    assert "there is no such table" in printed
+
+
 def test_depth_two_begins_with_what_was_trained_and_nothing_that_was_measured(here: Path) -> None:
     study = here / "results/digits"
     for file in (
@@ -347,7 +375,7 @@ def test_depth_two_begins_with_what_was_trained_and_nothing_that_was_measured(he
         (study / file).parent.mkdir(parents=True, exist_ok=True)
         (study / file).write_text(file)
     for _ in range(2):  # a second time, what is there stays
-        stage(2, "digits", here / "work")
+        link(2, "digits", here / "work")
     staged = here / "work/results/digits"
     seen = {file for file in ("data", "arms/full-s0/final", "arms/full-s0/stage1") if (staged / file).is_symlink()}
     assert seen == {"data", "arms/full-s0/final", "arms/full-s0/stage1"}
@@ -355,10 +383,11 @@ def test_depth_two_begins_with_what_was_trained_and_nothing_that_was_measured(he
     assert not any((staged / file).exists() for file in ("arms/full-s0/samples", "arms/full-s0/metrics.json", "cost"))
 
 
-def test_depth_one_begins_with_what_is_published_and_no_tables(here: Path) -> None:
-    stage(1, "digits", here / "work")
-    staged = {path.name for path in (here / "work/results/digits").iterdir()}
-    assert staged == {"arms", "audit", "cost", "machine.json", "pretrain"}
+def test_a_table_whose_documents_are_not_shipped_is_not_run(here: Path, capsys: Any) -> None:
+    assert main(["verify", "--expected", str(here / "expected.yaml")]) == 2
+    said = capsys.readouterr().out
+    assert "table1 is not built: results/published/digits: there is no arms/" in said
+    assert "there is no such table" in said and "not built, although it is shipped" in said
 
 
 def test_what_is_interrupted_is_left_to_end_by_itself(tmp_path: Path) -> None:
@@ -369,7 +398,7 @@ def test_what_is_interrupted_is_left_to_end_by_itself(tmp_path: Path) -> None:
     )
     asking = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from entpruner.reporting.rebuild import run; run([sys.executable, '-c', {unlocking!r}], quiet=True)\n"
+        f"from entpruner.reporting.verify import run; run([sys.executable, '-c', {unlocking!r}])\n"
     )
     program = subprocess.Popen([sys.executable, "-c", asking], cwd=tmp_path, start_new_session=True)
     while not (tmp_path / "running").exists():

@@ -1,1 +1,1 @@
-"""What score, proxies and schedule are worth: sub-networks measured on equal terms, and statistics that know noise."""
+"""The audit: what score, proxies and schedule are worth, by sub-networks measured on equal terms."""

@@ -1,11 +1,10 @@
-"""Does a criterion predict what matters? Its values of blocks, and of sets of them, against what was measured.
+"""Does a criterion predict what matters? The values of blocks, and of sets of them, against what was measured.
 
 The value of a set is the sum of its blocks' values, which is what greedy pruning takes for granted. A criterion that
-keeps its promise has a positive rank correlation with each target: what it values more is missed more.
+keeps its promise has a positive rank correlation with each target: removing what it values more does more harm.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,19 +18,17 @@ SETS_ONLY: tuple[Criterion, ...] = (*SIZED, "first", "last")
 """Criteria whose values only say which set they take: summed over other sets they mean nothing."""
 
 Values = Mapping[int, float]
-"""Block -> what it is ranked by."""
+"""Block -> the value that it is ranked by."""
+Agreements = Mapping[tuple[str, str, str], Bootstrapped]
+"""Criterion, target, statistic (ρ or τ) -> the mean over seeds of each seed's own correlation."""
 
-TARGETS: dict[str, Callable[[Measured], float]] = {
-    "loss on removal": lambda measured: measured.loss,
-    "distance before recovery": lambda measured: required(measured.distance_before),
-    "distance after recovery": lambda measured: measured.distance,
+TARGETS = {
+    "loss on removal": "loss",
+    "distance before recovery": "distance_before",
+    "distance after recovery": "distance",
 }
+"""What a criterion should predict -> the field of ``Measured``."""
 STATISTICS: dict[str, Statistic] = {"ρ": spearman, "τ": kendall}
-
-
-def required(value: float | None) -> float:
-    assert value is not None, "measured with the distance before recovery"
-    return value
 
 
 def block_values(scores: Scores, audited: AuditedCriterion) -> Values:
@@ -50,43 +47,30 @@ def additive(values: Values, masks: Sequence[Blocks]) -> Floats:
     return np.array([sum(values[block] for block in mask) for mask in masks])
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """One criterion against one target."""
-
-    criterion: str
-    target: str
-    statistic: str
-    """ρ (Spearman) or τ (Kendall), the mean over seeds of each seed's own."""
-    found: Bootstrapped
-
-
 def agreements(
     values: Mapping[str, Sequence[Values]], measured: Sequence[Sequence[Measured]], *keys: int | str
-) -> list[Agreement]:
-    """Every criterion (values: one a seed) against every target of the sub-networks (a list a seed).
+) -> Agreements:
+    """Every criterion (its values, one mapping for each seed) against every target of each seed's sub-networks.
 
-    All share their resamples, which follow from ``keys``: differences between criteria are paired.
+    All share their resamples, which follow from ``keys``, so differences between criteria are paired.
     """
     resamples = Resamples.draw([len(records) for records in measured], *keys)
-    return [
-        Agreement(criterion, target, name, bootstrap(pairs(by_seed, measured, of), statistic, resamples))
-        for criterion, by_seed in values.items()
-        for target, of in TARGETS.items()
+    targets = {
+        name: [np.array([getattr(record, field) for record in records]) for records in measured]
+        for name, field in TARGETS.items()
+    }
+    masks = [[record.dropped for record in records] for records in measured]
+    sums = {name: list(map(additive, by_seed, masks)) for name, by_seed in values.items()}
+    return {
+        (criterion, target, name): bootstrap(
+            list(zip(sums[criterion], targets[target], strict=True)), statistic, resamples
+        )
+        for criterion in values
+        for target in TARGETS
         for name, statistic in STATISTICS.items()
-    ]
-
-
-def pairs(
-    values: Sequence[Values], measured: Sequence[Sequence[Measured]], target: Callable[[Measured], float]
-) -> list[tuple[Floats, ...]]:
-    """For each seed the value of every sub-network's dropped blocks, and its target."""
-    return [
-        (additive(own, [record.dropped for record in records]), np.array([target(record) for record in records]))
-        for own, records in zip(values, measured, strict=True)
-    ]
+    }
 
 
 def rank_among(distance: float, masks: Sequence[Measured]) -> int:
-    """How many random masks ended at least as near; an equal one (the same set, say) counts against the criterion."""
+    """How many random masks ended at least as near. A mask at the same distance counts against the criterion."""
     return sum(mask.distance <= distance for mask in masks)

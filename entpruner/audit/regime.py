@@ -1,12 +1,9 @@
 """The audit's regime: how much is pruned and how long is recovered, chosen before any criterion is looked at.
 
 Where random masks end at the same distance, no criterion can be right or wrong. So each candidate regime, from mild to
-hard, is tried with random masks, each recovered several times over, and the rule is:
-
-    the first candidate in which at least ``share`` of the variance of the log distance lies between masks;
-    if there is none, the one in which that share is largest.
-
-The logarithm, because distances spread in proportion to their size. Every number tried is kept.
+hard, is tried with random masks, each of which is recovered several times. The rule takes the first candidate in which
+at least ``share`` of the variance of the log distance lies between masks; if there is none, the candidate in which that
+share is largest. It uses the logarithm because distances spread in proportion to their size.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,22 +18,23 @@ from entpruner.params.base import Frozen
 
 
 class Trial(Frozen):
-    """One candidate."""
+    """What random masks gave in one candidate regime."""
 
     regime: Regime
     masks: tuple[Blocks, ...]
     distances: tuple[tuple[float, ...], ...]
-    """After recovery, mask by repeat."""
+    """Distances after recovery, by mask, then by repeat."""
     share: Estimate | None
-    """Of the variance of the log distance that lies between masks: intraclass correlation; None if nothing varies."""
+    """Share of the variance of the log distance that lies between masks (intraclass correlation); None if nothing
+    varies."""
 
 
 class RegimeChoice(Frozen):
     regime: Regime
     size: int
-    """Blocks removed."""
+    """Number of blocks removed."""
     reached: bool
-    """Whether it reached ``share``, or is only the best of what was tried."""
+    """True if the regime reached ``share``, False if it is only the best of what was tried."""
     trials: tuple[Trial, ...]
     """Candidates after the first that reaches ``share`` are not tried."""
 
@@ -51,11 +49,17 @@ def choose_regime(
     masks: Callable[[Regime], Sequence[Blocks]],
     distance: Callable[[Regime, Blocks, int], float],
 ) -> RegimeChoice:
-    """Try the candidates in turn. ``masks``: random ones of the regime's size; ``distance``: of one, in one repeat."""
-    trials = []
+    """Try the candidates in turn, until one reaches the share.
+
+    ``masks`` draws random masks of a regime's size; ``distance`` recovers one mask and measures it, for one repeat.
+    """
+    trials: list[Trial] = []
     for regime in settings.candidates:
-        trials.append(tried(regime, masks(regime), settings.repeats, distance))
-        if choice([trials[-1].share], settings.share)[1]:
+        drawn = tuple(masks(regime))
+        distances = [tuple(distance(regime, mask, repeat) for repeat in range(settings.repeats)) for mask in drawn]
+        share = consistency(np.log(distances))
+        trials.append(Trial(regime=regime, masks=drawn, distances=tuple(distances), share=share))
+        if choice([share], settings.share)[1]:
             break
     chosen, reached = choice([trial.share for trial in trials], settings.share)
     trial = trials[chosen]
@@ -63,19 +67,7 @@ def choose_regime(
 
 
 def choice(shares: Sequence[Estimate | None], threshold: float) -> tuple[int, bool]:
-    """Which of the candidates is taken, and whether it reached the threshold."""
+    """The index of the candidate that is taken, and whether it reached the threshold."""
     known = [-np.inf if share is None else share.value for share in shares]
     first = next((index for index, share in enumerate(known) if share >= threshold), None)
     return (int(np.argmax(known)), False) if first is None else (first, True)
-
-
-def tried(
-    regime: Regime, masks: Sequence[Blocks], repeats: int, distance: Callable[[Regime, Blocks, int], float]
-) -> Trial:
-    distances = [[distance(regime, mask, repeat) for repeat in range(repeats)] for mask in masks]
-    return Trial(
-        regime=regime,
-        masks=tuple(masks),
-        distances=tuple(map(tuple, distances)),
-        share=consistency(np.log(distances)),
-    )

@@ -1,8 +1,8 @@
 """Whole pruning schedules on equal terms: the same start, ranking, batches and noise, at equal steps or equal FLOPs.
 
-At equal steps a schedule that prunes late trains a larger network for longer. At equal FLOPs its steps are cut until it
-has cost what pruning at once costs: by the ratio of the two costs at equal steps, which for a vote is known only
-afterwards. Its second run may vote otherwise, so what it did cost is recorded.
+At equal steps a schedule that prunes late trains a larger network for longer. At equal FLOPs it gets fewer steps, so
+that it costs about as much as pruning at once: they are shortened by the ratio of the two costs at equal steps, which
+for a vote is known only after a run. The second run may vote otherwise, so its own cost is recorded.
 """
 
 import time
@@ -35,7 +35,7 @@ class ScheduleRun(Frozen):
     budget: Budget
     steps: int
     flops: int
-    """Of all its training steps; the proxies' are not among them."""
+    """FLOPs of all its training steps, without those of the proxies."""
     decisions: tuple[Decision, ...]
     distance: float
     seconds: float
@@ -53,7 +53,7 @@ def run_schedule(
 ) -> ScheduleRun:
     """Prune ``total`` blocks in ``order``, in the stages of ``pruning``, over ``training.steps`` steps; then measure.
 
-    The same step sees the same batch and noise in every schedule, and candidates of a stage the same proxy samples.
+    In every schedule the same step sees the same batch and noise; all candidates of a stage see the same proxy samples.
     """
     began = time.perf_counter()
     context = bench.context

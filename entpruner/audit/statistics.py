@@ -1,18 +1,18 @@
 """Rank correlations, and how sure one can be of them.
 
-Two kinds of interval, both of 95 % unless told otherwise:
+There are two kinds of interval for a mean over seeds, both of 95 % unless told otherwise. Student's t-interval is for
+one number a seed. The hierarchical percentile bootstrap is for a statistic that is computed within each seed from its
+units (blocks or masks): seeds are drawn with replacement, and within each drawn seed its units, with all that belongs
+to a unit. Differences of two such means are taken resample by resample.
 
-    bootstrap   of a mean over seeds of something that is computed within each seed from its units (blocks, masks).
-                Seeds are drawn with replacement, and within each drawn seed its units, with all that belongs to a unit:
-                the hierarchical percentile bootstrap. Differences of two such means are taken resample by resample.
-    t           of a mean over seeds that has one number a seed.
-
-What the bootstrap of Spearman's ρ covers with three seeds, simulated: 98 to 99 % with 5 to 30 units where all seeds
-have the same true correlation, because noise within a seed counts twice (between the seeds, and in the units drawn);
-88 % with 30 units and 95 % with 12 where the true correlation itself varies between seeds (standard deviation 0.3 of
-Fisher's z), because three seeds tell little of that. With 3 units a seed it can fall to 77 %: have 5 or more.
+Simulations with three seeds show what the bootstrap of Spearman's ρ covers. It covers 98 to 99 % with 5 to 30 units
+where all seeds have the same true correlation, because noise within a seed counts twice (between the seeds, and in the
+units drawn). It covers 88 % with 30 units and 95 % with 12 where the true correlation itself varies between seeds
+(standard deviation 0.3 of Fisher's z), because three seeds tell little of that. With 3 units a seed it can fall to
+77 %, so there should be 5 or more.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from entpruner.system.randomness import generator
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Statistic = Callable[..., Floats]
-"""Arrays whose last axis is the units -> an array without it; NaN where it is not defined."""
+"""A function of arrays whose last axis is the units; its result lacks that axis, and is NaN where it is not defined."""
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -44,13 +44,16 @@ class Estimate:
     def excludes(self, number: float) -> bool:
         return not self.low <= number <= self.high
 
+    def __format__(self, form: str) -> str:
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
 
 # --------------------------------------------------------------------------------------------------- rank correlations
 
 
 def spearman(x: Floats, y: Floats) -> Floats:
     """Spearman's ρ over the last axis, ties with their mean rank: (..., n), (..., n) -> (...)."""
-    a, b = (centred(stats.rankdata(v, axis=-1)) for v in (x, y))
+    a, b = (ranks - ranks.mean(-1, keepdims=True) for ranks in (stats.rankdata(v, axis=-1) for v in (x, y)))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
 
@@ -58,8 +61,9 @@ def spearman(x: Floats, y: Floats) -> Floats:
 def kendall(x: Floats, y: Floats) -> Floats:
     """Kendall's τ-b over the last axis: (..., n), (..., n) -> (...)."""
     a, b = (signs(stats.rankdata(v, axis=-1)) for v in (x, y))
+    both, first, second = (v.sum((-2, -1), dtype=np.int32).astype(np.float64) for v in (a * b, np.abs(a), np.abs(b)))
     with np.errstate(invalid="ignore"):
-        return total(a * b) / np.sqrt(total(np.abs(a)) * total(np.abs(b)))
+        return both / np.sqrt(first * second)
 
 
 def signs(ranks: Floats) -> NDArray[np.int8]:
@@ -68,27 +72,19 @@ def signs(ranks: Floats) -> NDArray[np.int8]:
     return above.astype(np.int8) - above.swapaxes(-1, -2).astype(np.int8)
 
 
-def total(pairs: NDArray[np.int8]) -> Floats:
-    return pairs.sum((-2, -1), dtype=np.int32).astype(np.float64)
-
-
-def centred(values: Floats) -> Floats:
-    return values - values.mean(-1, keepdims=True)
-
-
 # ----------------------------------------------------------------------------------------------------------- bootstrap
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """B draws of G groups (seeds) and of the units in them; shared by all that is to be compared."""
+    """B draws of G groups (seeds) and of the units in them. All that is to be compared shares them."""
 
     groups: Integers  # (B, G)
-    units: tuple[Integers, ...]  # a group: (B, n)
+    units: tuple[Integers, ...]  # for each group (B, n)
 
     @staticmethod
     def draw(sizes: Sequence[int], *keys: int | str, count: int = RESAMPLES) -> "Resamples":
-        """For groups of these sizes; the same keys give the same draws."""
+        """Resamples for groups of these sizes; the same keys give the same draws."""
         random = generator(*keys)
         groups = torch.randint(len(sizes), (count, len(sizes)), generator=random)
         units = tuple(torch.randint(size, (count, size), generator=random).numpy() for size in sizes)
@@ -97,7 +93,7 @@ class Resamples:
     def mean(self, replicates: Sequence[Floats]) -> Floats:
         """Means over the drawn groups of each group's replicates (B,): (B,).
 
-        A group that is drawn twice at once brings two different replicates, those of neighbouring resamples.
+        If a group is drawn twice in one resample, it brings two different replicates, those of neighbouring resamples.
         """
         count, places = self.groups.shape
         rows = (np.arange(count)[:, None] + np.arange(places)) % count  # (B, G)
@@ -106,17 +102,18 @@ class Resamples:
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """A mean over seeds, and what it is in each resample."""
+    """A mean over seeds, and its value in each resample."""
 
     value: float
     replicates: Floats  # (B,)
 
     def __sub__(self, other: "Bootstrapped") -> "Bootstrapped":
-        """The paired difference: both from the same resamples."""
+        """The paired difference; both must come from the same resamples."""
         return Bootstrapped(self.value - other.value, self.replicates - other.replicates)
 
     def estimate(self, level: float = LEVEL) -> Estimate | None:
-        """With its percentile interval; None if it is not defined (nothing varies). Undefined resamples don't count."""
+        """The mean with its percentile interval over the resamples that are defined; None if the mean is not (nothing
+        varies)."""
         defined = self.replicates[np.isfinite(self.replicates)]
         if not np.isfinite(self.value) or not len(defined):
             return None
@@ -125,7 +122,7 @@ class Bootstrapped:
 
 
 def bootstrap(groups: Sequence[tuple[Floats, ...]], statistic: Statistic, resamples: Resamples) -> Bootstrapped:
-    """The mean over groups of ``statistic(*arrays)``, each group's arrays being (n,) of the same units."""
+    """The mean over groups of ``statistic(*arrays)``. The arrays of a group are (n,), of the same units."""
     value = np.mean([statistic(*arrays) for arrays in groups])
     drawn = [
         statistic(*(array[units] for array in arrays)) for arrays, units in zip(groups, resamples.units, strict=True)
@@ -137,11 +134,17 @@ def bootstrap(groups: Sequence[tuple[Floats, ...]], statistic: Statistic, resamp
 
 
 def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> Estimate | None:
-    """Student's t-interval of the mean of one number a seed; None with fewer than two. Paired differences too."""
+    """Student's t-interval of the mean of one number (or paired difference) a seed; None with fewer than two."""
     if len(values) < 2:
         return None
     mean, half = float(np.mean(values)), t_interval(values, level)
     return Estimate(mean, mean - half, mean + half)
+
+
+def ratio_over_seeds(logs: Sequence[float]) -> Estimate | None:
+    """The geometric mean of one ratio a seed, from the logarithms of the ratios; None with fewer than two."""
+    found = mean_over_seeds(logs)
+    return found and Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high))
 
 
 def proportion(successes: int, trials: int, level: float = LEVEL) -> Estimate:
@@ -155,9 +158,9 @@ def proportion(successes: int, trials: int, level: float = LEVEL) -> Estimate:
 def consistency(values: Floats, level: float = LEVEL) -> Estimate | None:
     """Intraclass correlation of (subjects, repeats): the subjects' share of the variance, with its exact F-interval.
 
-    ICC(C,1) of McGraw and Wong (1996), two-way: what a repeat does to all subjects alike does not count, as subjects
-    are compared within a repeat (there they share their random numbers). 0 or less: the subjects cannot be told apart.
-    None where nothing varies at all.
+    This is ICC(C,1) of McGraw and Wong (1996), two-way: what a repeat does to all subjects alike does not count, as
+    subjects are compared within a repeat (there they share their random numbers). At 0 or less the subjects cannot be
+    told apart. It is None where nothing varies at all.
     """
     n, k = values.shape
     subjects = values.mean(1) - values.mean()
@@ -179,10 +182,10 @@ def share(f: float, repeats: int) -> float:
 
 
 def chance_of_ranks(ranks: Sequence[int], sizes: Sequence[int]) -> float:
-    """Probability that ranks drawn evenly from 0 … size, independently, sum to no more than these: exact.
+    """The exact probability that ranks drawn evenly and independently from 0 … size sum to no more than these.
 
-    ``rank``: how many of a seed's ``size`` random masks did better. Were a criterion's mask one more of them, its rank
-    would be any with the same probability.
+    A rank says how many of a seed's ``size`` random masks did better than the criterion's mask. If that mask were one
+    more random mask, every rank would have the same probability.
     """
     distribution = np.ones(1)
     for size in sizes:

@@ -1,8 +1,8 @@
 """Sub-networks of one start network, measured on equal terms: the loss, and the distance before and after recovery.
 
 All sub-networks of a start see the same draws, training batches, noise, labels and sampling noise (common random
-numbers), so what they share in luck drops out when they are compared. ``repeat`` numbers independent recoveries: other
-batches, other training noise, other sampling noise, again the same for all.
+numbers), so the luck that they share drops out when they are compared. ``repeat`` numbers independent recoveries, with
+other batches, training noise and sampling noise, which are again the same for all.
 """
 
 import math
@@ -33,7 +33,7 @@ Blocks = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Bench:
-    """What every sub-network of one start network is measured with."""
+    """All that the sub-networks of one start network are measured with."""
 
     context: ScoreContext
     """The start network, its process, training images and draws; sampling, seed, device."""
@@ -43,22 +43,22 @@ class Bench:
     recovery: Training
     compute: Compute
     decode: Callable[[Tensor], Tensor] | None = None
-    """What makes images of the networks' samples, where these are latents."""
+    """Turns samples that are latents into images; None where samples are images."""
 
 
 class Measured(Frozen):
-    """One sub-network. Distances are Fréchet distances on the bench's feature net, ``context.sampling.samples`` images
-    against all real training images; recovered weights are the moving average, as everywhere."""
+    """One sub-network. Distances are Fréchet distances on the bench's feature net, of ``context.sampling.samples``
+    images from all real training images. Recovered weights are the moving average, as everywhere."""
 
     dropped: Blocks
-    """In the numbering of the unpruned network, ascending."""
+    """The blocks that it lacks, in the numbering of the unpruned network, ascending."""
     repeat: int
     loss: float
     """Mean training loss on the fixed draws, before recovery."""
     distance_before: float | None
-    """None where it was not asked for."""
+    """Distance before recovery; None where it was not asked for."""
     distance: float
-    """After recovery."""
+    """Distance after recovery."""
     seconds: float
 
 
@@ -81,7 +81,7 @@ def measured(bench: Bench, dropped: Sequence[int], *, repeat: int = 0, before: b
 
 @torch.no_grad()
 def mean_loss(network: BlockNetwork, context: ScoreContext) -> float:
-    """Training loss over fixed draws, labels never dropped; others than the criteria see, who would know the answer."""
+    """Training loss over fixed draws, labels never dropped. Criteria see other draws, as these would be the answer."""
     network.eval()
     own = replace(context, artefact=f"{context.artefact}/loss")
     with without_tf32():

@@ -1,18 +1,12 @@
 """NTK and ZiCo of a sub-network at several numbers of samples and batches, and over independent draws of these."""
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from itertools import combinations
 
-import numpy as np
-
-from entpruner.audit.statistics import Floats, Statistic, spearman
 from entpruner.audit.subnetworks import Blocks
 from entpruner.models.network import BlockNetwork
 from entpruner.params.audit import AuditedProxies
 from entpruner.params.base import Frozen
-from entpruner.params.proxies import Ntk, Proxies
+from entpruner.params.proxies import Proxies
 from entpruner.process import Process
 from entpruner.proxies import ntk
 from entpruner.proxies.measure import ProxySamples
@@ -21,28 +15,30 @@ from entpruner.system.devices import without_tf32
 
 
 class Proxied(Frozen):
-    """One sub-network's inherited weights; every value by repeat, in the order of the settings' sweeps."""
+    """The proxies of one sub-network with its inherited weights, each value by setting of the sweep, then by repeat."""
 
     dropped: Blocks
+    """The blocks that the sub-network lacks."""
     log10_kappa: tuple[tuple[float | None, ...], ...]
     """By ``samples``, by repeat; None for a rank-deficient Gram matrix."""
     zico_sum: tuple[tuple[float, ...], ...]
-    """By ``batches``, by repeat: as published."""
+    """By ``batches``, by repeat, in the form that was published."""
     zico_mean: tuple[tuple[float, ...], ...]
-    """The same batches, the mean over layers of the mean ratio."""
+    """From the same batches, in the form that takes the mean over layers of the mean ratio."""
     seconds: float
 
 
 def proxied(
     network: BlockNetwork, process: Process, draws: list[ProxySamples], sweeps: AuditedProxies, settings: Proxies
 ) -> Proxied:
-    """Both proxies of ``network``, a pruned one; one element of ``draws`` a repeat."""
+    """Both proxies of ``network``, a pruned one, for each of ``draws``, the repeats."""
     began = time.perf_counter()
     kappas, sums, means = [], [], []
     for samples in draws:
         with without_tf32():
-            kappas.append([log10_kappa(network, process, samples, settings.ntk, n) for n in sweeps.samples])
+            found = [ntk(network, process, *samples.ntk(n), settings.ntk, samples.signs()) for n in sweeps.samples]
             both = zico_at(network, process, samples, settings, sweeps.batches)
+        kappas.append([one.log10_kappa for one in found])
         sums.append([published for published, _ in both])
         means.append([mean for _, mean in both])
     return Proxied(
@@ -54,53 +50,13 @@ def proxied(
     )
 
 
-def log10_kappa(
-    network: BlockNetwork, process: Process, samples: ProxySamples, settings: Ntk, count: int
-) -> float | None:
-    return ntk(network, process, *samples.ntk(count), settings, samples.signs()).log10_kappa
-
-
 def zico_at(
     network: BlockNetwork, process: Process, samples: ProxySamples, settings: Proxies, batches: tuple[int, ...]
 ) -> list[tuple[float, float]]:
-    """ZiCo's sum and mean form over the first D batches, for each D: one pass over the largest number."""
+    """ZiCo in both forms over the first D batches, for each D, from one pass over the largest number of batches."""
     largest = settings.zico.model_copy(update={"batches": max(batches)})
     found = {}
     for count, statistics in enumerate(gradient_statistics(network, process, samples.zico(largest)), start=1):
         if count in batches:
             found[count] = (zico_value(statistics, "sum").value, zico_value(statistics, "mean").value)
     return [found[count] for count in batches]
-
-
-# ---------------------------------------------------------------------------------------- what they are worth
-
-
-def by_repeat(records: Sequence[Proxied], values: Callable[[Proxied], Sequence[float | None]]) -> tuple[Floats, ...]:
-    """One array over the sub-networks for each repeat; a κ that does not exist ranks last, as in the vote."""
-    columns = zip(*(values(record) for record in records), strict=True)
-    return tuple(np.array([math.inf if value is None else value for value in column]) for column in columns)
-
-
-def mean_agreement(*repeats: Floats) -> Floats:
-    """Mean Spearman correlation of any two repeats, each (..., n)."""
-    return np.mean([spearman(one, other) for one, other in combinations(repeats, 2)], axis=0)
-
-
-def mean_prediction(target: Floats, *repeats: Floats) -> Floats:
-    """Mean over the repeats of Spearman's correlation with a target, each (..., n)."""
-    return np.mean([spearman(values, target) for values in repeats], axis=0)
-
-
-def across(statistic: Statistic) -> Statistic:
-    """A statistic of the members of all chains together: arrays are (..., chains, members)."""
-    return lambda *arrays: statistic(*(array.reshape(*array.shape[:-2], -1) for array in arrays))
-
-
-def within(statistic: Statistic) -> Statistic:
-    """The mean over chains of a statistic within each: arrays are (..., chains, members)."""
-    return lambda *arrays: statistic(*arrays).mean(-1)
-
-
-def nested_pairs(values: Floats) -> list[bool]:
-    """Along a chain from the deepest member to the shallowest (n,): of each pair, whether the deeper is higher."""
-    return [bool(deeper > shallower) for deeper, shallower in combinations(values, 2)]

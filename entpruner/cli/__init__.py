@@ -22,7 +22,7 @@ INTERRUPTED = "entpruner: interrupted; what is finished stays, so a pruning goes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a UserError is one line on stderr and exit code 1, work to go on with another time 75."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    is_rule = arguments[:1] == [RULE]
+    is_rule = list(arguments[:1]) == [RULE]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return run_rule(arguments[1:]) if is_rule else run_command(arguments)

@@ -7,5 +7,5 @@ from entpruner.rules.data import DataSettings
 
 
 def run(settings: DataSettings, *, threads: int = 1, out: Path) -> None:
-    """The number of threads is none of the settings: another one makes the same store."""
+    """The number of threads is not one of the settings, because the store does not depend on it."""
     prepare(settings.dataset, out, threads)

@@ -1,4 +1,4 @@
-"""Download a file, and hold it against its checksum."""
+"""Download a file, and compare its checksum with the expected one."""
 
 from pathlib import Path
 

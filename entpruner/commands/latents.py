@@ -1,4 +1,4 @@
-"""Make a store of latents of what the shards have encoded."""
+"""Make a store of latents from what the shards have encoded."""
 
 from collections.abc import Sequence
 from pathlib import Path

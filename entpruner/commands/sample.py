@@ -10,7 +10,7 @@ from PIL import Image
 
 from entpruner.commands.decoding import codec_for
 from entpruner.data import autoencoder as vae
-from entpruner.data.store import new_store
+from entpruner.data.store import Store, write_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
 from entpruner.layout import CARD, WEIGHTS
 from entpruner.models.checkpoints import load_model
@@ -19,14 +19,14 @@ from entpruner.rules.evaluate import SampleSettings
 from entpruner.system import parallel
 from entpruner.system.devices import configure
 from entpruner.system.files import whole_folder, write_json
-from entpruner.system.journal import Parts
+from entpruner.system.journal import Journal
 from entpruner.system.recording import Recorder
 
 
 def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, latents: Path | None, out: Path) -> None:
-    """``autoencoder`` decodes what a network samples that was trained on the store ``latents``.
+    """If the network was trained on the store ``latents``, ``autoencoder`` decodes what it samples.
 
-    Batches are kept in ``<out>.resume`` as they are finished, by every process its own: a killed command goes on.
+    Every process keeps its finished batches in ``<out>.resume``, so a killed command goes on after them.
     """
     device = configure(settings.compute)
     recorder = Recorder(__name__, settings, device)
@@ -39,25 +39,24 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
     if settings.compute.compile:
         model.compile_blocks()
     process, labels = make_process(card.process), asked_labels(model, settings.sampling)
-    parts = Parts(out.with_name(out.name + ".resume"), recorder.fingerprint(*inputs), len(labels))
-    own = parallel.mine(parallel.said_by_first(parts.missing))
+    journal = Journal(out.with_name(out.name + ".resume"), recorder.fingerprint(*inputs))
+    parts = [journal.array_file(str(batch)) for batch in range(len(labels))]
+    # the first process shares out what is missing: another one may begin when some of it is already written
+    own = parallel.mine(parallel.said_by_first([batch for batch, file in enumerate(parts) if not file.exists()]))
     for index, images in sampled_batches(
         model, process, settings.sampling, own, seed=settings.seed, device=device, decode=decode
     ):
-        parts.write(index, images)
+        journal.keep(str(index), images)
     parallel.wait()
     if not parallel.is_first():
         return
     source = {"source": "samples", "seed": settings.seed, "sampling": settings.sampling.model_dump(mode="json")}
     with whole_folder(out) as folder:
-        counts, shape = {"samples": settings.sampling.samples}, parts.read(0).shape[1:]
-        with new_store(folder, counts, shape, card.class_names, source) as (all_images, all_labels):
-            all_labels[:] = torch.cat(labels)
-            np.concatenate(list(parts), out=all_images, casting="equiv")
-            shown = grid(all_images)
-        shown.save(folder / "grid.png")
+        batches = [np.load(file, mmap_mode="r", allow_pickle=False) for file in parts]
+        write_store(folder, {"samples": (batches, torch.cat(labels).numpy())}, card.class_names, source)
+        grid(Store.open(folder).images).save(folder / "grid.png")
         write_json(folder / "timing.json", recorder.record())
-    parts.discard()
+    journal.discard()
 
 
 def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.Image:

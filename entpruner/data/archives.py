@@ -13,37 +13,67 @@ from typing import IO, NamedTuple
 
 from entpruner.errors import UserError
 
-# what zipfile, tarfile and the decompressors raise on damaged bytes; RuntimeError is an encrypted or unsupported member
+# what zipfile, tarfile and the decompressors raise on damaged bytes; RuntimeError: a member is encrypted or unsupported
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
-GZIP = b"\x1f\x8b"  # how such a file begins
+GZIP = b"\x1f\x8b"  # how a gzipped file begins
 
 
 class Entry(NamedTuple):
-    """A file of the source, or a folder: then ``read`` is None."""
+    """A file or folder in a source of data, which is itself a folder or an archive."""
 
+    where: str
+    """What messages call the source."""
     path: PurePosixPath
+    """The path within the source."""
     read: Callable[[], bytes] | None
+    """Gives the bytes of a file, or raises an error of ``DAMAGE``; None for a folder."""
     version: Callable[[], tuple[int, int] | None] = lambda: None
-    """Size and time of change of a file that lies in a folder; a member is as old as its archive."""
+    """Size and time of change of a file that lies in a folder. A member of an archive is as old as the archive."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return f"{self.where}: {str(self.path)!r}"
 
 
 @contextmanager
 def opened(path: Path, top: str | None = None) -> Iterator[list[Entry]]:
-    """All files and folders of a folder, .zip or .tar, in its own order; files can be read while the block runs.
+    """All files and folders of a folder, .zip or .tar, in its own order; they can be read while the block runs.
 
-    ``top`` is a folder that all may lie in, as archives are often packed: what lies in it is given, without it, unless
-    there is no such folder. Raises UserError if an archive is damaged, of another kind, or has a member that would
-    climb out of it.
+    Archives are often packed with one folder around all: if there is a folder ``top``, only what lies in it is given,
+    with paths from there. Raises UserError if an archive is damaged, of another kind, or has a member that would climb
+    out of it.
     """
     if path.is_dir():
-        yield folder_entries(path / top if top and (path / top).is_dir() else path)
+        yield folder_entries(path / top if top and (path / top).is_dir() else path, where=str(path))
         return
     with path.open("rb") as file:
-        yield inside(archive_entries(path, file), top)
+        entries = archive_entries(path, file)
+        below = [e._replace(path=PurePosixPath(*e.path.parts[1:])) for e in entries if e.path.parts[:1] == (top,)]
+        yield below or entries
+
+
+def folder_entries(folder: Path, where: str) -> list[Entry]:
+    """What lies in a folder, down to three levels and through links, because data often lie on another disk."""
+    files = sorted([*folder.glob("*"), *folder.glob("*/*"), *folder.glob("*/*/*")])
+    paths = [PurePosixPath(file.relative_to(folder)) for file in files]
+    return [
+        Entry(where, path, None if file.is_dir() else file.read_bytes, partial(version, file))
+        for path, file in zip(paths, files, strict=True)
+    ]
+
+
+def version(file: Path) -> tuple[int, int] | None:
+    """Size and time of change; None for a link to nothing, which will be an error when it is read."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def archive_entries(path: Path, file: IO[bytes], where: str | None = None) -> list[Entry]:
-    """What an open archive holds; ``path`` has its suffix, ``where`` is what messages call it (else ``path``)."""
+    """What an open archive holds. The suffix of ``path`` says its kind; messages call it ``where``, else ``path``."""
     where = where or str(path)
     listers = {".zip": zip_entries, ".tar": tar_entries, ".tgz": tar_entries, ".gz": tar_entries}
     if path.suffix.lower() not in listers:
@@ -54,65 +84,41 @@ def archive_entries(path: Path, file: IO[bytes], where: str | None = None) -> li
         raise UserError(f"{where}: truncated or damaged archive ({error}); get the file again") from error
 
 
-def inside(entries: list[Entry], top: str | None) -> list[Entry]:
-    """What lies in the folder ``top``, with paths from there; everything, if nothing does."""
-    below = [
-        entry._replace(path=PurePosixPath(*entry.path.parts[1:])) for entry in entries if entry.path.parts[:1] == (top,)
-    ]
-    return below or entries
-
-
-def folder_entries(path: Path) -> list[Entry]:
-    """Down to three levels, and through links: data often lie on another disk."""
-    files = sorted([*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*")])
-    return [
-        Entry(PurePosixPath(file.relative_to(path)), None if file.is_dir() else file.read_bytes, partial(version, file))
-        for file in files
-    ]
-
-
-def version(file: Path) -> tuple[int, int] | None:
-    """None for a link to nothing: reading it will say so."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
 def zip_entries(where: str, file: IO[bytes]) -> list[Entry]:
+    """The members of a .zip, in the order in which their bytes lie in it."""
     archive = zipfile.ZipFile(file)
     entries = []
     for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
-        is_link = stat.S_ISLNK(member.external_attr >> 16)
-        path = safe_path(where, member.filename, is_link)
-        entries.append(Entry(path, None if member.is_dir() else partial(archive.read, member)))
+        path = safe_path(where, member.filename, is_link=stat.S_ISLNK(member.external_attr >> 16))
+        entries.append(Entry(where, path, None if member.is_dir() else partial(archive.read, member)))
     return entries
 
 
 def tar_entries(where: str, file: IO[bytes]) -> list[Entry]:
-    """Of a plain or gzipped .tar, by its content: some plain ones are called .tar.gz. Gzipped ones are best read in
-    their own order: a step back begins anew."""
+    """The members of a plain or gzipped .tar; its bytes say which, as some plain ones are called .tar.gz.
+
+    The files of a gzipped one should be read in this order: a step back decompresses it anew from its beginning.
+    """
     gzipped = file.read(len(GZIP)) == GZIP
     file.seek(0)
     archive = tarfile.open(fileobj=file, mode="r:gz" if gzipped else "r:")  # noqa: SIM115  (the file is the caller's)
 
     def read(member: tarfile.TarInfo) -> bytes:
         content = archive.extractfile(member)
-        assert content is not None  # safe_path has refused all that is neither file nor folder
+        assert content is not None, "safe_path has refused all that is neither file nor folder"
         return content.read()
 
     entries = []
     for member in archive:
         path = safe_path(where, member.name, is_link=not (member.isfile() or member.isdir()))
-        entries.append(Entry(path, None if member.isdir() else partial(read, member)))
+        entries.append(Entry(where, path, None if member.isdir() else partial(read, member)))
     # tarfile takes a cut between two members, or a damaged header, for the end; a whole archive ends in a zero block
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it stops before its end-of-archive block")
     while gzipped and archive.fileobj.read(1 << 20):
-        pass  # gzip holds its checksum against the content when it comes to the end
+        pass  # gzip compares its checksum with the content when it comes to the end
     return entries
 
 

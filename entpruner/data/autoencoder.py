@@ -20,14 +20,13 @@ def fetch_autoencoder(settings: Latents, out: Path) -> None:
 
     Raises UserError if they are missing, of another checksum, or not such an autoencoder as the settings say.
     """
+    named = str(settings.folder or settings.hub)
     for name in (CONFIG, WEIGHTS):
         shutil.copyfile(hub_file(settings, name) if settings.hub else local_file(settings, name), out / name)
     if settings.sha256 not in (None, found := sha256_of(out / WEIGHTS)):
-        raise UserError(
-            f"{settings.folder or settings.hub}: the sha256 of {WEIGHTS} is {found}, expected {settings.sha256}; "
-            "get the file again or correct latents.sha256"
-        )
-    load_autoencoder(out, settings, torch.device("cpu"), named=str(settings.folder or settings.hub))
+        expected = f"expected {settings.sha256}; get the file again or correct latents.sha256"
+        raise UserError(f"{named}: the sha256 of {WEIGHTS} is {found}, {expected}")
+    load_autoencoder(out, settings, torch.device("cpu"), named)
 
 
 def local_file(settings: Latents, name: str) -> Path:
@@ -41,13 +40,13 @@ def local_file(settings: Latents, name: str) -> Path:
 
 
 def hub_file(settings: Latents, name: str) -> Path:
-    """The file in the hub's cache; fetched first, or gone on fetching, where it is not there whole."""
-    from huggingface_hub import hf_hub_download  # with diffusers, seconds of imports: for those who need them
+    """The file in the hub's cache, where the hub's library first downloads what is missing of it."""
+    from huggingface_hub import hf_hub_download  # this import takes seconds, and few commands need it
 
     assert settings.hub is not None
     try:
         return Path(hf_hub_download(settings.hub, name, revision=settings.revision))
-    except Exception as error:  # of the hub's library, of the HTTP client's or of the disk: there is no common one
+    except Exception as error:  # errors of the hub, of the connection and of the disk have no common class
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{settings.hub} ({settings.revision}): can't get {name} from the hub ({reason}); correct latents.hub or "
@@ -63,7 +62,7 @@ class Codec:
     """An AutoencoderKL or AutoencoderTiny."""
     settings: Latents
     sha256: str
-    """Of the weights."""
+    """Checksum of the network's weights."""
 
     @property
     def device(self) -> torch.device:
@@ -71,9 +70,9 @@ class Codec:
 
     @torch.inference_mode()
     def encode(self, x: Tensor) -> Tensor:
-        """What is kept of images x (B, 3, H, W) in [-1, 1]: (B, M, h, w) float32.
+        """The moments (B, M, h, w) float32 of images x (B, 3, H, W) in [-1, 1].
 
-        Mean and standard deviation of the posterior, M = 2C; of an AutoencoderTiny the latents themselves, M = C.
+        They are mean and standard deviation of the posterior, M = 2C, or an AutoencoderTiny's latents, M = C.
         """
         encoded = self.network.encode(x.to(self.device))
         if self.settings.kind == "kl":
@@ -83,7 +82,7 @@ class Codec:
 
     @torch.inference_mode()
     def decode(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W), about in [-1, 1], from what networks work on: x (B, C, h, w), scaled latents."""
+        """Images (B, 3, H, W), about in [-1, 1], from the scaled latents x (B, C, h, w) that networks work on."""
         parts = torch.split(x.to(self.device) / self.settings.scale, self.settings.batch_size)
         return torch.cat([self.network.decode(part).sample for part in parts])
 
@@ -91,13 +90,13 @@ class Codec:
 def load_autoencoder(folder: Path, settings: Latents, device: torch.device, named: str | None = None) -> Codec:
     """Raises UserError if the files are damaged, or hold another autoencoder than the settings say.
 
-    ``named`` is what that error calls the folder, if it is a copy that the user does not know.
+    That error calls the folder ``named``, which is given if the folder is a copy that the user does not know.
     """
     named = named or str(folder)
     require_fit(folder, settings, named)
     import diffusers
 
-    diffusers.logging.set_verbosity_error()  # what it warns of is an error here, of one line
+    diffusers.logging.set_verbosity_error()  # where it only warns, a UserError follows here
     kind = diffusers.AutoencoderKL if settings.kind == "kl" else diffusers.AutoencoderTiny
     try:
         network, loading = kind.from_pretrained(

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from entpruner.data.archives import Entry, opened
-from entpruner.data.filling import Listing, write_pictures
-from entpruner.data.images import SUFFIXES
-from entpruner.data.labelled import checked_sha256
+from entpruner.data.archives import opened
+from entpruner.data.images import SUFFIXES, is_picture
+from entpruner.data.labelled import checked_sha256, write_images
 from entpruner.errors import UserError
 
 
@@ -16,13 +13,13 @@ def prepare_class_folders(path: Path, out: Path, size: int, channels: int, threa
 
     Classes are the sorted names of the folders that hold images; images that lie in no folder are one class, named
     ``images``. Raises UserError, and leaves no store, if there are no images, if some lie in folders and some don't, or
-    if one can't be read.
+    if one is there twice or can't be read.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give a folder of <class>/*.jpg or .png")
     with opened(path) as entries:
-        images = sorted(filter(is_image, entries), key=lambda entry: entry.path)
-        folders = sorted({entry.path.parent.name for entry in images})
+        images = sorted({entry.path for entry in filter(is_picture, entries) if len(entry.path.parts) <= 2})
+        folders = sorted({image.parent.name for image in images})
         if not images:
             deeper = next((entry.path for entry in entries if entry.path.suffix.lower() in SUFFIXES), None)
             where = f", only deeper, as {str(deeper)!r}" if deeper else ""
@@ -31,24 +28,7 @@ def prepare_class_folders(path: Path, out: Path, size: int, channels: int, threa
             )
         if "" in folders and len(folders) > 1:
             raise UserError(f"{path}: images in folders and beside them; put all in folders, one a class, or none")
-        row_of = {entry.path: row for row, entry in enumerate(images)}
-        pictures = Listing(path, lambda: [(row_of[entry.path], entry) for entry in filter(is_image, entries)])
-        labels = np.array([folders.index(entry.path.parent.name) for entry in images])
-        write_pictures(
-            out,
-            [pictures],
-            labels,
-            counts={"train": len(images)},
-            shape=(channels, size, size),
-            class_names=[folder or "images" for folder in folders],
-            source={"source": "class_folders", "path": str(path)},
-            threads=threads,
-            checksum=checked_sha256(path, expected=None),
-        )
-
-
-def is_image(entry: Entry) -> bool:
-    """A file in the top folder or in a class folder, and none of the hidden litter of editors and systems."""
-    parts = entry.path.parts
-    hidden = any(part.startswith(".") for part in parts)
-    return entry.read is not None and len(parts) <= 2 and not hidden and entry.path.suffix.lower() in SUFFIXES
+        splits = {"train": [(image, folders.index(image.parent.name)) for image in images]}
+        class_names = [folder or "images" for folder in folders]
+        source, checksum = {"source": "class_folders", "path": str(path)}, checked_sha256(path)
+        write_images(out, path, entries, splits, class_names, (channels, size, size), source, threads, checksum)

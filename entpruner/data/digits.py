@@ -13,8 +13,8 @@ from entpruner.params.datasets import Digits
 def prepare_digits(dataset: Digits, out: Path) -> None:
     """A store of 8x8 grey digits with the splits ``train`` and ``test``, in scikit-learn's order.
 
-    Every class gives the same share to ``test``, evenly spaced over its images: the set is not shuffled, neighbours
-    share a writer. Raises UserError if that leaves a class without test images.
+    Every class gives the same share of its images to ``test``. They are evenly spaced over the class, because the set
+    is not shuffled and neighbours are by one writer. Raises UserError if a class is left without test images.
     """
     pixels, digit = load_digits(return_X_y=True)  # (1797, 64) float, 0..16
     images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)

@@ -1,14 +1,12 @@
-"""Large files from the web: gone on with after a cut, held against a checksum, there as a whole or not at all."""
+"""Downloads of large files: a cut download goes on where it ended, and a checksum decides whether the file is right."""
 
-import http.client
 import logging
-import re
 import time
-from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+
+import requests
+from tqdm import tqdm
+from urllib3.exceptions import HTTPError
 
 from entpruner.errors import UserError
 from entpruner.system.files import require_space, sha256_of, sync
@@ -18,21 +16,22 @@ TIMEOUT = 60.0  # seconds in which nothing comes
 ATTEMPTS = 5  # connections in a row that bring nothing
 PAUSE = 1.0  # seconds before another connection; doubled with each in a row that brought nothing
 REPORT = 10.0  # seconds between two lines that say how far it is
+SHOWN = "{n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"  # such a line, as tqdm fills it in
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers after which it is worth trying again
 
 logger = logging.getLogger(__name__)
 
 
 class CutError(Exception):
-    """A connection that ended before the file did, or never began."""
+    """A connection ended before the file did, or it could not be made."""
 
 
 def download(url: str, sha256: str, out: Path) -> None:
-    """Fetch an http or https ``url`` to ``out``, a file with this checksum; one that is there already is only checked.
+    """Fetch an http or https ``url`` to ``out``, a file with this checksum. If ``out`` exists it is only checked.
 
-    What has come lies in ``<out>.partial`` until all is there. A cut connection is taken up again where it ended, by
-    HTTP's Range, and so is a download that was given up or killed. Raises UserError if the server refuses, can't be
-    reached or cuts again and again, if the disk has no room for the file, or if its checksum is another one.
+    The bytes lie in ``<out>.partial`` until all are there. When a connection is cut, the next one asks for the rest by
+    HTTP's Range; so does the next call after a download was given up or killed. Raises UserError if the server refuses,
+    can't be reached or cuts again and again, if the disk has no room for the file, or if its checksum is another one.
     """
     if out.exists():
         if (found := sha256_of(out)) != sha256:
@@ -41,7 +40,7 @@ def download(url: str, sha256: str, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     in_pieces = collect(url, partial)
-    if in_pieces and sha256_of(partial) != sha256:  # perhaps pieces of two versions of the file
+    if in_pieces and sha256_of(partial) != sha256:  # the pieces may be of two versions of the file
         partial.unlink()
         collect(url, partial)
     if (found := sha256_of(partial)) != sha256:
@@ -53,7 +52,7 @@ def download(url: str, sha256: str, out: Path) -> None:
 
 
 def collect(url: str, partial: Path) -> bool:
-    """Fetch all that ``partial`` still lacks. True if its bytes came over more than one connection."""
+    """Fetch all that ``partial`` still lacks. Returns whether its bytes came over more than one connection."""
     in_pieces, idle = False, 0
     while True:
         had = size_of(partial)
@@ -62,81 +61,60 @@ def collect(url: str, partial: Path) -> bool:
             receive(url, partial, had)
         except CutError as error:
             idle = idle + 1 if size_of(partial) <= had else 0
+            begin = f"from {size_of(partial) / 1e6:.1f} MB"
             if idle == ATTEMPTS:
-                begin = f"it goes on from {size_of(partial) / 1e6:.1f} MB"
-                raise UserError(f"{url}: {error}; run the same command again: {begin}") from error
-            logger.info(f"{partial.stem}: {error}; going on from {size_of(partial) / 1e6:.1f} MB")
+                raise UserError(f"{url}: {error}; run the same command again: it goes on {begin}") from error
+            logger.info(f"{partial.stem}: {error}; going on {begin}")
             time.sleep(PAUSE * 2**idle)
         else:
             return in_pieces
 
 
 def receive(url: str, partial: Path, had: int) -> None:
-    """Over one connection, append to the ``had`` bytes of ``partial``, or begin anew if the server knows no ranges."""
-    headers = {"User-Agent": "entpruner", **({"Range": f"bytes={had}-"} if had else {})}
+    """Append to the ``had`` bytes of ``partial`` over one connection; begin anew if the server does not know ranges."""
+    headers = {"User-Agent": "entpruner", "Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
+    failure = "no connection"
     try:
-        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)  # noqa: S310  (Origin allows http(s) only)
-    except HTTPError as error:
-        if error.code == 416 and had:  # there is nothing beyond what is here: its checksum will tell if it is the file
-            return
-        if error.code in TRANSIENT:
-            raise CutError(f"the server answers {error.code} {error.reason}") from error
-        answer = f"the server answers {error.code} {error.reason}"
-        raise UserError(f"{url}: {answer}; correct url, or get the file yourself and give path") from error
-    except (URLError, OSError, http.client.HTTPException) as error:
-        raise CutError(f"no connection ({error.reason if isinstance(error, URLError) else error})") from error
-    with response:
-        if response.status == 206 and first_byte(response) != had:
-            partial.unlink(missing_ok=True)
-            raise CutError("the server answered with another range than was asked for")
-        begin = had if response.status == 206 else 0
-        to_come = response.length  # None if the server does not tell
-        require_space(partial.parent, to_come or 0, what=url)
-        progress = Progress(partial.stem, begin, to_come)
-        with partial.open("ab" if begin else "wb") as file:
-            for chunk in chunks(response):
-                file.write(chunk)
-                progress.add(len(chunk))
-        if to_come is not None and progress.came < to_come:
-            raise CutError(f"cut off {(to_come - progress.came) / 1e6:.1f} MB before the end")
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            failure = "cut off"
+            if response.status_code == 416 and had:  # nothing is beyond what is here: its checksum says if it is right
+                return
+            answer = f"the server answers {response.status_code} {response.reason}"
+            if response.status_code in TRANSIENT:
+                raise CutError(answer)
+            if not response.ok:
+                raise UserError(f"{url}: {answer}; correct url, or get the file yourself and give path")
+            begin = had if response.status_code == 206 else 0
+            if begin and not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
+                partial.unlink()
+                raise CutError("the server answered with another range than was asked for")
+            save(response, partial, begin, url)
+    except (requests.RequestException, HTTPError) as error:
+        raise CutError(f"{failure} ({root_cause(error)})") from error
 
 
-def first_byte(response: http.client.HTTPResponse) -> int | None:
-    """Where the range that the server sends begins."""
-    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+def save(response: requests.Response, partial: Path, begin: int, url: str) -> None:
+    """Write what comes behind the first ``begin`` bytes of ``partial``, and say now and then how far it is."""
+    to_come = response.raw.length_remaining  # None if the server does not tell
+    require_space(partial.parent, to_come or 0, what=url)
+    size = None if to_come is None else begin + to_come
+    started = told = time.monotonic()
+    with partial.open("ab" if begin else "wb") as file:
+        for chunk in response.raw.stream(CHUNK, decode_content=False):
+            file.write(chunk)
+            now = time.monotonic()
+            if now - told >= REPORT:
+                told = now
+                shown = {"initial": begin, "unit": "B", "unit_scale": True, "bar_format": SHOWN}
+                logger.info(f"{partial.stem}: {tqdm.format_meter(file.tell(), size, now - started, **shown)}")
 
 
-def chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """What comes over a connection, up to its end. Raises CutError if that is an error."""
-    try:
-        while chunk := response.read(CHUNK):
-            yield chunk
-    except (OSError, http.client.HTTPException) as error:
-        raise CutError(f"cut off ({error})") from error
+def root_cause(error: BaseException) -> BaseException:
+    """The first error of a chain, such as the refused connection below what requests and urllib3 say of it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-class Progress:
-    """Says now and then how much has come, how fast, and how long the rest will take."""
-
-    def __init__(self, name: str, begin: int, to_come: int | None) -> None:
-        self.name, self.begin, self.to_come = name, begin, to_come
-        self.came = 0  # bytes, over this connection
-        self.started = self.told = time.monotonic()
-
-    def add(self, size: int) -> None:
-        self.came += size
-        now = time.monotonic()
-        if now - self.told < REPORT:
-            return
-        self.told = now
-        rate = self.came / (now - self.started)  # bytes per second
-        whole, left = "", ""
-        if self.to_come is not None:
-            whole = f" of {(self.begin + self.to_come) / 1e6:,.0f}"
-            left = f", {timedelta(seconds=round((self.to_come - self.came) / rate))} left"
-        logger.info(f"{self.name}: {(self.begin + self.came) / 1e6:,.0f}{whole} MB, {rate / 1e6:.1f} MB/s{left}")

@@ -1,18 +1,16 @@
-"""A data store's images as a store of latents, encoded in shards that run side by side and survive a kill each.
+"""A data store's images as a store of latents. Shards are encoded side by side; a killed one is encoded anew.
 
-    <parts>/moments.npy          what is kept of all images; every shard writes its own rows
-    <parts>/<shard>.json.resume  the rows that a shard has written so far, with their checksums: a journal
-    <parts>/<shard>.json         a shard that is done
+    <parts>/moments.npy   the moments of all images; every shard writes its own rows
+    <parts>/<shard>.json  exists once the shard is done, and holds the checksum of its rows
 
-Once all are done the file moves into a store, as ``latents.py`` reads it.
+Once all shards are done, the file moves into a store of latents (see ``latent_store.py``).
 """
 
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +23,7 @@ from entpruner.data.store import LABELS, MANIFEST, ImageSet, Store
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
 from entpruner.params.latents import Latents
-from entpruner.system.files import read_json, whole_folder, write_json
-from entpruner.system.journal import Journal
+from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
 from entpruner.system.provenance import code_digest
 
 SAID = 1_000  # images between two lines of the log
@@ -35,84 +32,60 @@ log = logging.getLogger(__name__)
 
 
 class Shard(Frozen):
-    """What one shard has written."""
+    """What is known of a shard that is done."""
 
     rows: tuple[int, int]
-    """The first, and the one after the last."""
+    """The shard's first row, and the one after its last."""
     sha256: str
-    """Of their bytes."""
+    """Checksum of the bytes of these rows."""
     fingerprint: str
-    """Of what they depend on."""
+    """Digest of the images, autoencoder, settings and code that they depend on."""
 
 
 def encode_shard(store: Store, codec: Codec, shard: int, parts: Path) -> None:
     """Encode the images of a shard (from 0) into its rows of ``<parts>/moments.npy``, then write ``<shard>.json``.
 
-    Killed, or stopped by a full disk, it goes on after the last batch of rows that reached the disk. Raises UserError
-    if the disk is too small or runs full, if an encoding is not finite, or if rows don't read as they were written.
+    Raises UserError if the disk is too small or runs full, or if an encoding is not finite.
     """
-    settings = codec.settings
-    out = parts / f"{shard}.json"
-    dependence = fingerprint(store, settings, codec.sha256)
-    array = moment_file(parts, store, settings)
-    first, stop = rows_of_shard(store, settings, shard)
-    batches = pieces(first, stop, settings.batch_size)
+    array = moment_file(parts, store, codec.settings)
+    first, stop = rows_of_shard(store, codec.settings, shard)
     with kept_when_full(parts):
         array.create("the latents", advice=", or set latents.mirror to false")
-        journal = Journal(out.with_name(out.name + ".resume"), dependence)
-        for rows in batches:
-            journal.record(f"{rows.start}-{rows.stop}", partial(encode_rows, store, codec, array, rows))
-            if (rows.stop - first) // SAID > (rows.start - first) // SAID:
-                log.info("%d of %d images", rows.stop - first, stop - first)
-        whole = hashlib.sha256()
-        for rows in batches:
-            batch = hashlib.sha256()
-            for content in array.read(rows):
-                batch.update(content)
-                whole.update(content)
-            if batch.hexdigest() != journal.done[f"{rows.start}-{rows.stop}"]:
-                journal.discard()
-                raise UserError(f"{array.path}: row {rows.start} is not what was written there; run this again")
-        done = Shard(rows=(first, stop), sha256=whole.hexdigest(), fingerprint=dependence)
-        write_json(out, done.model_dump(mode="json"))
-    journal.discard()
+        sha256 = array.write(encoded(store, codec, first, stop))
+        done = Shard(rows=(first, stop), sha256=sha256, fingerprint=fingerprint(store, codec.settings, codec.sha256))
+        write_json(parts / f"{shard}.json", done.model_dump(mode="json"))
 
 
-def encode_rows(store: Store, codec: Codec, array: RowFile, rows: range) -> str:
-    """Encode some images, force their rows to the disk, and return these rows' checksum."""
+def encoded(store: Store, codec: Codec, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Encode the images of these rows, batch by batch: the first row of each batch, and the bytes from there on."""
     images = ImageSet(store.images, store.labels, store.num_classes)
-    x, _ = images.batch(np.arange(rows.start, rows.stop))  # (n, 3, H, W)
-    views = [x, x.flip(-1)] if codec.settings.mirror else [x]
-    moments = torch.stack([codec.encode(view) for view in views], dim=1).half().cpu()  # (n, V, M, h, w)
-    if not moments.isfinite().all():
-        raise UserError(f"{store.path}: rows {rows.start} to {rows.stop - 1} have latents that are not finite numbers")
-    content = moments.numpy().tobytes()
-    array.write([(rows.start, content)])
-    return hashlib.sha256(content).hexdigest()
+    for begin in range(first, stop, codec.settings.batch_size):
+        end = min(begin + codec.settings.batch_size, stop)
+        x, _ = images.batch(np.arange(begin, end))  # (n, 3, H, W)
+        views = [x, x.flip(-1)] if codec.settings.mirror else [x]
+        moments = torch.stack([codec.encode(view) for view in views], dim=1).half().cpu()  # (n, V, M, h, w)
+        if not moments.isfinite().all():
+            raise UserError(f"{store.path}: rows {begin} to {end - 1} have latents that are not finite numbers")
+        yield begin, moments.numpy().tobytes()
+        if (end - first) // SAID > (begin - first) // SAID:
+            log.info("%d of %d images", end - first, stop - first)
 
 
 def gather_latents(
     store: Store, settings: Latents, autoencoder_sha256: str, markers: Sequence[Path], out: Path
 ) -> None:
-    """Make a store of latents in ``out`` of what the shards, whose files are given in order, have written.
+    """Make a store of latents in ``out`` from what the shards have written; ``markers`` are their files, in order.
 
-    Raises UserError if some shards are of other images or another autoencoder, or their rows not what they wrote; the
-    files of these are deleted, so that they are encoded anew.
+    Raises UserError if a shard is of other images or another autoencoder, or if its rows are not what it wrote. The
+    markers of such shards are deleted, so that they are encoded anew.
     """
     array = moment_file(markers[0].parent, store, settings)
-    dependence = fingerprint(store, settings, autoencoder_sha256)
-    whole, bad = hashlib.sha256(array.header), []
+    dependence, bad = fingerprint(store, settings, autoencoder_sha256), []
     for shard, marker in enumerate(markers):
-        rows = rows_of_shard(store, settings, shard)
-        done = read_shard(marker)
+        rows, done = rows_of_shard(store, settings, shard), read_shard(marker)
         if done is None or (done.fingerprint, done.rows) != (dependence, rows):
             bad.append((marker, "it was not made from these images by this autoencoder"))
-            continue
-        digest = hashlib.sha256()
-        for content in array.read(range(*rows)):
-            digest.update(content)
-            whole.update(content)
-        if digest.hexdigest() != done.sha256:
+        elif array.checksum(range(*rows)) != done.sha256:
             bad.append((marker, f"rows {rows[0]} to {rows[1] - 1} of {array.path} are not what it wrote"))
     for marker, _ in bad:
         marker.unlink()
@@ -121,6 +94,7 @@ def gather_latents(
         raise UserError(f"{marker}: {reason}; run again to encode {len(bad)} of {len(markers)} shards anew")
     with whole_folder(out) as folder:
         shutil.copyfile(store.path / LABELS, folder / LABELS)
+        array.move(folder / MOMENTS)
         manifest = LatentManifest(
             count=store.manifest.count,
             shape=latent_shape(store, settings),
@@ -133,15 +107,14 @@ def gather_latents(
             scale=settings.scale,
             autoencoder_sha256=autoencoder_sha256,
             images_sha256=store.manifest.images_sha256,
-            moments_sha256=whole.hexdigest(),
+            moments_sha256=sha256_of(folder / MOMENTS),
         )
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-        array.move(folder / MOMENTS)
     array.path.unlink(missing_ok=True)
 
 
 def read_shard(marker: Path) -> Shard | None:
-    """None for a file that holds something else."""
+    """What a shard's file holds; None if that is something else."""
     try:
         return Shard.model_validate(read_json(marker))
     except ValueError:
@@ -149,23 +122,19 @@ def read_shard(marker: Path) -> Shard | None:
 
 
 def rows_of_shard(store: Store, settings: Latents, shard: int) -> tuple[int, int]:
-    """The shards share the rows evenly, in order; with more shards than rows, some have none."""
+    """First row of a shard, and the row after its last. With more shards than rows, some shards are empty."""
     count, shards = store.manifest.count, settings.shards
     return count * shard // shards, count * (shard + 1) // shards
 
 
-def pieces(first: int, stop: int, size: int) -> list[range]:
-    return [range(begin, min(begin + size, stop)) for begin in range(first, stop, size)]
-
-
 def fingerprint(store: Store, settings: Latents, autoencoder_sha256: str) -> str:
-    """Digest of all that a store's moments depend on; shards, batches and the scale are not among it."""
+    """Digest of all that a store's moments depend on. They depend neither on shards or batches nor on the scale."""
     parts = [store.manifest.images_sha256, autoencoder_sha256, settings.kind, settings.mirror]
     return hashlib.sha256(json.dumps([*parts, code_digest(__name__)]).encode()).hexdigest()
 
 
 def moment_file(parts: Path, store: Store, settings: Latents) -> RowFile:
-    """``moments.npy`` (N, V, M, h, w) float16, which every shard writes rows of."""
+    """The array (N, V, M, h, w) float16 that every shard writes its rows of."""
     channels, height, width = latent_shape(store, settings)
     row = (settings.views, settings.moments * channels, height, width)
     return RowFile(parts / MOMENTS, np.float16, (store.manifest.count, *row))

@@ -1,9 +1,9 @@
-"""A store's images from encoded pictures, batch by batch: decoded by several threads, and gone on with after a kill.
+"""A store's images from encoded pictures: several threads decode them, and a killed preparation goes on.
 
     <out>.resume/<fingerprint>.npy    all images, of which some are written
-    <out>.resume/<fingerprint>.jsonl  the batches that are, and the checksum of each: a journal
+    <out>.resume/<fingerprint>.jsonl  a journal: the batches that are written, and the checksum of each
 
-Once all are written the file moves into the store ``out``.
+Once all images are written, the file moves into the store ``out``.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -24,7 +24,7 @@ import numpy as np
 from entpruner.data.archives import DAMAGE, Entry
 from entpruner.data.images import square
 from entpruner.data.rows import RowFile, kept_when_full
-from entpruner.data.store import IMAGES, vouch
+from entpruner.data.store import IMAGES, Contents, finish_store
 from entpruner.errors import Stopped, UserError
 from entpruner.system.files import whole_folder
 from entpruner.system.journal import Journal
@@ -37,171 +37,138 @@ SAID = 10_000  # pictures between two lines of the log
 
 log = logging.getLogger(__name__)
 
-Pictures = Sequence[tuple[int, Entry]]  # row of each in the store; in the order in which they are read fastest
+
+class Picture(NamedTuple):
+    row: int
+    """Its row in the store."""
+    label: int
+    entry: Entry
 
 
 class Batch(NamedTuple):
+    """Pictures whose images are written together."""
+
+    listed: Callable[[], Sequence[Picture]]
+    """Lists these pictures and others, in the order in which they are read fastest: a list of all could be large."""
+    first: int
+    """Place of the batch's first picture in that list."""
     name: str
-    """Digest of the pictures' rows, names and versions: another picture, another batch."""
+    """Digest of the pictures' rows, paths and versions. When a picture changes, its batch is another one."""
     rows: np.ndarray  # (B,) int64
+    labels: np.ndarray  # (B,) int64
 
 
-class Listing:
-    """Pictures that are listed together. Their list is made anew where it is needed: one of all could be large."""
-
-    def __init__(self, path: Path, listed: Callable[[], Pictures]) -> None:
-        """``path`` is what messages call their folder or archive."""
-        self.path, self.listed = path, listed
-        self.batches = [
-            Batch(
-                name=digest([[row, str(entry.path), entry.version()] for row, entry in pictures]),
-                rows=np.array([row for row, _ in pictures]),
-            )
-            for pictures in self.batched()
-        ]
-
-    def batched(self) -> Iterator[Pictures]:
-        """The pictures of each batch."""
-        pictures = self.listed()
-        return (pictures[first : first + BATCH] for first in range(0, len(pictures), BATCH))
-
-    def __len__(self) -> int:
-        return sum(len(batch.rows) for batch in self.batches)
+def batches_of(listed: Callable[[], Sequence[Picture]]) -> list[Batch]:
+    """All that ``listed`` lists. It is called again whenever the pictures of a batch are read."""
+    pictures = listed()
+    parts = {first: pictures[first : first + BATCH] for first in range(0, len(pictures), BATCH)}
+    return [
+        Batch(
+            listed,
+            first,
+            name=digest([[row, str(entry.path), entry.version()] for row, _, entry in part]),
+            rows=np.array([picture.row for picture in part]),
+            labels=np.array([picture.label for picture in part]),
+        )
+        for first, part in parts.items()
+    ]
 
 
 def write_pictures(
-    out: Path,
-    listings: Sequence[Listing],
-    labels: np.ndarray,
-    counts: Mapping[str, int],
-    shape: tuple[int, int, int],
-    class_names: Sequence[str],
-    source: dict[str, Any],
-    threads: int,
-    checksum: str | None = None,
+    out: Path, batches: Sequence[Batch], contents: Contents, threads: int, checksum: str | None = None
 ) -> None:
-    """A store of the listings' pictures and a label (N,) int64 for each row; ``counts`` and so on as in ``new_store``.
+    """Write a store of the batches' pictures.
 
-    Its bytes depend neither on the number of threads, which decode while this one reads and writes, nor on kills: the
-    same call goes on after the last batch that reached the disk. ``checksum`` is that of the source, where ``source``
-    does not say it. Raises UserError if an image can't be read (of several, the one that is read first), if the disk is
-    too small or runs full, or if another process is writing this store; Stopped on SIGTERM, after the batch.
+    The bytes depend neither on the number of threads, which decode while this one reads and writes, nor on kills: the
+    same call goes on after the last batch that reached the disk. ``checksum`` is that of the source, if its settings in
+    ``contents`` do not say it. Raises UserError if an image can't be read (of several, the one that is read first), if
+    the disk is too small or runs full, or if another process is writing this store; Stopped on SIGTERM, after a batch.
     """
-    fingerprint = digest([source, checksum, dict(counts), shape, code_digest(__name__)])
+    count, shape = sum(contents.counts.values()), contents.shape
+    fingerprint = digest([contents.source, checksum, dict(contents.counts), shape, code_digest(__name__)])
     folder = out.with_name(out.name + ".resume")
-    images = RowFile(folder / f"{fingerprint[:16]}.npy", np.uint8, (len(labels), *shape))
-    with kept_when_full(folder), journal_of(folder, fingerprint) as journal:
-        images.create(f"the images of {out}")
-        forget_damaged(journal, images, listings)
-        write_missing(journal, images, listings, shape, threads)
-        with whole_folder(out) as store:
-            images.move(store / IMAGES)
-            vouch(store, labels, counts, shape, class_names, source)
+    with kept_when_full(folder), only_process(folder):
+        journal = Journal(folder, fingerprint)
+        images = RowFile(journal.file.with_suffix(".npy"), np.uint8, (count, *shape))
+        try:
+            images.create(f"the images of {out}")
+            fill(images, journal, batches, shape, threads)
+            labels = np.empty(count, dtype=np.int64)
+            for batch in batches:
+                labels[batch.rows] = batch.labels
+            with whole_folder(out) as store:
+                images.move(store / IMAGES)
+                finish_store(store, labels, contents)
+        except BaseException:
+            if not journal.done:
+                journal.discard()
+            raise
+        journal.discard()
 
 
 @contextmanager
-def journal_of(folder: Path, fingerprint: str) -> Iterator[Journal]:
-    """The journal in ``folder``, which goes when the block ends well, or when nothing is in it.
+def only_process(folder: Path) -> Iterator[None]:
+    """Raises UserError while another process is in this block with the same folder.
 
-    What was begun under another fingerprint goes first. Raises UserError while another process is in such a block; on
-    a file system that can't lock, both write the same, and the second fails when the first takes the folder away.
+    A file system that can't lock lets both in. They write the same bytes, and the second fails when the first deletes
+    the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / "lock"
-    with lock.open("a") as file:
+    with (folder / "lock").open("a") as file:
         with suppress(OSError):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"{folder}: another process is writing this store; let it end, or end it") from None
-        for other in folder.iterdir():
-            if other != lock and not other.name.startswith(fingerprint[:16]):
-                log.info("%s is from other settings, images or code: deleted", other)
-                other.unlink()
-        journal, whole = Journal(folder, fingerprint), False
-        try:
-            yield journal
-            whole = True
-        finally:
-            if whole or not journal.done:
-                journal.discard()
+        yield
 
 
-def forget_damaged(journal: Journal, images: RowFile, listings: Sequence[Listing]) -> None:
-    """Drop the batches whose images are not what was written: a machine that went down may have lost them."""
-    for batch in (batch for listing in listings for batch in listing.batches if batch.name in journal.done):
-        checksum = hashlib.sha256()
-        for image in images.read(batch.rows):
-            checksum.update(image)
-        if checksum.hexdigest() != journal.done[batch.name]:
+def fill(
+    images: RowFile, journal: Journal, batches: Sequence[Batch], shape: tuple[int, int, int], threads: int
+) -> None:
+    """Write the batches that the journal does not have, or whose images are not what it says: a crash may lose some."""
+    for batch in batches:
+        if batch.name in journal.done and journal.done[batch.name] != images.checksum(batch.rows):
             log.warning("%s: rows from %d on are not what was written there: once more", images.path, batch.rows[0])
             del journal.done[batch.name]
-
-
-def write_missing(
-    journal: Journal, images: RowFile, listings: Sequence[Listing], shape: tuple[int, int, int], threads: int
-) -> None:
-    """Write the batches that the journal does not have, one after the other."""
-    missing = [batch for listing in listings for batch in listing.batches if batch.name not in journal.done]
-    count, done = sum(map(len, listings)), sum(map(len, listings)) - sum(len(batch.rows) for batch in missing)
+    missing = [batch for batch in batches if batch.name not in journal.done]
+    count = sum(len(batch.rows) for batch in batches)
+    done = count - sum(len(batch.rows) for batch in missing)
     with StopRequest() as stop, ThreadPoolExecutor(threads) as pool:
-        pictures = missing_pictures(listings, {batch.name for batch in missing})
+        pictures = (picture for batch in missing for picture in batch.listed()[batch.first : batch.first + BATCH])
         coming = decoded(pictures, shape, pool, AHEAD * threads)
         for batch in missing:
             if stop.made:
                 raise Stopped(f"asked to stop, kept {done} of {count} images: run the same command again to go on")
-            journal.record(batch.name, partial(write_batch, images, islice(coming, len(batch.rows))))
+            journal.record(batch.name, partial(images.write, islice(coming, len(batch.rows))))
             done += len(batch.rows)
             if done // SAID > (done - len(batch.rows)) // SAID:
                 log.info("%d of %d images", done, count)
 
 
-def missing_pictures(listings: Sequence[Listing], names: set[str]) -> Iterator[tuple[int, str, Entry]]:
-    """Row, what messages call it, and entry of each picture of these batches."""
-    for listing in listings:
-        if names.isdisjoint(batch.name for batch in listing.batches):
-            continue
-        for batch, pictures in zip(listing.batches, listing.batched(), strict=True):
-            if batch.name in names:
-                yield from ((row, f"{listing.path}: {str(entry.path)!r}", entry) for row, entry in pictures)
-
-
 def decoded(
-    pictures: Iterable[tuple[int, str, Entry]], shape: tuple[int, int, int], pool: Executor, ahead: int
+    pictures: Iterable[Picture], shape: tuple[int, int, int], pool: Executor, ahead: int
 ) -> Iterator[tuple[int, memoryview]]:
     """Row and image (C, S, S) of each picture, in their order; this thread reads ``ahead`` of what it gives."""
     waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
-    for row, where, entry in pictures:
+    for row, _, entry in pictures:
         if len(waiting) == ahead:
             first, image = waiting.popleft()
             yield first, image.result().data
-        assert entry.read is not None  # folders are no pictures
-        waiting.append((row, pool.submit(square, read_now(entry.read), where, shape)))
+        waiting.append((row, pool.submit(square, read_now(entry), entry.name, shape)))
     for row, image in waiting:
         yield row, image.result().data
 
 
-def read_now(read: Callable[[], bytes]) -> Callable[[], bytes]:
-    """Read, and give or raise later what came of it: an earlier picture may still prove to be the first bad one."""
+def read_now(entry: Entry) -> Callable[[], bytes]:
+    """Read a file now, but raise its error only later: an earlier picture may still prove to be the first bad one."""
+    assert entry.read is not None, "folders are no pictures"
     content: Future[bytes] = Future()
     try:
-        content.set_result(read())
+        content.set_result(entry.read())
     except DAMAGE as error:
         content.set_exception(error)
     return content.result
-
-
-def write_batch(images: RowFile, batch: Iterable[tuple[int, memoryview]]) -> str:
-    """Force a batch's images to the disk and return their checksum."""
-    checksum = hashlib.sha256()
-
-    def noted() -> Iterator[tuple[int, memoryview]]:
-        for row, image in batch:
-            checksum.update(image)
-            yield row, image
-
-    images.write(noted())
-    return checksum.hexdigest()
 
 
 def digest(content: Any) -> str:

@@ -1,53 +1,44 @@
-"""A folder or archive of ``<split>/<class>/*.jpg|png`` as a data store."""
+"""A folder or archive of ``<split>/<class>/*.jpg|png``."""
 
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
-from entpruner.data.archives import Entry, opened
-from entpruner.data.images import SUFFIXES
-from entpruner.data.labelled import vouched, write_images
+from entpruner.data.archives import Entry
+from entpruner.data.images import is_picture
+from entpruner.data.labelled import Labelled
 from entpruner.errors import UserError
 from entpruner.params.datasets import ArtBench, ImageFolder
 
 
-def prepare_image_folder(dataset: ImageFolder | ArtBench, out: Path, threads: int) -> None:
-    """A store of square RGB images with the splits ``train`` and ``test``, each sorted by class and file name.
+def folder_splits(dataset: ImageFolder | ArtBench, entries: Sequence[Entry]) -> tuple[dict[str, Labelled], list[str]]:
+    """The splits ``train`` and ``test``, each sorted by class and file name, and the names of the classes.
 
-    Classes are the sorted names of the class folders, the same in both splits. The same images give the same pixels
-    and labels, be they in a folder, a .zip or a .tar. Raises UserError, and leaves no store, if the source is missing,
-    damaged or of another checksum, if a member would climb out of its archive, if an image can't be read or is there
-    twice, or if a split is missing or lacks a class.
+    So the same images give the same rows, be they in a folder, a .zip or a .tar. Raises UserError as ``select``.
     """
-    dataset = vouched(dataset)
-    path = Path(dataset.file)
-    with opened(path, dataset.top) as entries:
-        images, class_names = select(entries, dataset)
-        label_of = {name: label for label, name in enumerate(class_names)}
-        splits = {
-            name: [(image, label_of[image.parts[1]]) for image in images if image.parts[0] == folder]
-            for name, folder in (("train", dataset.train), ("test", dataset.test))
-        }
-        write_images(out, path, entries, splits, class_names, dataset.image_size, dataset, threads)
+    images, class_names = select(entries, dataset)
+    label_of = {name: label for label, name in enumerate(class_names)}
+    splits: dict[str, Labelled] = {
+        name: [(image, label_of[image.parts[1]]) for image in images if image.parts[0] == folder]
+        for name, folder in (("train", dataset.train), ("test", dataset.test))
+    }
+    return splits, class_names
 
 
-def select(entries: list[Entry], dataset: ImageFolder | ArtBench) -> tuple[list[PurePosixPath], list[str]]:
-    """The image files in the store's order, first those of train, and the class names."""
+def select(entries: Sequence[Entry], dataset: ImageFolder | ArtBench) -> tuple[list[PurePosixPath], list[str]]:
+    """The image files, first those of train, and the sorted names of the class folders.
+
+    Raises UserError if a split is missing or lacks images of a class.
+    """
     splits = (dataset.train, dataset.test)
-    # hidden files are the litter of editors and systems
+    # hidden files are left there by editors and systems
     visible = [entry for entry in entries if not any(part.startswith(".") for part in entry.path.parts)]
     folders = {entry.path if entry.read is None else entry.path.parent for entry in visible}
     found = sorted({folder.parts[0] for folder in folders if folder.parts})
     class_names = sorted({folder.parts[1] for folder in folders if folder.parts[1:] and folder.parts[0] in splits})
+    paths = {entry.path for entry in filter(is_picture, visible) if len(entry.path.parts) == 3}
     images = sorted(
-        {
-            entry.path
-            for entry in visible
-            if entry.read is not None
-            and len(entry.path.parts) == 3
-            and entry.path.parts[0] in splits
-            and entry.path.suffix.lower() in SUFFIXES
-        },
-        key=lambda image: (splits.index(image.parts[0]), image),
+        (path for path in paths if path.parts[0] in splits), key=lambda path: (splits.index(path.parts[0]), path)
     )
     counts = Counter(image.parts[:2] for image in images)
     for split in splits:

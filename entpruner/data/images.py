@@ -7,12 +7,18 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from entpruner.data.archives import DAMAGE
+from entpruner.data.archives import DAMAGE, Entry
 from entpruner.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 LARGEST = 2**30 // 12  # pixels: PIL's own limit, above which it warns and, above twice that, raises
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # all threads share what is set, so decode looks itself
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # decode refuses such images itself
+
+
+def is_picture(entry: Entry) -> bool:
+    """Whether it is a JPEG or PNG by its name, and not one of the hidden files of editors and systems."""
+    hidden = any(part.startswith(".") for part in entry.path.parts)
+    return entry.read is not None and not hidden and entry.path.suffix.lower() in SUFFIXES
 
 
 def square(read: Callable[[], bytes], where: str, shape: tuple[int, int, int]) -> np.ndarray:
@@ -38,15 +44,15 @@ def decode(read: Callable[[], bytes], where: str) -> Image.Image:
         return image.convert("RGB")
     except Image.DecompressionBombError as error:
         raise UserError(f"{where}: too large to be opened safely ({error}); shrink or remove it") from error
-    except Exception as error:  # PIL's plugins raise whatever they stumble over in broken bytes
+    except Exception as error:  # PIL's plugins raise errors of any kind on broken bytes
         raise UserError(f"{where}: not a whole JPEG or PNG image; replace or remove it") from error
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
     """The central square of an image at (size, size), as in ADM (Dhariwal & Nichol 2021) and hence DiT.
 
-    Halved with a box filter while the short side stays at least ``size``, so that the bicubic filter, which then
-    brings the short side to ``size``, never skips pixels; then the middle is cut out.
+    A box filter halves the image while its short side stays at least ``size``. Then a bicubic filter, which so never
+    skips pixels, brings the short side to ``size``, and the middle is cut out.
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)

@@ -3,19 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 from entpruner.data.archives import Entry
-from entpruner.data.filling import Listing, write_pictures
+from entpruner.data.filling import Picture, batches_of, write_pictures
+from entpruner.data.store import Contents
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
 from entpruner.params.origins import Origin
 from entpruner.system.files import sha256_of
 
 Section = TypeVar("Section", bound=Frozen)
-Labelled = Sequence[tuple[PurePosixPath, int]]  # images, with the label of each
+Labelled = Sequence[tuple[PurePosixPath, int]]  # the images of a split, with the label of each
 
 
 def vouched(section: Section) -> Section:
@@ -32,7 +31,7 @@ def vouched(section: Section) -> Section:
     return section.model_copy(update={"sha256": checked_sha256(path, section.sha256)})
 
 
-def checked_sha256(path: Path, expected: str | None) -> str | None:
+def checked_sha256(path: Path, expected: str | None = None) -> str | None:
     """Checksum of a file, None for a folder. Raises UserError if it isn't the expected one."""
     if path.is_dir():
         if expected is not None:
@@ -50,24 +49,23 @@ def write_images(
     entries: Sequence[Entry],
     splits: Mapping[str, Labelled],
     class_names: Sequence[str],
-    image_size: int,
-    source: Frozen,
+    shape: tuple[int, int, int],
+    source: dict[str, Any],
     threads: int,
+    checksum: str | None = None,
 ) -> None:
-    """A store of square RGB images; rows are in the order of ``splits``, whose paths are those of ``entries``.
+    """Write a store of images of ``shape`` (C, S, S); its rows are in the order of ``splits``.
 
-    ``path`` is what messages call the folder or archive. Raises UserError, and leaves no store, if an image is there
-    twice, missing, or can't be read, or if a class has no images in a split.
+    ``entries`` are all files of the folder or archive ``path``, among them the images. Raises UserError, and leaves no
+    store, if an image is there twice, missing, or can't be read, or if a class has no images in a split.
     """
     rows = [(image, label) for labelled in splits.values() for image, label in labelled]
     require_whole(path, [image for image, _ in rows], entries)
     require_every_class(path, splits, class_names)
-    row_of = {image: row for row, (image, _) in enumerate(rows)}
+    place = {image: (row, label) for row, (image, label) in enumerate(rows)}
+    pictures = [Picture(*place[entry.path], entry) for entry in entries if entry.read and entry.path in place]
     counts = {name: len(labelled) for name, labelled in splits.items()}
-    pictures = Listing(path, lambda: [(row_of[e.path], e) for e in entries if e.read and e.path in row_of])
-    labels = np.array([label for _, label in rows], dtype=np.int64)
-    shape = (3, image_size, image_size)
-    write_pictures(out, [pictures], labels, counts, shape, class_names, source.model_dump(mode="json"), threads)
+    write_pictures(out, batches_of(lambda: pictures), Contents(counts, shape, class_names, source), threads, checksum)
 
 
 def require_whole(path: Path, images: Iterable[PurePosixPath], entries: Sequence[Entry]) -> None:

@@ -8,16 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from entpruner.data.store import (
-    LABELS,
-    Rows,
-    Store,
-    mapped,
-    mapped_labels,
-    read_manifest,
-    require_sha256,
-    rows_of,
-)
+from entpruner.data.store import Rows, RowStore, Store
 
 MOMENTS = "moments.npy"
 
@@ -27,20 +18,20 @@ class LatentManifest(Rows):
 
     dtype: Literal["float16"]
     views: Literal[1, 2]
-    """Each image; or each image and its mirror image."""
+    """1 if the latents of each image are stored; 2 if those of its mirror image are stored too."""
     moments: Literal[1, 2]
-    """The latents themselves; or mean and standard deviation of a posterior to draw them from."""
+    """1 if the latents themselves are stored; 2 if mean and standard deviation of the posterior to draw them from."""
     scale: float
-    """What networks see is a latent times this."""
+    """Networks see the latents multiplied by this."""
     autoencoder_sha256: str
-    """Of its weights."""
+    """Checksum of the weights of the autoencoder."""
     images_sha256: str
-    """Of the images that were encoded."""
+    """Checksum of the images that were encoded."""
     moments_sha256: str
 
     @property
     def row(self) -> tuple[int, int, int, int]:
-        """What is kept of one image: (V, M, h, w), where M is C or, for mean and standard deviation, 2C."""
+        """Shape (V, M, h, w) of what is stored of one image; M is C or, for mean and standard deviation, 2C."""
         channels, height, width = self.shape
         return self.views, self.moments * channels, height, width
 
@@ -61,10 +52,10 @@ class LatentSet:
     def batch(
         self, indices: Tensor | np.ndarray, random: torch.Generator, mirrored: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Scaled latents (B, C, h, w) float32 and labels (B,) int64 of the given rows, on the CPU.
+        """As ``Images.batch``, with scaled latents. They are drawn from the posterior, if that is stored.
 
-        Where a posterior is known they are a draw from it, by ``random``. For those of ``mirrored`` (B,) they are the
-        mirror image's: a flipped latent is not one that the autoencoder would give.
+        For a mirrored image they are the stored latents of the mirror image: the autoencoder would not give the
+        flipped latents of the image.
         """
         rows = np.asarray(indices)
         views = 0 if mirrored is None else mirrored.long().numpy()
@@ -75,36 +66,19 @@ class LatentSet:
 
 
 @dataclass(frozen=True)
-class LatentStore:
-    """A folder of ``moments.npy`` (N, V, M, h, w) float16, ``labels.npy`` (N,) int64 and ``manifest.json``."""
+class LatentStore(RowStore):
+    """A store of latents: its rows are ``moments.npy`` (N, V, M, h, w) float16."""
 
-    path: Path
     manifest: LatentManifest
-    moments: np.ndarray
-    labels: np.ndarray
-
-    @staticmethod
-    def open(path: Path, verify: bool = False) -> "LatentStore":
-        """As ``Store.open``."""
-        manifest = read_manifest(path, LatentManifest)
-        moments = mapped(path / MOMENTS, (manifest.count, *manifest.row), manifest.dtype)
-        labels = mapped_labels(path, manifest)
-        if verify:
-            require_sha256(path / MOMENTS, manifest.moments_sha256)
-            require_sha256(path / LABELS, manifest.labels_sha256)
-        return LatentStore(path, manifest, moments, labels)
+    FILE, KIND = MOMENTS, LatentManifest
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.manifest.class_names
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.manifest.class_names)
+    def moments(self) -> np.ndarray:
+        return self.rows
 
     def split(self, name: str) -> LatentSet:
         """The latents of one split. Raises UserError if there is no such split."""
-        rows, m = rows_of(self.path, self.manifest, name), self.manifest
+        rows, m = self.rows_of(name), self.manifest
         return LatentSet(self.moments[rows], self.labels[rows], self.num_classes, m.shape, m.scale)
 
 
@@ -113,5 +87,5 @@ AnyStore = Store | LatentStore
 
 
 def open_store(path: Path) -> AnyStore:
-    """The pixels or latents, whichever lie in ``path``. Raises UserError as ``Store.open``."""
+    """The pixels or latents, whichever lie in ``path``. Raises UserError as ``RowStore.open``."""
     return LatentStore.open(path) if (path / MOMENTS).exists() else Store.open(path)

@@ -1,4 +1,4 @@
-"""The small files in which original data sets keep their labels and splits: lists of text, and MATLAB's .mat."""
+"""Readers of the files in which original data sets keep labels and splits: lists of text, and MATLAB's .mat."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -23,9 +23,9 @@ def content_of(entries: Sequence[Entry], name: str, where: str) -> bytes:
 
 
 def numbered(content: bytes, where: str) -> dict[int, str]:
-    """Lines of a number and a text: ``17 002.Laysan_Albatross/Laysan_Albatross_0002_1027.jpg``.
+    """The text by its number, from lines such as ``17 002.Laysan_Albatross/Laysan_Albatross_0002_1027.jpg``.
 
-    Raises UserError, with the line, if one has another form or a number comes twice.
+    Raises UserError, which names the line, if one has another form or a number comes twice.
     """
     found: dict[int, str] = {}
     for place, line in lines(content, where):
@@ -39,7 +39,7 @@ def numbered(content: bytes, where: str) -> dict[int, str]:
 
 
 def lines(content: bytes, where: str) -> Iterator[tuple[str, str]]:
-    """The lines that are not empty, each with its place for messages. Raises UserError if it is no text."""
+    """The lines that are not empty, each behind what messages call it. Raises UserError if it is no text."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -48,13 +48,13 @@ def lines(content: bytes, where: str) -> Iterator[tuple[str, str]]:
 
 
 def read_mat(content: bytes, names: Sequence[str], where: str) -> list[np.ndarray]:
-    """Variables of a .mat file (of MATLAB 4 to 7.2), without dimensions of length 1. Nothing in it is executed.
+    """Variables of a .mat file (of MATLAB 4 to 7.2), without dimensions of length 1. No code in it is executed.
 
     Raises UserError if it is no such file or lacks a variable.
     """
     try:
         found = loadmat(io.BytesIO(content), squeeze_me=True, variable_names=list(names))
-    except Exception as error:  # scipy's reader raises whatever it stumbles over in broken bytes
+    except Exception as error:  # scipy's reader raises errors of any kind on broken bytes
         raise UserError(f"{where}: not a whole .mat file of MATLAB 4 to 7.2; get the file again") from error
     for name in names:
         if name not in found:

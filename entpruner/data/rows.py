@@ -1,6 +1,7 @@
-"""An .npy file while its rows are written, one after the other or by several processes side by side."""
+"""An .npy file whose rows are written in any order, even by several processes side by side."""
 
 import errno
+import hashlib
 import io
 import math
 import os
@@ -20,7 +21,7 @@ Buffer = bytes | memoryview
 class RowFile:
     """An array (N, ...) in a file, whose rows are written plainly and forced to the disk.
 
-    Through a memory map a full disk would end the process by a signal.
+    Rows are not written through a memory map: on a full disk a signal would end the process.
     """
 
     def __init__(self, path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
@@ -32,14 +33,14 @@ class RowFile:
         self.size = len(self.header) + shape[0] * self.row_bytes
 
     def create(self, what: str, advice: str = "") -> None:
-        """Make the file at its full size, or leave it so; raises UserError if the disk has no room for the rest.
+        """Make the file at its full size, or leave it so. Raises UserError if the disk has no room for the rest.
 
-        ``what`` is what messages call its content, ``advice`` what else would help.
+        ``what`` is what that error calls the rows, and ``advice`` is what would help besides making room.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            missing = self.size - os.fstat(descriptor).st_blocks * 512  # what is not written yet takes no room yet
+            missing = self.size - os.fstat(descriptor).st_blocks * 512  # rows that are not written take no room yet
             free = shutil.disk_usage(self.path.parent).free
             if missing > free:
                 raise UserError(
@@ -51,25 +52,33 @@ class RowFile:
         finally:
             os.close(descriptor)
 
-    def write(self, parts: Iterable[tuple[int, Buffer]]) -> None:
-        """Write what each row, or several from it on, are to hold; all of it is on the disk when this returns."""
+    def write(self, parts: Iterable[tuple[int, Buffer]]) -> str:
+        """Write the given bytes, each from the given row on, and return the checksum of all of them in this order.
+
+        Everything is on the disk when this returns.
+        """
+        checksum = hashlib.sha256()
         with self.path.open("r+b") as file:
             for row, content in parts:
                 file.seek(len(self.header) + row * self.row_bytes)
                 file.write(content)
+                checksum.update(content)
             file.flush()
             os.fsync(file.fileno())
+        return checksum.hexdigest()
 
-    def read(self, rows: Iterable[int]) -> Iterator[bytes]:
-        """Each of these rows; nothing, if the file is not there."""
+    def checksum(self, rows: Iterable[int]) -> str:
+        """Checksum of the bytes of these rows, in this order; that of no bytes, if the file is not there."""
+        checksum = hashlib.sha256()
         if self.path.exists():
             with self.path.open("rb") as file:
                 for row in rows:
                     file.seek(len(self.header) + row * self.row_bytes)
-                    yield file.read(self.row_bytes)
+                    checksum.update(file.read(self.row_bytes))
+        return checksum.hexdigest()
 
     def move(self, target: Path) -> None:
-        """Put the file at ``target``, where it is whole; no kill loses it on a file system that has links."""
+        """Put the whole file at ``target``. On a file system that has links, a kill does not lose it."""
         try:
             target.hardlink_to(self.path)
         except OSError:
@@ -78,7 +87,7 @@ class RowFile:
 
 @contextmanager
 def kept_when_full(folder: Path) -> Iterator[None]:
-    """A full disk as a UserError."""
+    """Makes a UserError of the error that a full disk raises in the block."""
     try:
         yield
     except OSError as error:

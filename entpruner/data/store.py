@@ -1,37 +1,37 @@
-"""The data store: images and labels in memory-mapped files, with a manifest that vouches for their bytes."""
+"""The data store: images and labels in memory-mapped files, with a manifest that holds their checksums."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from pydantic import ValidationError, model_validator
 from torch import Tensor
 
+from entpruner.data.rows import RowFile
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
-from entpruner.system.files import read_json, require_space, sha256_of, whole_folder, write_json
+from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
 
 IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
 
 
 class Rows(Frozen):
-    """What is known of a store's rows, be they pixels or latents."""
+    """What a store's manifest says, be its rows pixels or latents."""
 
     count: int
-    """N, images of all splits together."""
+    """N, the number of images of all splits together."""
     shape: tuple[int, int, int]
-    """Of one image, as a network sees it: (C, H, W)."""
+    """Shape (C, H, W) of one image, as a network sees it."""
     class_names: tuple[str, ...]
     """Name of label 0, 1, 2, ..."""
     splits: dict[str, tuple[int, int]]
     """First row of each split and the row after its last; together they are all rows."""
     labels_sha256: str
+    dtype: str
 
     @model_validator(mode="after")
     def _splits_are_all_rows(self) -> Self:
@@ -41,13 +41,18 @@ class Rows(Frozen):
             raise ValueError(f"splits {spans} do not add up to {self.count} rows")
         return self
 
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Shape of what is stored of one image."""
+        return self.shape
+
 
 class Manifest(Rows):
     """What a store of images holds, and the checksums of its files."""
 
     dtype: Literal["uint8"]
     source: dict[str, Any]
-    """Where the images come from, with its settings."""
+    """Where the images come from, with the settings of that source."""
     images_sha256: str
 
 
@@ -55,14 +60,14 @@ AnyManifest = TypeVar("AnyManifest", bound=Rows)
 
 
 class Images(Protocol):
-    """What training, scoring and proxies draw their batches from: the pixels of a split, or its latents."""
+    """The images of a split, as pixels or latents: training, scoring and proxies draw their batches from them."""
 
     @property
     def num_classes(self) -> int: ...
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one image, as a network sees it: (C, H, W)."""
+        """Shape (C, H, W) of one image, as a network sees it."""
         ...
 
     def __len__(self) -> int: ...
@@ -70,8 +75,8 @@ class Images(Protocol):
     def batch(self, indices: Tensor, random: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) float32 and labels (B,) int64 of the given rows, on the CPU.
 
-        ``mirrored`` (B,) says which of them left and right change places in. ``random`` (CPU) is drawn from where an
-        image is known by a distribution only: B * C * H * W normal numbers, image after image.
+        Left and right change places in the images that ``mirrored`` (B,) names. Only where an image is known by a
+        distribution, B * C * H * W normal numbers are drawn from ``random`` (CPU), image after image.
         """
         ...
 
@@ -98,10 +103,7 @@ class ImageSet:
         random: torch.Generator | None = None,
         mirrored: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) float32 in [-1, 1] and labels (B,) int64 of the given rows, on the CPU.
-
-        Those of ``mirrored`` (B,) are flipped. Nothing is drawn from ``random``.
-        """
+        """As ``Images.batch``, with pixels in [-1, 1]. Nothing is drawn from ``random``."""
         rows = np.asarray(indices)
         x = torch.from_numpy(np.asarray(self.images[rows])).float() / 127.5 - 1
         if mirrored is not None:
@@ -115,27 +117,34 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Store:
-    """A folder of ``images.npy`` (N, C, H, W) uint8, ``labels.npy`` (N,) int64 and ``manifest.json``."""
+class RowStore:
+    """A folder with the rows of all images in ``FILE``, ``labels.npy`` (N,) int64 and ``manifest.json``."""
 
     path: Path
-    manifest: Manifest
-    images: np.ndarray
+    manifest: Rows
+    rows: np.ndarray
+    """One row an image, mapped into memory and read-only."""
     labels: np.ndarray
 
-    @staticmethod
-    def open(path: Path, verify: bool = False) -> "Store":
-        """Map a store's files and hold them against its manifest; ``verify`` hashes their content too.
+    FILE: ClassVar[str]
+    KIND: ClassVar[type[Rows]]
+
+    @classmethod
+    def open(cls, path: Path, verify: bool = False) -> Self:
+        """Map a store's files and compare them with its manifest; ``verify`` compares their checksums too.
 
         Raises UserError if the store is missing or its manifest and bytes disagree.
         """
-        manifest = read_manifest(path, Manifest)
-        images = mapped(path / IMAGES, (manifest.count, *manifest.shape), manifest.dtype)
-        labels = mapped_labels(path, manifest)
-        if verify:
-            for file, expected in ((IMAGES, manifest.images_sha256), (LABELS, manifest.labels_sha256)):
-                require_sha256(path / file, expected)
-        return Store(path, manifest, images, labels)
+        manifest = read_manifest(path, cls.KIND)
+        rows = mapped(path / cls.FILE, (manifest.count, *manifest.row), manifest.dtype)
+        labels, classes = mapped(path / LABELS, (manifest.count,), "int64"), len(manifest.class_names)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise damaged(path / LABELS, f"its labels are {labels.min()} to {labels.max()}, for {classes} classes")
+        for file in (path / cls.FILE, path / LABELS) if verify else ():
+            expected = getattr(manifest, f"{file.stem}_sha256")
+            if (found := sha256_of(file)) != expected:
+                raise damaged(file, f"its sha256 is {found}, the manifest says {expected}")
+        return cls(path, manifest, rows, labels)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -145,17 +154,39 @@ class Store:
     def num_classes(self) -> int:
         return len(self.manifest.class_names)
 
+    def rows_of(self, split: str) -> slice:
+        """Raises UserError if there is no such split."""
+        if split not in self.manifest.splits:
+            raise UserError(f"{self.path}: no split {split!r}; it has {', '.join(self.manifest.splits)}")
+        return slice(*self.manifest.splits[split])
+
+
+@dataclass(frozen=True)
+class Store(RowStore):
+    """A store of pixels: its rows are ``images.npy`` (N, C, H, W) uint8."""
+
+    manifest: Manifest
+    FILE, KIND = IMAGES, Manifest
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.rows
+
     def split(self, name: str) -> ImageSet:
         """The images of one split. Raises UserError if there is no such split."""
-        rows = rows_of(self.path, self.manifest, name)
+        rows = self.rows_of(name)
         return ImageSet(self.images[rows], self.labels[rows], self.num_classes)
 
 
-def rows_of(path: Path, manifest: Rows, split: str) -> slice:
-    """Raises UserError if there is no such split."""
-    if split not in manifest.splits:
-        raise UserError(f"{path}: no split {split!r}; it has {', '.join(manifest.splits)}")
-    return slice(*manifest.splits[split])
+class Contents(NamedTuple):
+    """What a store of images is to hold."""
+
+    counts: Mapping[str, int]
+    """Number of rows of each split; the splits lie one after the other in this order."""
+    shape: tuple[int, int, int]
+    class_names: Sequence[str]
+    source: dict[str, Any]
+    """Where the images come from, with the settings of that source."""
 
 
 def read_manifest(path: Path, kind: type[AnyManifest]) -> AnyManifest:
@@ -176,20 +207,6 @@ def damaged(file: Path, what: str) -> UserError:
     return UserError(f"{file}: {what}; the store is damaged: delete {file.parent} and prepare the data again")
 
 
-def mapped_labels(path: Path, manifest: Rows) -> np.memmap:
-    """A store's labels (N,) int64. Raises UserError as ``mapped`` does, and if one has no class."""
-    labels = mapped(path / LABELS, (manifest.count,), "int64")
-    classes = len(manifest.class_names)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise damaged(path / LABELS, f"its labels are {labels.min()} to {labels.max()}, for {classes} classes")
-    return labels
-
-
-def require_sha256(file: Path, expected: str) -> None:
-    if (found := sha256_of(file)) != expected:
-        raise damaged(file, f"its sha256 is {found}, the manifest says {expected}")
-
-
 def mapped(file: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     """An .npy file mapped read-only. Raises UserError unless it has this shape and dtype, to the byte."""
     try:
@@ -203,62 +220,40 @@ def mapped(file: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     return array
 
 
-@contextmanager
-def new_store(
+def write_store(
     path: Path,
-    counts: Mapping[str, int],
-    shape: tuple[int, int, int],
-    class_names: Sequence[str],
-    source: dict[str, Any],
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Arrays to fill, images (N, C, H, W) uint8 on disk and labels (N,) int64, that become a store at the end.
-
-    ``counts`` says how many rows each split has; the splits lie one after the other in its order. The store appears
-    whole when the block ends well, and replaces an earlier one; after an error nothing of it is left.
-    """
-    count = sum(counts.values())
-    with whole_folder(path) as folder:
-        require_space(folder, count * math.prod(shape), what=str(path))  # a full disk would kill who writes to its map
-        images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(count, *shape))
-        labels = np.zeros(count, dtype=np.int64)
-        yield images, labels
-        images.flush()
-        vouch(folder, labels, counts, shape, class_names, source)
-
-
-def vouch(
-    folder: Path,
-    labels: np.ndarray,
-    counts: Mapping[str, int],
-    shape: tuple[int, int, int],
+    splits: Mapping[str, tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray]],
     class_names: Sequence[str],
     source: dict[str, Any],
 ) -> None:
-    """Make a store of a folder that holds the images: write its labels (N,) int64 and manifest, as in ``new_store``."""
+    """Write a store of images (n, C, H, W) uint8, or a list of batches of them, and labels (n,) int64, by split.
+
+    It appears whole and replaces an earlier one; after an error nothing of it is left. Same input, same bytes.
+    """
+    parts = [part for images, _ in splits.values() for part in images]
+    shape = parts[0].shape[-3:]
+    rows = (row.astype(np.uint8, "C", "equiv", copy=False) for part in parts for row in part.reshape(-1, *shape))
+    labels = np.concatenate([labels for _, labels in splits.values()], dtype=np.int64, casting="equiv")
+    counts = {name: len(labels) for name, (_, labels) in splits.items()}
+    with whole_folder(path) as folder:
+        file = RowFile(folder / IMAGES, np.uint8, (len(labels), *shape))
+        file.create(f"the images of {path}")
+        file.write((number, row.data) for number, row in enumerate(rows))
+        finish_store(folder, labels, Contents(counts, shape, class_names, source))
+
+
+def finish_store(folder: Path, labels: np.ndarray, contents: Contents) -> None:
+    """Make a store of a folder that holds the images: write their labels (N,) int64 and the manifest."""
     np.save(folder / LABELS, labels, allow_pickle=False)
-    edges = [0, *accumulate(counts.values())]
+    edges = [0, *accumulate(contents.counts.values())]
     manifest = Manifest(
         count=edges[-1],
-        shape=shape,
+        shape=contents.shape,
         dtype="uint8",
-        class_names=tuple(class_names),
-        splits=dict(zip(counts, pairwise(edges), strict=True)),
-        source=source,
+        class_names=tuple(contents.class_names),
+        splits=dict(zip(contents.counts, pairwise(edges), strict=True)),
+        source=contents.source,
         images_sha256=sha256_of(folder / IMAGES),
         labels_sha256=sha256_of(folder / LABELS),
     )
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-
-
-def write_store(
-    path: Path,
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    class_names: Sequence[str],
-    source: dict[str, Any],
-) -> None:
-    """Write images (n, C, H, W) uint8 and labels (n,) int64 that are in memory, by split. Same input, same bytes."""
-    images, labels = zip(*splits.values(), strict=True)
-    counts = {name: len(rows) for name, (_, rows) in splits.items()}
-    with new_store(path, counts, images[0].shape[1:], class_names, source) as (all_images, all_labels):
-        np.concatenate(images, out=all_images, casting="equiv")  # float images are an error, never cast to bytes
-        np.concatenate(labels, out=all_labels, casting="equiv")

@@ -1,4 +1,4 @@
-"""How sure a mean over seeds is: Student's t."""
+"""How sure a mean over seeds is, by Student's t-distribution."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from scipy.special import stdtrit  # scipy.stats, which has the same number, tak
 
 
 def t_quantile(probability: float, freedom: float) -> float:
-    """Where Student's distribution has this much below it; ``freedom`` may be infinite, which is the normal one."""
+    """The quantile of Student's distribution; with infinite ``freedom`` that of the normal distribution."""
     return float(stdtrit(freedom, probability))
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> float:
-    """Half-width of Student's interval of the mean of two values or more."""
+    """Half-width of Student's interval of the mean of two or more values."""
     return t_quantile((1 + level) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))

@@ -73,7 +73,7 @@ def sampled_batches(
     a, labels = model.architecture, asked_labels(model, settings, classes)
     model = model.to(device).eval()
     with Progress(0, len(batches), settings.batch_size, "batch") as progress:
-        for done, index in enumerate(batches, start=1):
+        for index in batches:
             y, draw = labels[index], generator(seed, "sampling", index)
             noise = torch.randn(len(y), a.in_channels, a.input_size, a.input_size, generator=draw)
             x = process.sample(model, noise.to(device), y.to(device), settings, draw)
@@ -82,4 +82,4 @@ def sampled_batches(
                     f"sampling: batch {index} is not finite; the network diverged, train it at a lower rate"
                 )
             yield index, to_uint8(decode(x) if decode else x).cpu().numpy()
-            progress.update(done, None)
+            progress.update()

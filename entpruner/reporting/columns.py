@@ -9,6 +9,7 @@ from entpruner.evaluation.intervals import t_interval
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.results import ArmResult
 
+OWN, ALL = ("training",), ("training", "adaptation")
 SINCE_PRE_TRAINING = (
     "Steps, training, training time: since pre-training, so with the adaptation to the data that an arm begins with; a "
     "multiply-accumulate is two operations."
@@ -18,17 +19,18 @@ WALL_TIME = "Training time is wall time: it depends on the machine, and on what 
 
 @dataclass(frozen=True)
 class Column:
-    """In heading, key and notes ``{fd}`` is the distance, ``{on}`` its feature net (nothing on InceptionV3), and in
-    keys ``{network}`` the network's key in the cost file."""
+    """One measured column. In its texts, ``{fd}`` stands for the distance, ``{on}`` for the feature net (nothing on
+    InceptionV3), and ``{network}`` for the key of the arm's network in the cost document."""
 
     heading: str
-    documents: tuple[str, ...]
-    """Where the key is; of several documents the numbers are added up, over those that the arm has."""
     key: str
+    """Dotted key of the number in its documents."""
+    documents: tuple[str, ...] = ("metrics",)
+    """The documents of an arm that have the key. The numbers of those that an arm has are added up."""
     quartiles: str | None = None
-    """Key of the lower and upper quartile."""
+    """Dotted key of the lower and upper quartile."""
     unit: str | None = None
-    """Unit to scale with an SI prefix."""
+    """Unit to scale with an SI prefix; an empty one scales a count."""
     per_seed: bool = True
     """False where a number belongs to the backbone, not to a seed: it has no spread over seeds."""
     notes: tuple[str, ...] = ()
@@ -38,14 +40,13 @@ class Column:
 COLUMNS: dict[ColumnName, Column] = {
     "distance_before": Column(
         "{fd} before recovery ↓",
-        ("cut",),
         "{fd}",
+        ("cut",),
         notes=("Before recovery: right after the last cut, before any training on what it left; – if nothing is cut.",),
     ),
-    "distance": Column("{fd} ↓", ("metrics",), "{fd}", notes=("{fd}: Fréchet distance, after all training.",)),
+    "distance": Column("{fd} ↓", "{fd}", notes=("{fd}: Fréchet distance, after all training.",)),
     "over_floor": Column(
         "× floor ↓",
-        ("metrics",),
         "{fd}_ratio",
         notes=(
             "× floor: the distance to one half of the real data, over the distance of its other half to that half.",
@@ -53,58 +54,55 @@ COLUMNS: dict[ColumnName, Column] = {
     ),
     "inception_score": Column(
         "is{on} ↑",
-        ("metrics",),
         "is{on}",
         notes=("is{on}: the formula of the Inception Score, from 1 to the number of the net's classes.",),
     ),
-    "kid": Column("KID ↓", ("metrics",), "kid{on}"),
-    "precision": Column("precision ↑", ("metrics",), "precision{on}"),
-    "recall": Column("recall ↑", ("metrics",), "recall{on}"),
+    "kid": Column("KID ↓", "kid{on}"),
+    "precision": Column("precision ↑", "precision{on}"),
+    "recall": Column("recall ↑", "recall{on}"),
     "agreement": Column(
         "class agreement ↑",
-        ("metrics",),
         "agreement",
         notes=("Class agreement: share of images that the study's own classifier puts in the class asked for.",),
     ),
     "trained_parameters": Column(
         "trained parameters",
-        ("training",),
         "trained_parameters",
+        OWN,
         unit="",
         per_seed=False,
         notes=("Trained parameters: in the arm's own training, not in the adaptation before it.",),
     ),
-    "parameters": Column("parameters", ("cost",), "blocks.{network}.parameters", unit="", per_seed=False),
-    "macs": Column("MACs", ("cost",), "blocks.{network}.macs", unit="", per_seed=False),
+    "parameters": Column("parameters", "blocks.{network}.parameters", ("cost",), unit="", per_seed=False),
+    "macs": Column("MACs", "blocks.{network}.macs", ("cost",), unit="", per_seed=False),
     "speedup": Column(
         "speed-up ↑ [quartiles]",
-        ("cost",),
         "blocks.{network}.speedup",
+        ("cost",),
         quartiles="blocks.{network}.speedup_quartiles",
         per_seed=False,
         notes=("Speed-up: measured latency of the unpruned network over the row's, median and quartiles of pairs.",),
     ),
-    "steps": Column("steps", ("training", "adaptation"), "total_steps", per_seed=False, notes=(SINCE_PRE_TRAINING,)),
-    "training_flops": Column(
-        "training", ("training", "adaptation"), "total_flops", unit="FLOP", notes=(SINCE_PRE_TRAINING,)
-    ),
-    "training_seconds": Column(
-        "training time (s)", ("training", "adaptation"), "total_seconds", notes=(SINCE_PRE_TRAINING, WALL_TIME)
-    ),
+    "steps": Column("steps", "total_steps", ALL, per_seed=False, notes=(SINCE_PRE_TRAINING,)),
+    "training_flops": Column("training", "total_flops", ALL, unit="FLOP", notes=(SINCE_PRE_TRAINING,)),
+    "training_seconds": Column("training time (s)", "total_seconds", ALL, notes=(SINCE_PRE_TRAINING, WALL_TIME)),
 }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean over seeds; ``value`` None: not measured."""
+    """One measured number of a row, and where it came from."""
 
-    value: float | None
+    value: int | float | None
+    """Mean over the seeds; None where it was not measured."""
     std: float | None = None
     """Sample standard deviation over seeds; None for one seed."""
     interval: float | None = None
     """Half-width of the 95 % t-interval of the mean; None for one seed."""
     quartiles: tuple[float, ...] | None = None
+    """Lower and upper quartile, where the column has them."""
     sources: tuple[dict[str, str], ...] = ()
+    """For each seed and document: the arm's folder, the file, and the key in it."""
 
     def text(self, factor: float = 1) -> str:
         """Three significant digits of the mean, counts in full; interval and quartiles to the same decimal."""
@@ -122,12 +120,12 @@ class Cell:
 
 
 def words(distance: str) -> dict[str, str]:
-    """What stands for ``{fd}`` and ``{on}``."""
+    """The texts that stand for ``{fd}`` and ``{on}``."""
     return {"fd": distance, "on": "" if distance == "fid" else distance.removeprefix("fd")}
 
 
 def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
-    """One cell: each seed's number, and their mean. Nothing where a seed lacks the number."""
+    """One cell: the mean over the seeds. It is empty where the number of any seed is missing."""
     values, sources, quartiles = [], [], None
     for arm in seeds:
         names = words(distance) | {"network": arm.network}

@@ -1,14 +1,15 @@
 """What every cell of a study's tables is expected to be, and how far off it may be: ``params/expected/<study>.yaml``.
 
-The file is generated from published tables and never typed. The same commands give the same bits on the same machine;
-on another, training takes other roundings, so that a network and its samples are in the worst case another draw, as
-with another seed. A tolerance therefore comes from the spread between seeds, as far as the study measured it.
+The file is generated from published tables and never typed. The same commands give the same bits on the same machine.
+On another machine training rounds otherwise, so that a network and its samples are in the worst case another draw, as
+with another seed. A tolerance therefore comes from the spread between seeds, as far as the study measured it;
+results/README.md says how.
 """
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +19,9 @@ from pydantic import ValidationError
 from entpruner.errors import UserError
 from entpruner.evaluation.intervals import t_quantile
 from entpruner.params.base import Frozen
-from entpruner.reporting.recorded import RecordedCell, RecordedRow, RecordedTable, located, read_tables
-from entpruner.system.files import read_json
+from entpruner.reporting.columns import Cell
+from entpruner.reporting.recorded import RecordedRow, RecordedTable, Row, read_tables, within
+from entpruner.reporting.records import Records
 
 Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
 RULES: dict[str, Rule] = {
@@ -40,27 +42,20 @@ RULES: dict[str, Rule] = {
     "training_flops": "relative",  # votes that go another way train a network of another size
     "training_seconds": "time",
 }
-FLOORED = ("distance_before", "distance", "over_floor")  # Fréchet distances, which the real data's own floor is told of
+FLOORED = ("distance_before", "distance", "over_floor")
+"""The columns of Fréchet distances, for which the real data's distance to itself, the floor, is known."""
 CONFIDENCE = 0.95
-"""That a faithful repetition with other draws has all of its cells reproduced, not each single one."""
+"""The probability that a faithful repetition with other draws has all of its cells reproduced, not each single one."""
 MARGIN = 0.15
-"""Of a speed-up, beyond its quartiles. Chosen, not measured: another processor has other caches and another BLAS."""
+"""How far beyond its quartiles a speed-up may lie, relative to its value. This is chosen, not measured: another
+processor has other caches and another BLAS."""
 
 HEADER = """\
 What `make verify` compares the tables of {study} with. Generated, never typed:
 - entpruner expect {folder} --out params/expected/{study}.yaml
-A cell is reproduced if it is within `tolerance` of `value`: 0 means the very same number, null that its size is not
-judged. Where the tolerances come from:
-- Counts (blocks, parameters, MACs, steps) have none.
-- What samples are worth, and training FLOPs, which depend on votes: another machine rounds otherwise, so a repetition \
-may be another draw. The spread of one seed is pooled over the rows with several seeds, s² = Σ (n-1) s² / Σ (n-1), \
-relative to the row's mean or absolute. A row is a mean of n seeds and so is its repetition: tolerance = t s √(2/n), t \
-Student's quantile at which all {cells} cells judged so are within theirs with {confidence:.0%} probability, by \
-Bonferroni's bound.
-- Where no row has several seeds, s of a Fréchet distance is that of the real data's halves to each other (floor_std / \
-floor), and other such cells are not judged by size, but are reproduced if they are the same number.
-- Speed-ups: the further of the two quartiles and {margin:.0%} on top, which is chosen, not measured.
-- Training seconds are the machine's own: not judged.
+A cell is reproduced if it is within `tolerance` of `value`: 0 means the very same number, null that its size is not \
+judged. results/README.md says where tolerances come from. Those that come from a spread are such that all {cells} \
+cells with one are within theirs with {confidence:.0%} probability. The spreads are:
 """
 
 
@@ -70,17 +65,8 @@ class ExpectedCell(Frozen):
     """Largest difference that counts as reproduced; None where size is not judged."""
 
 
-class ExpectedRow(Frozen):
-    method: str
-    backbone: str
-    data: str
-    ratio: str
-    seeds: tuple[int, ...]
+class ExpectedRow(Row):
     cells: dict[str, ExpectedCell]
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        return self.method, self.backbone, self.data, self.ratio
 
 
 class Expected(Frozen):
@@ -122,7 +108,7 @@ class Spread:
     relative: bool
 
     def tolerance(self, value: float, seeds: int, cells: int) -> float:
-        """Of the difference between two means of ``seeds`` seeds, for ``cells`` such differences at once."""
+        """The largest accepted difference of two means of ``seeds`` seeds, where ``cells`` such pairs are judged."""
         quantile = t_quantile(1 - (1 - CONFIDENCE) / (2 * cells), self.freedom)
         scale = abs(value) if self.relative else 1.0
         return quantile * self.size * scale * math.sqrt(2 / seeds)
@@ -146,32 +132,26 @@ def pooled(column: str, rows: Iterable[RecordedRow]) -> Spread | None:
     return Spread(size, freedom, source, relative)
 
 
-def floor_spread(rows: Iterable[RecordedRow], study: Path) -> Spread | None:
-    """Relative standard deviation of the real data's own distance: the largest of all data sets."""
+def floor_spread(rows: Iterable[RecordedRow], records: Records) -> Spread | None:
+    """The relative standard deviation of the real data's distance to itself, the largest of all data sets."""
     found = []
-    for row in rows:
-        for distance in row.cells["distance"].sources if "distance" in row.cells else ():
-            metrics = read_json(located(distance["file"], study))
-            floor, std = (metrics.get(f"{distance['key']}_{name}") for name in ("floor", "floor_std"))
-            if floor and std is not None:
-                found.append(std / floor)
+    for distance in (source for row in rows if "distance" in row.cells for source in row.cells["distance"].sources):
+        metrics = records[within(distance["file"])]
+        floor, std = (metrics.get(f"{distance['key']}_{name}") for name in ("floor", "floor_std"))
+        if floor and std is not None:
+            found.append(std / floor)
     if not found:
         return None
     source = f"one seed a row: spread of the real data's own floor, {max(found):.2%} of the value"
     return Spread(max(found), math.inf, source, relative=True)
 
 
-def spreads_of(rows: Sequence[RecordedRow], study: Path) -> dict[str, Spread]:
+def spreads_of(rows: Sequence[RecordedRow], records: Records) -> dict[str, Spread]:
     """The spread that each column's tolerances come from; columns without one are left out."""
-    found = {}
-    for column, rule in RULES.items():
-        if rule in ("relative", "absolute"):
-            spread = pooled(column, rows)
-            if spread is None and column in FLOORED:
-                spread = floor_spread(rows, study)
-            if spread is not None:
-                found[column] = spread
-    return found
+    judged = [column for column, rule in RULES.items() if rule in ("relative", "absolute")]
+    pools = {column: pooled(column, rows) for column in judged}
+    floored = {column: floor_spread(rows, records) for column in FLOORED if pools[column] is None}
+    return {column: spread for column, spread in (pools | floored).items() if spread is not None}
 
 
 # -------------------------------------------------------------------------------------------------------- generation
@@ -188,24 +168,13 @@ def expect(study: Path) -> str:
     for table in tables.values():
         check(table, study)
     rows = distinct_rows(tables)
-    spreads = spreads_of(rows, study)
+    spreads = spreads_of(rows, Records(study))
     cells = sum(row.cells[column].value is not None for row in rows for column in spreads if column in row.cells)
-
-    def tolerance(column: str, cell: RecordedCell, seeds: int) -> float | None:
-        if RULES[column] == "exact":
-            return 0.0
-        if RULES[column] == "ratio of times" and cell.value is not None:
-            off = max((abs(quartile - cell.value) for quartile in cell.quartiles or ()), default=0)
-            return off + MARGIN * abs(cell.value)
-        if column in spreads and cell.value is not None:
-            return spreads[column].tolerance(cell.value, seeds, cells)
-        return None
-
     expected = Expected(
         study=study.name,
-        tables={name: tuple(expected_row(row, tolerance) for row in table.rows) for name, table in tables.items()},
+        tables={name: tuple(expected_row(row, spreads, cells) for row in table.rows) for name, table in tables.items()},
     )
-    said = HEADER.format(study=study.name, folder=study, cells=cells, confidence=CONFIDENCE, margin=MARGIN)
+    said = HEADER.format(study=study.name, folder=study, cells=cells, confidence=CONFIDENCE)
     said += "".join(f"- Here {column}: {spread.source}.\n" for column, spread in spreads.items())
     wrapped = (textwrap.wrap(line, 118, subsequent_indent="  ", break_long_words=False) for line in said.splitlines())
     body = yaml.safe_dump(
@@ -219,7 +188,7 @@ def distinct_rows(tables: Mapping[str, RecordedTable]) -> list[RecordedRow]:
     rows: dict[tuple[str, ...], RecordedRow] = {}
     for row in (row for table in tables.values() for row in table.rows):
         earlier = rows[row.arms].cells if row.arms in rows else {}
-        rows[row.arms] = replace(row, cells={**earlier, **row.cells})
+        rows[row.arms] = row.model_copy(update={"cells": earlier | row.cells})
     return list(rows.values())
 
 
@@ -233,21 +202,29 @@ def check(table: RecordedTable, study: Path) -> None:
         )
 
 
-def expected_row(row: RecordedRow, tolerance: Callable[[str, RecordedCell, int], float | None]) -> ExpectedRow:
-    """Cells in the order of RULES, those without a number left out."""
-    cells = {}
+def expected_row(row: RecordedRow, spreads: Mapping[str, Spread], cells: int) -> ExpectedRow:
+    """The row with a tolerance for each of its numbers; in all tables ``cells`` cells are judged by a spread."""
+    found = {}
     for column in RULES:
         cell = row.cells.get(column)
         if cell is not None and cell.value is not None:
-            allowed = tolerance(column, cell, len(row.seeds))
-            cells[column] = ExpectedCell(value=cell.value, tolerance=None if allowed is None else rounded_up(allowed))
-    return ExpectedRow(
-        method=row.method, backbone=row.backbone, data=row.data, ratio=row.ratio, seeds=row.seeds, cells=cells
-    )
+            allowed = tolerance(column, cell, spreads.get(column), len(row.seeds), cells)
+            found[column] = ExpectedCell(value=cell.value, tolerance=None if allowed is None else rounded_up(allowed))
+    return ExpectedRow(**row.model_dump(include=set(Row.model_fields)), cells=found)
+
+
+def tolerance(column: str, cell: Cell, spread: Spread | None, seeds: int, cells: int) -> float | None:
+    """How far from a measured cell its repetition may lie; None where nothing says it."""
+    value = cell.value or 0
+    if RULES[column] == "exact":
+        return 0.0
+    if RULES[column] == "ratio of times":
+        return max((abs(quartile - value) for quartile in cell.quartiles or ()), default=0) + MARGIN * abs(value)
+    return None if spread is None else spread.tolerance(value, seeds, cells)
 
 
 def rounded_up(value: float) -> float:
-    """To three significant digits, never down."""
+    """The value rounded up to three significant digits."""
     if value == 0:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(value)) - 2)

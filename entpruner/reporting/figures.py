@@ -1,10 +1,18 @@
-"""What all pictures share: one style, PNG and SVG, and for the same input the same bytes: no dates, no random names."""
+"""What all pictures share: one style, panels side by side, a legend below them, and the PNG and SVG files.
 
+The same input gives the same bytes: the files hold no date and no random name.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from entpruner.system.files import whole_file
 
@@ -27,16 +35,50 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "entpruner",
     "svg.fonttype": "none",
 }
+PANEL = 4.6
+"""Width of a panel in inches."""
 
 
-def line(place: int) -> dict[str, Any]:
-    """Colour and dashes of the line that comes ``place``-th in a legend: 21 that can be told apart."""
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": ("-", "--", ":")[place // len(COLOURS) % 3]}
+@contextmanager
+def drawing(target: Path, width: float, height: float) -> Iterator[Figure]:
+    """An empty figure (in inches). At the end of the block it is written to ``<target>.png`` and ``<target>.svg``."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        yield figure
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            with whole_file(target.with_name(f"{target.name}.{suffix}")) as file:
+                figure.savefig(file, format=suffix, metadata=metadata)
 
 
-def save(figure: Figure, target: Path) -> None:
-    """``<target>.png`` and ``<target>.svg``."""
-    FigureCanvasAgg(figure)
-    for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        with whole_file(target.with_name(f"{target.name}.{suffix}")) as file:
-            figure.savefig(file, format=suffix, metadata=metadata)
+def panels(figure: Figure, titles: Iterable[str], rows: int = 1, **layout: Any) -> dict[str, list[Axes]]:
+    """One column of axes for each title: title -> its axes, from top to bottom."""
+    names = list(dict.fromkeys(titles))
+    columns = figure.subplots(rows, len(names), squeeze=False, **layout).T
+    for name, column in zip(names, columns, strict=True):
+        column[0].set_title(name)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+
+def legend_below(figure: Figure, styles: Mapping[str, Mapping[str, Any]], columns: int = 2) -> None:
+    """A legend of lines or markers: label -> its style."""
+    key = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+    figure.legend(handles=key, loc="outside lower center", ncols=min(len(key), columns))
+
+
+def without_frame(axes: Axes) -> None:
+    """Leave out grid, ticks and frame, as a picture needs none, and name its columns above it."""
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def line_styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Label -> colour and dashes of its line. The first 21 can be told apart."""
+    names = dict.fromkeys(labels)
+    dashes = [dash for dash in ("-", "--", ":") for _ in COLOURS]
+    return {
+        name: {"color": COLOURS[place % len(COLOURS)], "linestyle": dashes[place % len(dashes)]}
+        for place, name in enumerate(names)
+    }

@@ -1,63 +1,111 @@
-"""What is small of a finished run, laid out as the run is, so that git keeps it and its tables can be rebuilt.
+"""Copy what is small of a finished run to results/published, where git keeps it and its tables can be rebuilt.
 
 python -m entpruner.reporting.publish results/digits results/published/digits
 """
 
 import csv
+import json
+import os
+import platform
 import shutil
 import sys
+from collections.abc import Iterable
+from importlib.metadata import requires, version
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
+from packaging.requirements import Requirement
 
 from entpruner.errors import UserError
-from entpruner.reporting.machine import describe, files_of
+from entpruner.reporting.records import BUNDLE, Records, files_of, is_trained
 from entpruner.reporting.stages import curve_of
 from entpruner.system.files import whole_folder, write_json
+from entpruner.system.recording import processor_name
 
-PUBLISHED = (  # no weights, images, states or logs
-    "*/**/*.json",
-    "tables/*.csv",
-    "tables/*.md",
-    "tables/*.tex",
-    "figures/*.png",
-    "audit/**/*.csv",
-    "audit/**/*.md",
-    "audit/**/*.png",
-)
+COPIED = (".csv", ".md", ".tex", ".provenance.json", ".png")
+"""The ends of the names of files that are published as they are, if they lie among tables, figures or the audit."""
+
+COMPARED = {
+    "metrics": ["metrics.json"],
+    "plots": [{"curves.csv": {"x": "step", "y": "loss", "template": "arms", "title": "Training loss"}}],
+}
+"""What ``dvc metrics`` and ``dvc plots`` show; the plot's template is .dvc/plots/arms.json."""
 
 
 def publish(results: Path, target: Path) -> None:
-    """Copy what is small of ``results`` to the same places in ``target``, which replaces an older one.
+    """Write the published form of the study in ``results`` to ``target``, which replaces an older one.
 
-    Beside it: ``machine.json``, ``curves/<arm>.csv`` (JSON lines are no plot to DVC) and the ``dvc.yaml`` that lists
-    both for ``dvc metrics`` and ``dvc plots``. Raises UserError, and changes nothing, if no arm of ``results`` has
-    been evaluated.
+    Tables, figures and the audit's report keep their places. All other JSON documents become lines of one bundle.
+    Beside them stand ``machine.json`` and, for DVC, ``metrics.json``, ``curves.csv`` and ``dvc.yaml``. Raises
+    UserError, and changes nothing, if no arm of ``results`` has been evaluated.
     """
-    evaluated = sorted(results.glob("arms/*/metrics.json"))
-    if not evaluated:
+    records = Records(results)
+    metrics = {path.split("/")[1]: content for path, content in records.matching("arms/*/metrics.json").items()}
+    if not metrics:
         raise UserError(f"{results}/arms: no arm has a metrics.json to publish; run: make results")
-    wanted = {file.relative_to(results) for pattern in PUBLISHED for file in results.glob(pattern)}
     with whole_folder(target) as partial:
-        for path in sorted(wanted.intersection(files_of(results))):
+        copied = [path.as_posix() for path in files_of(results) if is_shown(path)]
+        for path in copied:
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(results / path, partial / path)
-        (partial / "curves").mkdir()
-        for metrics in evaluated:
-            write_curve(metrics.parent, partial / "curves" / f"{metrics.parent.name}.csv")
-        write_json(partial / "machine.json", describe(results))
-        compared = {
-            "metrics": [metrics.relative_to(results).as_posix() for metrics in evaluated],
-            "plots": [{"curves": {"x": "step", "y": "loss", "title": "Training loss"}}],
-        }
-        (partial / "dvc.yaml").write_text(yaml.safe_dump(compared, sort_keys=False))
+        write_bundle(records, set(records).difference(copied), partial / BUNDLE)
+        write_json(partial / "metrics.json", metrics)
+        write_curves(results, metrics, partial / "curves.csv")
+        write_json(partial / "machine.json", machine(records))
+        (partial / "dvc.yaml").write_text(yaml.safe_dump(COMPARED, sort_keys=False))
 
 
-def write_curve(arm: Path, target: Path) -> None:
-    """Step and loss of an arm's training, its stages in a row."""
-    points = [(point["step"], point["loss"]) for point in curve_of(arm)]
+def is_shown(path: Path) -> bool:
+    """Whether a path within a study is of a file that people read."""
+    return path.parts[0] in ("tables", "figures", "audit") and path.name.endswith(COPIED)
+
+
+def write_bundle(records: Records, paths: Iterable[str], target: Path) -> None:
+    """One line a document, sorted by path, so that a change of one document is a change of one line."""
+    lines = ({"file": path, "record": records[path]} for path in sorted(paths))
+    target.write_text("".join(json.dumps(line, sort_keys=True, allow_nan=False) + "\n" for line in lines))
+
+
+def write_curves(results: Path, arms: Iterable[str], target: Path) -> None:
+    """Step and loss of each arm's training, its stages in a row."""
+    points = [(arm, point["step"], point["loss"]) for arm in arms for point in curve_of(results / "arms" / arm)]
     with target.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([("step", "loss"), *points])
+        csv.writer(file, lineterminator="\n").writerows([("arm", "step", "loss"), *points])
+
+
+def machine(records: Records) -> dict[str, Any]:
+    """The content of ``machine.json``: devices and versions as the commands recorded them, and the run's size.
+
+    The commands did not record cores, memory, system and libraries. These are told of this machine, and only if all
+    commands ran on a device of this name and with this Python and torch.
+    """
+    timings = records.timings().values()
+    said: dict[str, Any] = {
+        key: sorted({timing[key] for timing in timings}) for key in ("device", "python", "torch", "threads")
+    }
+    said["commit"] = sorted({str(timing["commit"]) for timing in timings if "commit" in timing})
+    sizes = {path.as_posix(): (records.folder / path).stat().st_size for path in files_of(records.folder)}
+    measured = sum(size for path, size in sizes.items() if not is_trained(path))
+    said["bytes"] = {"all": sum(sizes.values()), "measured": measured}
+    devices = {processor_name(), *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))}
+    same = [{platform.python_version()}, {torch.__version__}] == [set(said["python"]), set(said["torch"])]
+    if same and set(said["device"]) <= devices:
+        said |= {
+            "processor": processor_name(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "system": platform.platform(),
+            "libraries": libraries(),
+        }
+    return said
+
+
+def libraries() -> dict[str, str]:
+    """Installed versions of what this package depends on."""
+    needed = map(Requirement, requires("entpruner") or [])
+    return {requirement.name: version(requirement.name) for requirement in needed if not requirement.marker}
 
 
 if __name__ == "__main__":

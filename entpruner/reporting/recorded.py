@@ -2,51 +2,45 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from entpruner.errors import UserError
+from entpruner.params.base import Frozen
+from entpruner.reporting.columns import Cell
 from entpruner.system.files import read_json
 
 SUFFIX = ".provenance.json"
+"""The end of the name of the file in which a table says where its numbers come from."""
 
 
-@dataclass(frozen=True)
-class RecordedCell:
-    value: float | None
-    std: float | None = None
-    """Sample standard deviation over seeds; None for one seed."""
-    quartiles: tuple[float, ...] | None = None
-    sources: tuple[Mapping[str, str], ...] = ()
-    """Arm, file and key of every number in it."""
+class Row(Frozen):
+    """What a table's row is about."""
 
-
-@dataclass(frozen=True)
-class RecordedRow:
     method: str
     backbone: str
     data: str
     ratio: str
     """As the table shows it: 50%, or a dash."""
-    cells: Mapping[str, RecordedCell]
-    """By column, in the table's own names; ``blocks``, the number of blocks kept, is one of them."""
-    arms: tuple[str, ...]
-    """Folders of its arms, one a seed."""
     seeds: tuple[int, ...]
-    command: str
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What the row is known by, whatever its place in the table."""
+        """What the row is known by, whatever its place in the table and its seeds."""
         return self.method, self.backbone, self.data, self.ratio
 
 
-@dataclass(frozen=True)
-class RecordedTable:
+class RecordedRow(Row):
+    cells: dict[str, Cell]
+    """By column, in the table's own names; ``blocks``, the number of blocks kept, is one of them."""
+    arms: tuple[str, ...]
+    """Folders of its arms, one a seed."""
+    command: str
+
+
+class RecordedTable(Frozen):
     name: str
-    caption: str
-    arms: Mapping[str, Mapping[str, Any]]
+    arms: dict[str, dict[str, Any]]
     """Settings, seed, kept blocks, code and commit of every arm, by its folder."""
     rows: tuple[RecordedRow, ...]
 
@@ -56,27 +50,21 @@ class RecordedTable:
         try:
             content = read_json(path)
             rows = tuple(row_of(row, content["arms"]) for row in content["rows"])
-            return RecordedTable(content["table"], content["caption"], content["arms"], rows)
+            return RecordedTable(name=content["table"], arms=content["arms"], rows=rows)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not the provenance of a table ({error!r}); build the table again") from None
 
 
 def row_of(row: Mapping[str, Any], arms: Mapping[str, Any]) -> RecordedRow:
-    cells = {
-        name: RecordedCell(cell["value"], cell["std"], cell["quartiles"], tuple(cell["sources"]))
-        for name, cell in row["cells"].items()
-    }
-    folders = tuple(dict.fromkeys(source["arm"] for cell in cells.values() for source in cell.sources))
-    cards = tuple({"arm": arm, "file": f"{arm}/final/model.json", "key": "kept_blocks"} for arm in folders)
+    sources = (source for cell in row["cells"].values() for source in cell["sources"])
+    folders = tuple(dict.fromkeys(source["arm"] for source in sources))
+    cards = [{"arm": arm, "file": f"{arm}/final/model.json", "key": "kept_blocks"} for arm in folders]
+    blocks = {"value": int(row["blocks"].partition("/")[0]), "sources": cards}
     return RecordedRow(
-        method=row["method"],
-        backbone=row["backbone"],
-        data=row["data"],
-        ratio=row["ratio"],
-        cells={"blocks": RecordedCell(int(row["blocks"].partition("/")[0]), sources=cards)} | cells,
+        **{name: row[name] for name in ("method", "backbone", "data", "ratio", "command")},
+        cells={"blocks": blocks} | row["cells"],
         arms=folders,
         seeds=tuple(arms[folder]["seed"] for folder in folders),
-        command=row["command"],
     )
 
 
@@ -85,6 +73,6 @@ def read_tables(folder: Path) -> dict[str, RecordedTable]:
     return {path.name.removesuffix(SUFFIX): RecordedTable.read(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def located(file: str, study: Path) -> Path:
-    """Where a file that was cited as results/<name>/... lies in ``study``, a folder laid out like results/<name>."""
-    return study.joinpath(*Path(file).parts[2:])
+def within(file: str) -> str:
+    """The path within its study of a file that was cited as results/<study>/..."""
+    return file.split("/", 2)[2]

@@ -1,6 +1,5 @@
 """What is publicly known of the paper's numbers: ``params/reference.yaml``, with its evidence."""
 
-from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
-from entpruner.reporting.results import ArmResult
+from entpruner.study.arms import ArmIdentity
 
 
 class PaperNumber(Frozen):
@@ -18,19 +17,19 @@ class PaperNumber(Frozen):
 
     table: str
     match: dict[str, str | float | int | None] = Field(min_length=1)
-    """Fields of ``ArmResult`` and the values that they must have."""
+    """Fields of ``ArmIdentity`` and the values that they must have."""
     column: Literal["distance", "speedup"]
     value: float
     form: str = "{}"
     """How the value is written: ``{}×``, or ``+{}`` for a difference."""
     scope: str | None = None
-    """What the number is of, where it isn't of this very row; stands below the table."""
+    """What the number belongs to where it isn't this very row; this text stands below the table."""
     evidence: tuple[str, ...] = Field(min_length=1)
 
     def __str__(self) -> str:
         return self.form.format(f"{self.value:g}") + ("*" if self.scope else "")
 
-    def is_beside(self, arm: ArmResult) -> bool:
+    def is_beside(self, arm: ArmIdentity) -> bool:
         """Whether it belongs beside the row of this arm, in its table."""
         return all(getattr(arm, field) == value for field, value in self.match.items())
 
@@ -42,7 +41,7 @@ class PaperNote(Frozen):
 
 
 class Ours(Frozen):
-    """What of a study stands beside a claim: a number of its EntPruner arm, or that against another arm."""
+    """Which number of a study stands beside a claim: one of its EntPruner arm, or a comparison with another arm."""
 
     quantity: Literal["speedup", "distance", "rise", "improvement"]
     """The rise is over the unpruned arm, the improvement over LD-Pruner's."""
@@ -78,13 +77,12 @@ class Reference(Frozen):
 
     @model_validator(mode="after")
     def _known_names(self) -> "Reference":
-        rows = {field.name for field in fields(ArmResult)}
         tagged: tuple[PaperNumber | PaperNote | Claim, ...] = (*self.numbers, *self.notes, *self.claims)
         tags = chain.from_iterable(entry.evidence for entry in tagged)
         if unknown := set(tags) - set(self.evidence):
             raise ValueError(f"evidence {', '.join(sorted(unknown))} is not explained under 'evidence'")
         for number in self.numbers:
-            if unknown := set(number.match) - rows:
+            if unknown := set(number.match) - set(ArmIdentity.model_fields):
                 raise ValueError(f"an arm has no field {', '.join(sorted(unknown))} to match")
         return self
 

@@ -1,23 +1,19 @@
-"""What came of an arm: the files that its rules wrote, from which tables take their numbers."""
+"""The result of an arm: the documents that its rules wrote, from which tables take their numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from entpruner.system.files import read_json
+from entpruner.study.arms import ArmIdentity
 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON file that cells are read from."""
+    """A JSON document that cells are read from."""
 
     path: str
+    """The file that a table cites for it."""
     content: Mapping[str, Any]
-
-    @staticmethod
-    def read(path: Path) -> "Document":
-        return Document(path.as_posix(), read_json(path))
 
     def value(self, key: str) -> Any:
         """What stands at a dotted key; None where nothing does."""
@@ -27,33 +23,20 @@ class Document:
         return value
 
 
-@dataclass(frozen=True)
-class ArmResult:
-    """One arm and seed: what it was, and the files that say what came of it."""
+class ArmResult(ArmIdentity):
+    """What an arm was with one seed, and the documents that say what came of it."""
 
-    arm: str
-    """Its name in the study; with the backbone, the data and the ratio it names a row."""
     artefact: str
     """Its folder: results/<study>/arms/<arm>-..."""
-    label: str
-    backbone: str
-    process: str
-    data: str
-    criterion: str | None
-    schedule: str
-    ratio: float | None
-    seed: int
-    depth: int
-    """Blocks of the unpruned network."""
     kept_blocks: tuple[int, ...]
     network: str
     """Its network's key in the cost document."""
-    documents: Mapping[str, Document]
+    documents: dict[str, Document]
     """By name: metrics.json (``metrics``), the backbone's cost (``cost``), steps, FLOPs and seconds of the arm
     (``training``) and of moving the backbone to the data before it (``adaptation``), metrics.json of the network right
     after the last cut (``cut``). An arm has no adaptation if it begins with the pre-trained network, no cut if it is
     not pruned."""
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     """The resolved settings that its rules were given."""
     code: str
     """Digest of the package files that made it."""
@@ -62,4 +45,5 @@ class ArmResult:
 
     @property
     def row(self) -> tuple[Any, ...]:
-        return self.arm, self.backbone, self.data, self.ratio
+        """What all seeds of a row of a table have in common."""
+        return self.name, self.backbone, self.data, self.ratio

@@ -1,15 +1,15 @@
-"""The paper's tables: one row an arm, every number read from the file that a rule wrote, the paper's own beside it.
+"""The paper's tables: a row for each arm, every number read from the file that a rule wrote, the paper's own beside it.
 
-A table becomes CSV (full precision), Markdown, HTML and LaTeX (three significant digits), and a provenance file that
-says for each cell from which file and key it came, and for each arm with which settings, code and commit it was made.
+A table becomes CSV (full precision), Markdown, HTML and LaTeX (three significant digits), and a provenance file. For
+each cell, the provenance names the file and key that it came from; for each arm, its settings, code and commit.
 """
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from itertools import chain
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from entpruner.errors import UserError
@@ -17,9 +17,55 @@ from entpruner.params.reporting import ColumnName
 from entpruner.reporting.columns import COLUMNS, Cell, measure, si_prefix, words
 from entpruner.reporting.reference import PaperNumber, Reference
 from entpruner.reporting.results import ArmResult
-from entpruner.system.files import whole_file, write_json
+from entpruner.reporting.tabular import markdown_table, write_csv, write_text
+from entpruner.system.files import write_json
 
+PAPER_HEADINGS = {"distance": "paper: FID", "speedup": "paper: speed-up"}
+IDENTITY_HEADINGS = ("method", "backbone", "data", "ratio", "blocks kept", "seeds")
 NOT_PUBLIC = "not public"
+HTML = Template("""\
+<!doctype html><meta charset="utf-8"><title>$caption</title>
+<style>body {font: 14px sans-serif; margin: 2em} table {border-collapse: collapse}
+th, td {padding: .3em .8em; text-align: left; white-space: nowrap; border-bottom: 1px solid}</style>
+<h3>$caption</h3>
+<table>
+$rows
+</table>
+<ul>
+$notes
+</ul>
+""")
+LATEX = Template(r"""% \usepackage{booktabs, graphicx}
+\begin{table*}
+\centering
+\caption{$caption}
+\label{tab:$label}
+\resizebox{\linewidth}{!}{%
+\begin{tabular}{$alignment}
+\toprule
+$head
+\midrule
+$body
+\bottomrule
+\end{tabular}}
+{\raggedright\scriptsize
+$below
+\par}
+\end{table*}
+""")
+LATEX_ESCAPES = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "×": r"$\times$",
+        "±": r"$\pm$",
+        "−": r"$-$",
+        "↓": r"$\downarrow$",
+        "↑": r"$\uparrow$",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -28,12 +74,15 @@ class Row:
 
     seeds: tuple[ArmResult, ...]
     cells: Mapping[ColumnName, Cell]
-    """The table's columns, from left to right."""
+    """The cell of each column of the table, from left to right."""
     paper: tuple[PaperNumber, ...]
+    """The paper's public numbers for this row."""
     command: str
+    """The command that makes the row."""
 
     @property
     def evidence(self) -> tuple[str, ...]:
+        """Tags of the sources that the paper's numbers are known from."""
         return tuple(dict.fromkeys(tag for number in self.paper for tag in number.evidence))
 
     def public(self, column: str) -> str:
@@ -61,37 +110,33 @@ class ReportTable:
     name: str
     caption: str
     distance: str
-    """What the distance is called: fid on InceptionV3, else fd_<extractor>."""
+    """Name of the distance: ``fid`` on InceptionV3, otherwise ``fd_<extractor>``."""
     columns: tuple[ColumnName, ...]
     rows: tuple[Row, ...]
     paper: Mapping[str, str]
-    """The columns of which a number of the paper's is public, and their headings."""
+    """The columns for which the paper has a public number, and the headings of these numbers."""
     notes: tuple[str, ...]
 
     def write(self, folder: Path) -> None:
-        """``<name>.csv``, ``.md``, ``.html``, ``.tex`` and ``.provenance.json``."""
-        for suffix, render in (("md", self.markdown), ("html", self.html), ("tex", self.latex)):
-            with whole_file(folder / f"{self.name}.{suffix}") as file:
-                file.write_text(render())
-        with whole_file(folder / f"{self.name}.csv") as path, path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self.records()[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.records())
+        """Write ``<name>.csv``, ``.md``, ``.html``, ``.tex`` and ``.provenance.json`` into ``folder``."""
+        for suffix, text in (("md", self.markdown()), ("html", self.html()), ("tex", self.latex())):
+            write_text(folder / f"{self.name}.{suffix}", text)
+        records = self.records()
+        write_csv(folder / f"{self.name}.csv", records[0], (record.values() for record in records))
         write_json(folder / f"{self.name}.provenance.json", self.provenance())
 
     def records(self) -> list[dict[str, Any]]:
-        """The rows of the CSV: plain names, full precision, empty where nothing was measured."""
+        """The rows of the CSV: plain names, full precision, None where nothing was measured."""
         records = []
         for row in self.rows:
             arm = row.seeds[0]
             record: dict[str, Any] = row.identity | {"ratio": arm.ratio, "blocks": len(arm.kept_blocks)}
             record |= {"seeds": len(row.seeds), "feature_distance": self.distance}
             for name, cell in row.cells.items():
-                column = COLUMNS[name]
                 record[name] = cell.value
-                if column.per_seed:
+                if COLUMNS[name].per_seed:
                     record |= {f"{name}_std": cell.std, f"{name}_ci95": cell.interval}
-                if column.quartiles is not None:
+                if COLUMNS[name].quartiles is not None:
                     record[f"{name}_q25"], record[f"{name}_q75"] = cell.quartiles or (None, None)
             if self.paper:
                 record |= {f"paper_{name}": row.public(name) for name in self.paper}
@@ -99,82 +144,53 @@ class ReportTable:
             records.append(record | {"command": row.command})
         return records
 
-    def texts(self) -> tuple[list[str], list[list[str]]]:
-        """Headings and cells as Markdown and LaTeX show them, without the commands."""
-        headings = ["method", "backbone", "data", "ratio", "blocks kept", "seeds"]
-        cells = [list(row.identity.values()) for row in self.rows]
+    def texts(self) -> dict[str, list[str]]:
+        """Heading -> the cells below it as text, without the commands."""
+        identity = [row.identity.values() for row in self.rows]
+        shown = {heading: list(cells) for heading, *cells in zip(IDENTITY_HEADINGS, *identity, strict=True)}
         for name in self.columns:
-            column, measured = COLUMNS[name], [row.cells[name] for row in self.rows]
+            column, cells = COLUMNS[name], [row.cells[name] for row in self.rows]
             factor, heading = 1.0, column.heading.format(**words(self.distance))
             if column.unit is not None:
-                factor, prefix = si_prefix(cell.value for cell in measured)
+                factor, prefix = si_prefix(cell.value for cell in cells)
                 heading += f" ({prefix}{column.unit})" if prefix + column.unit else ""
-            headings.append(heading)
-            for texts, cell in zip(cells, measured, strict=True):
-                texts.append(cell.text(factor))
+            shown[heading] = [cell.text(factor) for cell in cells]
         if self.paper:
-            headings += [*self.paper.values(), "evidence"]
-            for texts, row in zip(cells, self.rows, strict=True):
-                texts += [*(row.public(name) for name in self.paper), ", ".join(row.evidence) or "–"]
-        return headings, cells
+            shown |= {heading: [row.public(name) for row in self.rows] for name, heading in self.paper.items()}
+            shown["evidence"] = [", ".join(row.evidence) or "–" for row in self.rows]
+        return shown
 
     def markdown(self) -> str:
-        headings, cells = self.texts()
-        lines = [[*headings, "command"], ["---"] * (len(headings) + 1)]
-        lines += [[*texts, f"`{row.command}`"] for texts, row in zip(cells, self.rows, strict=True)]
-        table = "\n".join("| " + " | ".join(text.replace("|", r"\|") for text in line) + " |" for line in lines)
-        return f"**{self.caption}**\n\n{table}\n\n" + "\n".join(f"- {note}" for note in self.notes) + "\n"
+        shown = self.texts() | {"command": [f"`{row.command}`" for row in self.rows]}
+        notes = "\n".join(f"- {note}" for note in self.notes)
+        return f"**{self.caption}**\n\n{markdown_table(shown, zip(*shown.values(), strict=True))}\n\n{notes}\n"
 
     def html(self) -> str:
         """A page of its own, for Snakemake's report."""
-        headings, cells = self.texts()
-        lines = [("th", [*headings, "command"])]
-        lines += [("td", [*texts, row.command]) for texts, row in zip(cells, self.rows, strict=True)]
+        shown = self.texts() | {"command": [row.command for row in self.rows]}
+        lines = [("th", tuple(shown)), *(("td", cells) for cells in zip(*shown.values(), strict=True))]
         rows = ("".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) for tag, texts in lines)
-        return "\n".join(
-            [
-                f'<!doctype html><meta charset="utf-8"><title>{escape(self.caption)}</title>',
-                "<style>body {font: 14px sans-serif; margin: 2em} table {border-collapse: collapse}",
-                "th, td {padding: .3em .8em; text-align: left; white-space: nowrap; border-bottom: 1px solid}</style>",
-                f"<h3>{escape(self.caption)}</h3>",
-                "<table>",
-                *(f"<tr>{row}</tr>" for row in rows),
-                "</table>",
-                "<ul>",
-                *(f"<li>{escape(note)}</li>" for note in self.notes),
-                "</ul>\n",
-            ]
+        return HTML.substitute(
+            caption=escape(self.caption),
+            rows="\n".join(f"<tr>{row}</tr>" for row in rows),
+            notes="\n".join(f"<li>{escape(note)}</li>" for note in self.notes),
         )
 
     def latex(self) -> str:
-        """A ``table*`` for booktabs and graphicx; commands stand numbered below, where there is room for them."""
-        headings, cells = self.texts()
-        lines = [["", *headings], *([str(i), *texts] for i, texts in enumerate(cells, 1))]
-        head, *body = (" & ".join(latex_escape(text) for text in line) + r" \\" for line in lines)
+        """A ``table*`` for booktabs and graphicx. The commands stand numbered below it, where there is room."""
+        shown = {"": [str(i) for i, _ in enumerate(self.rows, 1)]} | self.texts()
+        head, *body = (
+            " & ".join(map(latex_escape, line)) + r" \\" for line in (shown, *zip(*shown.values(), strict=True))
+        )
         below = [latex_escape(note) for note in self.notes]
         below += [rf"{i}: \texttt{{{latex_escape(row.command)}}}" for i, row in enumerate(self.rows, 1)]
-        left = 4  # number, method, backbone, data
-        return "\n".join(
-            [
-                r"% \usepackage{booktabs, graphicx}",
-                r"\begin{table*}",
-                r"\centering",
-                rf"\caption{{{latex_escape(self.caption)}}}",
-                rf"\label{{tab:{self.name.replace('_', '-')}}}",
-                r"\resizebox{\linewidth}{!}{%",
-                rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(headings) + 1 - left)}}}",
-                r"\toprule",
-                head,
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}}",
-                r"{\raggedright\scriptsize",
-                *(rf"\par {text}" for text in below),
-                r"\par}",
-                r"\end{table*}",
-                "",
-            ]
+        return LATEX.substitute(
+            caption=latex_escape(self.caption),
+            label=self.name.replace("_", "-"),
+            alignment="llll" + "r" * (len(shown) - 4),  # number, method, backbone and data stand on the left
+            head=head,
+            body="\n".join(body),
+            below="\n".join(rf"\par {text}" for text in below),
         )
 
     def provenance(self) -> dict[str, Any]:
@@ -186,6 +202,10 @@ class ReportTable:
             for row in self.rows
         ]
         return {"table": self.name, "caption": self.caption, "arms": arms, "rows": rows}
+
+
+def latex_escape(text: str) -> str:
+    return text.translate(LATEX_ESCAPES)
 
 
 def build(
@@ -201,74 +221,53 @@ def build(
 ) -> ReportTable:
     """The table ``name`` of a study: rows in the order of ``arms``, the seeds of a row brought together.
 
-    ``distance`` is the metric that is shown: ``fid``, or ``fd_<extractor>``. ``command`` is what a row's targets are
-    appended to. The paper's numbers stand beside ours in a table that has some. Raises UserError where no arm is left
-    to show, and for an arm without results.
+    ``distance`` is the metric that is shown: ``fid``, or ``fd_<extractor>``. ``command`` is what the targets of a row
+    are appended to. The paper's numbers stand beside ours in a table that has some. Raises UserError where no arm is
+    left to show, and for an arm without results.
     """
     if not arms:
         raise UserError(f"table {name}: none of its arms is left; see its key `only`")
+    numbers = [number for number in reference.numbers if number.table == name and number.column in columns]
     groups: dict[tuple[Any, ...], list[ArmResult]] = {}
     for arm in arms:
-        found = [result for result in results if result.arm == arm]
+        found = [result for result in results if result.name == arm]
         if not found:
             raise UserError(f"table {name}: arm {arm} has no results; run the workflow for it first")
         for result in found:
             groups.setdefault(result.row, []).append(result)
-    numbers = [number for number in reference.numbers if number.table == name and number.column in columns]
     rows = []
     for seeds in groups.values():
-        paper = tuple(number for number in numbers if number.is_beside(seeds[0]))
-        made = [
-            arm.documents[document] for arm in seeds for document in ("cut", "metrics") if document in arm.documents
-        ]
-        targets = " ".join(document.path for document in made)
-        cells = {column: measure(COLUMNS[column], seeds, distance) for column in columns}
-        rows.append(Row(tuple(seeds), cells, paper, f"{command} {targets}"))
-    headings = {"distance": "paper: FID", "speedup": "paper: speed-up"}
-    public = {column: heading for column, heading in headings.items() if any(n.column == column for n in numbers)}
+        documents = [arm.documents.get(document) for arm in seeds for document in ("cut", "metrics")]
+        rows.append(
+            Row(
+                seeds=tuple(seeds),
+                cells={column: measure(COLUMNS[column], seeds, distance) for column in columns},
+                paper=tuple(number for number in numbers if number.is_beside(seeds[0])),
+                command=" ".join([command, *(document.path for document in documents if document)]),
+            )
+        )
+    public = {column: heading for column, heading in PAPER_HEADINGS.items() if any(n.column == column for n in numbers)}
     notes = (*notes_on_ours(columns, rows, distance), *notes_on_the_papers(name, rows, reference))
     return ReportTable(name, caption, distance, tuple(columns), tuple(rows), public, notes)
 
 
-def notes_on_ours(columns: Sequence[ColumnName], rows: Sequence[Row], distance: str) -> list[str]:
+def notes_on_ours(columns: Sequence[ColumnName], rows: Sequence[Row], distance: str) -> Iterator[str]:
     """What a reader must know to read our columns."""
     net = "InceptionV3" if distance == "fid" else f"the feature net '{distance.removeprefix('fd_')}', so not FID or IS"
-    notes = [f"Distance, score, KID, precision and recall are on {net}."]
-    notes += dict.fromkeys(note.format(**words(distance)) for column in columns for note in COLUMNS[column].notes)
+    yield f"Distance, score, KID, precision and recall are on {net}."
+    yield from dict.fromkeys(note.format(**words(distance)) for column in columns for note in COLUMNS[column].notes)
     if any(len(row.seeds) > 1 for row in rows):
-        notes.append("±: half-width of the 95 % t-interval of the mean over the n seeds.")
+        yield "±: half-width of the 95 % t-interval of the mean over the n seeds."
     if any(len(row.seeds) == 1 for row in rows):
-        notes.append("n=1: a single seed, its spread unknown.")
-    return notes
+        yield "n=1: a single seed, its spread unknown."
 
 
-def notes_on_the_papers(name: str, rows: Sequence[Row], reference: Reference) -> list[str]:
-    """What a reader must know of the paper's numbers, or that none of them is public; nothing if it isn't its table."""
+def notes_on_the_papers(name: str, rows: Sequence[Row], reference: Reference) -> Iterator[str]:
+    """What a reader must know of the paper's numbers, or that none is public; nothing for a table that it lacks."""
     about = [note for note in reference.notes if name in note.tables]
     evidence = [*(row.evidence for row in rows), *(note.evidence for note in about)]
-    notes = []
     if any(row.paper for row in rows):
-        notes.append(f"Paper: {reference.paper}. {reference.scale}")
-    notes += dict.fromkeys(f"{number}: {number.scope}." for row in rows for number in row.paper if number.scope)
-    notes += [f"{note.text} [{', '.join(note.evidence)}]" for note in about]
-    notes += [f"[{tag}]: {reference.evidence[tag]}." for tag in dict.fromkeys(chain.from_iterable(evidence))]
-    return notes
-
-
-LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "×": r"$\times$",
-        "±": r"$\pm$",
-        "−": r"$-$",
-        "↓": r"$\downarrow$",
-        "↑": r"$\uparrow$",
-    }
-)
-
-
-def latex_escape(text: str) -> str:
-    return text.translate(LATEX)
+        yield f"Paper: {reference.paper}. {reference.scale}"
+    yield from dict.fromkeys(f"{number}: {number.scope}." for row in rows for number in row.paper if number.scope)
+    yield from (f"{note.text} [{', '.join(note.evidence)}]" for note in about)
+    yield from (f"[{tag}]: {reference.evidence[tag]}." for tag in dict.fromkeys(chain.from_iterable(evidence)))

@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from entpruner.errors import UserError
-from entpruner.reporting.columns import COLUMNS
-from entpruner.reporting.recorded import RecordedRow, RecordedTable, located, read_tables
+from entpruner.reporting.columns import COLUMNS, Cell
+from entpruner.reporting.recorded import RecordedRow, RecordedTable, read_tables, within
+from entpruner.reporting.records import Records
 from entpruner.reporting.results import Document
 
 HEADINGS: dict[str, str] = {name: column.heading for name, column in COLUMNS.items()}
@@ -33,19 +35,27 @@ def trace(study: str, table: str, number: int, column: str) -> str:
         listed = "; ".join(f"{i} {' '.join(row.key)}" for i, row in enumerate(rows, 1))
         raise UserError(f"{table} has no row {number}; there are {listed}")
     row = rows[number - 1]
-    return "\n".join(lines(tables[table], row, number, column_of(row, column, table), folder))
+    found = column_of(row, column, table)
+    cell = row.cells[found]
+    seeds = yaml.safe_dump(
+        seeds_of(tables[table], cell, Records(folder)),
+        sort_keys=False,
+        default_flow_style=None,
+        allow_unicode=True,
+        width=100,
+    )
+    title = f"{table}, row {number}, {found}: {' · '.join(row.key)}"
+    return f"{title}\n{value_of(cell)}\n{seeds if cell.sources else ''}made by: {row.command}"
 
 
 def column_of(row: RecordedRow, given: str, table: str) -> str:
     """The column that is meant."""
-    names = {column: names_of(row, column) for column in row.cells}
+    names = {name: column for column in row.cells for name in names_of(row, column)}
     wanted = plain(given)
-    exact = [column for column, known in names.items() if wanted in known]
-    begun = [column for column, known in names.items() if any(name.startswith(wanted) for name in known)]
-    for found in (exact, begun):
-        if len(found) == 1:
-            return found[0]
-    said = f"could be {', '.join(begun)}" if begun else f"is none; there are {', '.join(names)}"
+    begun = list(dict.fromkeys(column for name, column in names.items() if name.startswith(wanted)))
+    if wanted in names or len(begun) == 1:
+        return names.get(wanted, begun[0])
+    said = f"could be {', '.join(begun)}" if begun else f"is none; there are {', '.join(row.cells)}"
     raise UserError(f"{table}: column {given} {said}")
 
 
@@ -62,39 +72,30 @@ def plain(heading: str) -> str:
     return re.split(r" [↓↑(\[]", heading.strip())[0].casefold()
 
 
-def lines(table: RecordedTable, row: RecordedRow, number: int, column: str, study: Path) -> list[str]:
-    cell = row.cells[column]
-    said = [f"{table.name}, row {number}, {column}: {' · '.join(row.key)}"]
+def value_of(cell: Cell) -> str:
+    """The value of a cell with its spread and quartiles."""
     if cell.value is None:
-        said.append("no number: a file of its arms does not hold it")
-    else:
-        spread = "" if cell.std is None else f" ± {cell.std!r} (mean and sample standard deviation)"
-        quartiles = "" if cell.quartiles is None else f" [{', '.join(map(repr, cell.quartiles))}] (quartiles)"
-        said.append(f"{cell.value!r}{spread}{quartiles}")
+        return "no number: a file of its arms does not hold it"
+    spread = "" if cell.std is None else f" ± {cell.std!r} (mean and sample standard deviation)"
+    quartiles = "" if cell.quartiles is None else f" [{', '.join(map(repr, cell.quartiles))}] (quartiles)"
+    return f"{cell.value!r}{spread}{quartiles}"
+
+
+def seeds_of(table: RecordedTable, cell: Cell, records: Records) -> list[dict[str, Any]]:
+    """What each seed of a cell contributed, and how it was made."""
+    seeds = []
     for folder, sources in groupby(cell.sources, key=lambda source: source["arm"]):
         arm = table.arms[folder]
-        said.append(f"seed {arm['seed']}")
-        for source in sources:
-            said += [
-                f"    value     {value_at(source, study)}",
-                f"    file      {source['file']}",
-                f"    key       {source['key']}",
-            ]
-        settings = yaml.safe_dump(arm["settings"], default_flow_style=None, width=100, allow_unicode=True)
-        said += [
-            f"    blocks    {' '.join(map(str, arm['kept_blocks']))}",
-            f"    code      {arm['code']}",
-            f"    commit    {arm['commit']}",
-            "    settings",
-            *(f"        {line}" for line in settings.splitlines()),
-        ]
-    return [*said, "made by", f"    {row.command}"]
+        values = {source["file"]: {source["key"]: value_at(source, records)} for source in sources}
+        made = {key: arm[key] for key in ("code", "commit", "settings")}
+        seeds.append({"seed": arm["seed"], "values": values, "blocks": arm["kept_blocks"], **made})
+    return seeds
 
 
-def value_at(source: Mapping[str, str], study: Path) -> str:
-    """What stands at the source's dotted key, now."""
-    file = located(source["file"], study)
-    if not file.exists():
-        return f"not here: {file} is missing"
-    value = Document.read(file).value(source["key"])
-    return f"not here: {file} has no such key any more" if value is None else repr(value)
+def value_at(source: Mapping[str, str], records: Records) -> Any:
+    """What stands at the source's dotted key now."""
+    path = within(source["file"])
+    if path not in records:
+        return f"not here: {records.folder}/{path} is missing"
+    value = Document(path, records[path]).value(source["key"])
+    return f"not here: {records.folder}/{path} has no such key any more" if value is None else value

@@ -1,14 +1,14 @@
-"""MLflow as a view on finished arms. The one module that knows it: nothing is read back from it.
+"""MLflow as a view on finished arms. This is the only module that knows MLflow, and nothing is read back from it.
 
-A run's identity is its artefact's key, kept as a tag, and its content a digest, kept as another. ``sync`` compares both
-with the records, so that repeating it, or starting from an empty database, ends in the same runs.
+A run is identified by the key of its artefact, kept as a tag; another tag keeps a digest of its content. ``sync``
+compares both with the records, so repeating it, or starting from an empty database, ends with the same runs.
 """
 
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ from filelock import FileLock
 from entpruner.errors import UserError
 from entpruner.system.files import sha256_of, whole_file
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a reproduction has nobody to report to; read on import
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it on import
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
+from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import SEARCH_MAX_RESULTS_THRESHOLD
 from sqlalchemy.exc import SQLAlchemyError
 
 KEY, CONTENT, PARENT = "entpruner.key", "entpruner.content", "mlflow.parentRunId"
-METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100  # MLflow's limits
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RunRecord:
     """One run: an arm and seed, or with no ``parent`` the table that its arms are listed under."""
 
     key: str
-    """What it is found by again: <study>/<arm>, or <study>/<table>."""
+    """Identifies the run: ``<study>/<arm>``, or ``<study>/<table>``."""
     name: str
     parent: str | None = None
     """Key of the table's run."""
@@ -47,7 +47,7 @@ class RunRecord:
     files: Sequence[tuple[str, Path]] = ()
     """Small files to show (pictures, decisions), each with the folder that it is shown in; never checkpoints."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Pointers: code digest, commit, path of the checkpoint."""
+    """Where the run comes from: digest of the code, commit, path of the checkpoint."""
 
     @property
     def content(self) -> str:
@@ -71,7 +71,7 @@ def sync(study: str, records: Sequence[RunRecord], database: Path, artifacts: Pa
             experiment = client.get_experiment_by_name(study)
             if experiment is not None:
                 return update(client, experiment.experiment_id, records)
-            location = (artifacts / study).resolve().as_uri()  # with none given, files land under the current folder
+            location = (artifacts / study).resolve().as_uri()  # without one, files land under the current folder
             return update(client, client.create_experiment(study, location), records)
         except (MlflowException, SQLAlchemyError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
@@ -79,7 +79,7 @@ def sync(study: str, records: Sequence[RunRecord], database: Path, artifacts: Pa
 
 
 def opened(database: Path) -> MlflowClient:
-    """A client of the database, which is first created whole: a migration cut short leaves one that never opens."""
+    """A client of the database. A new database appears only when it is whole: half of one could never be opened."""
     if not database.exists():
         with whole_file(database) as partial:
             partial.unlink(missing_ok=True)
@@ -87,44 +87,35 @@ def opened(database: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{database.resolve()}")
 
 
-def update(client: MlflowClient, experiment_id: str, records: Sequence[RunRecord]) -> dict[str, int]:
-    present: dict[str | None, Run] = {run.data.tags.get(KEY): run for run in all_runs(client, experiment_id)}
-    counts = {"written": 0, "kept": 0, "deleted": 0}
-    ids: dict[str, str] = {}
+def update(client: MlflowClient, experiment: str, records: Sequence[RunRecord]) -> dict[str, int]:
+    found = client.search_runs([experiment], max_results=SEARCH_MAX_RESULTS_THRESHOLD)
+    present = {run.data.tags.get(KEY): run for run in found}
+    ids = {
+        record.key: present[record.key].info.run_id
+        for record in records
+        if record.key in present and present[record.key].data.tags.get(CONTENT) == record.content
+    }
+    counts = {
+        "written": len(records) - len(ids),
+        "kept": len(ids),
+        "deleted": len(present.keys() - {record.key for record in records}),
+    }
+    for key, run in present.items():
+        if key not in ids:
+            client.delete_run(run.info.run_id)
     for record in records:
-        parent = ids[record.parent] if record.parent is not None else None
-        run = present.pop(record.key, None)
-        if run is not None and run.data.tags.get(CONTENT) == record.content:
-            ids[record.key] = run.info.run_id
-            counts["kept"] += 1
-        else:
-            if run is not None:
-                client.delete_run(run.info.run_id)
-            ids[record.key] = write(client, experiment_id, record)
-            counts["written"] += 1
-        if parent is not None:
-            client.set_tag(ids[record.key], PARENT, parent)
-    for run in present.values():
-        client.delete_run(run.info.run_id)
-        counts["deleted"] += 1
+        if record.key not in ids:
+            ids[record.key] = write(client, experiment, record)
+        if record.parent is not None:
+            client.set_tag(ids[record.key], PARENT, ids[record.parent])
     return counts
 
 
-def all_runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        yield from page
-        if not (token := page.token):
-            return
-
-
-def write(client: MlflowClient, experiment_id: str, record: RunRecord) -> str:
-    """A new run with all that its record holds; its id."""
+def write(client: MlflowClient, experiment: str, record: RunRecord) -> str:
+    """Create a run with all that its record holds; its id."""
     now = int(time.time() * 1000)
     tags = {**record.tags, KEY: record.key}
-    run_id: str = client.create_run(experiment_id, run_name=record.name, tags=tags).info.run_id
-    params = [Param(key, value) for key, value in flattened(record.settings)]
+    run: str = client.create_run(experiment, run_name=record.name, tags=tags).info.run_id
     metrics = [Metric(key, value, now, 0) for key, value in record.metrics.items() if value is not None]
     metrics += [
         Metric(f"curve/{key}", value, now, point["step"])
@@ -132,15 +123,12 @@ def write(client: MlflowClient, experiment_id: str, record: RunRecord) -> str:
         for key, value in point.items()
         if key != "step" and isinstance(value, int | float)
     ]
-    for start in range(0, len(params), PARAMS_PER_BATCH):
-        client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
-    for start in range(0, len(metrics), METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+    client.log_batch(run, metrics, [Param(key, value) for key, value in flattened(record.settings)])
     for folder, file in record.files:
-        client.log_artifact(run_id, file, folder)
-    client.set_terminated(run_id)
-    client.set_tag(run_id, CONTENT, record.content)  # last: a run without it was cut short and is written again
-    return run_id
+        client.log_artifact(run, file, folder)
+    client.set_terminated(run)
+    client.set_tag(run, CONTENT, record.content)  # last: a run without it was cut short and is written again
+    return run
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -12,7 +12,7 @@ from entpruner.reporting.recorded import RecordedRow, RecordedTable
 
 Word = Literal["reproduced", "not reproduced", "not run", "undecided", "not judged"]
 EXIT: dict[Word, int] = {"reproduced": 0, "not reproduced": 1, "not run": 2, "undecided": 2, "not judged": 0}
-"""``not judged`` is a machine's own time; ``undecided`` what nobody has said a tolerance for."""
+"""``not judged`` is said of a machine's own time, ``undecided`` of a number that nobody has said a tolerance for."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Verdict:
 
 
 def verdicts(expected: Expected, tables: Mapping[str, RecordedTable]) -> Iterator[Verdict]:
-    """One verdict a cell that is expected, or that is there although nothing is expected of it."""
+    """One verdict for each cell that is expected, and for each that is there although nothing is expected of it."""
     for name in dict.fromkeys([*expected.tables, *tables]):
         wanted = {row.key: row for row in expected.tables.get(name, ())}
         found = {row.key: row for row in tables[name].rows} if name in tables else {}
@@ -36,6 +36,7 @@ def verdicts(expected: Expected, tables: Mapping[str, RecordedTable]) -> Iterato
 
 
 def of_row(wanted: ExpectedRow | None, row: RecordedRow | None, absent: str) -> Iterator[tuple[str, tuple[Word, str]]]:
+    """Column, verdict and reason for each cell of a row; ``absent`` is the reason where the row is not there."""
     expected = wanted.cells if wanted else {}
     cells = row.cells if row else {}
     measured = {column: cell.value for column, cell in cells.items() if cell.value is not None}
@@ -64,25 +65,26 @@ def judge(column: str, wanted: ExpectedCell, value: float, seeds: str) -> tuple[
         return "undecided", f"{shown(value)}, expected {shown(wanted.value)} of {seeds}: how far it spreads is unknown"
     if wanted.tolerance == 0:
         return "not reproduced", f"{shown(value)}, expected exactly {shown(wanted.value)}"
-    reason = f"{shown(value)}, expected {shown(wanted.value)} ± {wanted.tolerance:.3g} of {seeds}"
+    reason = f"{shown(value)}, expected {shown(wanted.value)} ± {wanted.tolerance:.3g} of {seeds}: off by {off:.2g}"
     if off <= wanted.tolerance:
-        return "reproduced", f"{reason}: off by {off:.2g}"
-    return "not reproduced", f"{reason}: off by {off:.2g}, {off / wanted.tolerance:.3g} times the tolerance"
+        return "reproduced", reason
+    return "not reproduced", f"{reason}, {off / wanted.tolerance:.3g} times the tolerance"
 
 
 def same_files(shipped: Path, built: Path) -> Iterator[Verdict]:
-    """One verdict a file of the shipped tables: whether the tables just built are the same bytes."""
+    """One verdict for each file of the shipped tables: whether the tables just built are the same bytes."""
     for file in sorted(path for path in shipped.iterdir() if path.is_file()):
-        table, other = file.name.partition(".")[0], built / file.name
+        word: Word = "not reproduced"
+        other = built / file.name
         if not other.exists():
-            yield Verdict(table, "files", file.name, "not run", "not built, although it is shipped")
+            word, reason = "not run", "not built, although it is shipped"
         elif other.read_bytes() == file.read_bytes():
-            yield Verdict(table, "files", file.name, "reproduced", "the same bytes as shipped")
+            word, reason = "reproduced", "the same bytes as shipped"
         else:
             lines = zip(file.read_text().splitlines(), other.read_text().splitlines(), strict=False)
             line = next((i for i, (one, two) in enumerate(lines, 1) if one != two), "last")
             reason = f"not the bytes that are shipped: see line {line} of {file}"
-            yield Verdict(table, "files", file.name, "not reproduced", reason)
+        yield Verdict(file.name.partition(".")[0], "files", file.name, word, reason)
 
 
 def seeds(numbers: Sequence[int]) -> str:

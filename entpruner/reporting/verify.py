@@ -1,19 +1,27 @@
 """``entpruner verify``: build a study's tables once more, compare every cell with what is expected, say what held."""
 
+import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from entpruner.errors import UserError
-from entpruner.params.files import DEFAULT_STUDY
+from entpruner.params.files import PARAMS, REFERENCE, read_study
+from entpruner.params.study import Study
 from entpruner.reporting.expected import Expected
-from entpruner.reporting.rebuild import DEPTHS, Plan, build, missing_networks, stage, tables_at
 from entpruner.reporting.recorded import read_tables
+from entpruner.reporting.records import TRAINED, Records, is_trained
+from entpruner.reporting.study_tables import table_from
 from entpruner.reporting.verdicts import Verdict, exit_code, report, same_files, verdicts
+from entpruner.rules.report import Table
+from entpruner.rules.rule import Job
+from entpruner.study.resolved import ResolvedStudy
 
-PARAMS = DEFAULT_STUDY.parent
+ROOT = PARAMS.parent
 
 
 def verify(study: str, depth: int, *, expected: Path | None = None, tables: Path | None = None) -> int:
@@ -24,46 +32,140 @@ def verify(study: str, depth: int, *, expected: Path | None = None, tables: Path
     published or expected of the study.
     """
     wanted = Expected.read(expected or PARAMS / f"expected/{study}.yaml", study)
-    found = list(verdicts(wanted, read_tables(tables))) if tables is not None else built(wanted, depth)
+    if tables is not None:
+        found = list(verdicts(wanted, read_tables(tables)))
+    else:
+        found = from_shipped(wanted) if depth == 1 else from_workflow(wanted, depth)
     if found:
         print(report(study, found))
     return exit_code(found)
 
 
-def built(expected: Expected, depth: int) -> list[Verdict]:
-    """The verdicts on tables that are built now; none if what they are built from is not here, which is said."""
-    study, params = expected.study, PARAMS / f"{expected.study}.yaml"
-    published = Path("results/published", study)
-    if not (published / "machine.json").exists():
-        raise UserError(f"{published}: nothing published to verify; run: make publish STUDY={study}")
-    names = tables_at(depth, study, params)
-    print(f"{study}, depth {depth}: {DEPTHS[depth].what}\n{Plan.of(depth, names, published)}", flush=True)
-    if depth == 2 and (missing := missing_networks(study)):
+def published_records(study: str) -> Records:
+    """Raises UserError if nothing of the study is published."""
+    records = Records(Path("results/published", study))
+    if "machine.json" not in records:
+        raise UserError(f"{records.folder}: nothing published to verify; run: make publish STUDY={study}")
+    return records
+
+
+def published_tables(study: Study, records: Records) -> list[str]:
+    """The tables of the study that are published, in the order of its params file."""
+    return [name for name in study.tables if (records.folder / "tables" / f"{name}.csv").exists()]
+
+
+# ---------------------------------------------------------------------------------------------------------- depth one
+
+
+def from_shipped(expected: Expected) -> list[Verdict]:
+    """The verdicts on tables that are built now from shipped metrics, and on whether they are the shipped bytes."""
+    records = published_records(expected.study)
+    print(f"{expected.study}, depth 1: tables from shipped metrics\na few seconds", flush=True)
+    with TemporaryDirectory(prefix="entpruner-") as folder:
+        built = Path(folder)
+        build_tables(expected.study, records, built)
+        return [*verdicts(expected, read_tables(built)), *same_files(records.folder / "tables", built)]
+
+
+def build_tables(name: str, records: Records, out: Path) -> None:
+    """The published tables of a study, built from its published documents.
+
+    A table that lacks a document is left out, which is printed.
+    """
+    params = PARAMS / f"{name}.yaml"
+    study, rule = ResolvedStudy(read_study([params]), [params]), Table()
+    for shown in published_tables(study.params, records):
+        settings = rule.settings(study, Job("table", table=shown))
+        try:
+            table_from(records, settings, results=study.paths.root, reference=REFERENCE).write(out)
+        except UserError as error:
+            print(f"{shown} is not built: {error}")
+
+
+# ------------------------------------------------------------------------------------------------- depths two and three
+
+
+def from_workflow(expected: Expected, depth: int) -> list[Verdict]:
+    """The verdicts on tables that the workflow builds now, in a folder of its own.
+
+    There are no verdicts if the trained networks that it would begin with are not here, which is printed. The workflow
+    goes on with an unfinished folder and begins a finished one anew.
+    """
+    study = expected.study
+    records = published_records(study)
+    params = read_study([PARAMS / f"{study}.yaml"])
+    names = published_tables(params, records) if depth == 2 else list(params.tables)
+    what = "samples, what they are worth, costs and tables, from trained networks" if depth == 2 else "all from scratch"
+    print(f"{study}, depth {depth}: {what}\n{forecast(depth, records)}", flush=True)
+    if depth == 2 and (missing := missing_networks(study, records)):
         print(
             f"not run: {len(missing)} trained networks are not in results/{study}/arms, as that of {missing[0]}. If "
             f"this commit has a saved run (results/{study}/*.dvc), this brings them: make restore STUDY={study}. "
             f"Otherwise train them (make results STUDY={study}), or verify everything (make verify DEPTH=3)."
         )
         return []
-    with working_folder(study, depth, names) as folder:
-        stage(depth, study, folder)
-        if not build(depth, study, params, names, folder):
-            print("Some of it failed, see above; what it left is compared:")
-        tables = folder / "results" / study / "tables"
-        files = list(same_files(published / "tables", tables)) if depth == 1 else []
-        return [*verdicts(expected, read_tables(tables)), *files]
-
-
-@contextmanager
-def working_folder(study: str, depth: int, tables: list[str]) -> Iterator[Path]:
-    """A passing folder for depth 1; for the others one that stays: gone on with if unfinished, else begun anew."""
-    if depth == 1:
-        with TemporaryDirectory(prefix="entpruner-") as passing:
-            yield Path(passing)
-        return
     folder = Path("results/verify", f"{study}-depth{depth}")
-    done = [(folder / "results" / study / "tables" / f"{table}.md").exists() for table in tables]
-    if all(done):
+    tables = folder / "results" / study / "tables"
+    if all((tables / f"{name}.md").exists() for name in names):
         shutil.rmtree(folder, ignore_errors=True)
     print(f"in {folder}, which can be deleted afterwards", flush=True)
-    yield folder
+    link(depth, study, folder)
+    if run(workflow(depth, study, names, folder)):
+        print("Some of it failed, see above; what it left is compared:")
+    return list(verdicts(expected, read_tables(tables)))
+
+
+def forecast(depth: int, records: Records) -> str:
+    """How long the commands computed when the study was published, and how much disk their results take."""
+    machine, cores = records["machine.json"], os.cpu_count() or 1
+    needed = {path: record for path, record in records.timings().items() if not path.startswith("audit/")}
+    seconds = sum(record["seconds"] for path, record in needed.items() if depth == 3 or not is_trained(path))
+    minutes, size = seconds / 60, machine["bytes"]["all" if depth == 3 else "measured"]
+    return (
+        f"about {minutes / cores:.1f} min on {cores} cores: {minutes:.1f} min of computing "
+        f"(on {' and '.join(machine['device'])}, when published); {size / 1e6:.3g} MB on disk"
+    )
+
+
+def missing_networks(study: str, records: Records) -> list[str]:
+    """Arms that were published and whose trained network is not in results/<study>."""
+    arms = [path.split("/")[1] for path in records.matching("arms/*/final/model.json")]
+    return [arm for arm in arms if not Path("results", study, "arms", arm, "final/model.safetensors").exists()]
+
+
+def link(depth: int, study: str, folder: Path) -> None:
+    """Link what the workflow begins with to ``folder``: the data sets, and at depth 2 what was trained."""
+    source, target = Path("results", study), folder / "results" / study
+    target.mkdir(parents=True, exist_ok=True)
+    links = {folder / "data": Path("data")} if Path("data").exists() else {}  # params name data sets from here
+    if depth == 2:
+        links |= {target / path.relative_to(source): path for pattern in TRAINED for path in source.glob(pattern)}
+    for made, path in links.items():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        if not made.is_symlink():
+            made.symlink_to(path.resolve())
+
+
+def workflow(depth: int, study: str, tables: Sequence[str], folder: Path) -> list[str]:
+    """The command that builds the tables in ``folder``.
+
+    At depth 2 only the rules that measure may run, so that nothing that is linked is made again, whatever its age.
+    """
+    rules = re.findall(r"^rule (\w+):", (ROOT / "workflow/rules/evaluate.smk").read_text(), re.MULTILINE)
+    allowed = ["--allowed-rules", "table", *rules] if depth == 2 else []
+    return [
+        *(sys.executable, "-m", "entpruner.cli", "warm", "--"),  # hundreds of jobs each load torch otherwise
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)),
+        *("--configfile", str(PARAMS / f"{study}.yaml"), "--cores", "all", "--quiet", "host", "reason", *allowed),
+        *("--", *(f"results/{study}/tables/{table}.md" for table in tables)),
+    ]
+
+
+def run(command: Sequence[str]) -> int:
+    """The exit code of a program. After Ctrl-C the program ends by itself, because a killed one would leave a lock."""
+    with subprocess.Popen(command) as program:
+        try:
+            return program.wait()
+        except KeyboardInterrupt:
+            program.wait()
+            raise

@@ -90,7 +90,7 @@ class ShardSettings(Frozen):
 class LatentsShard(Rule):
     """Encode a share of a data set's images; all shards write to one file, each to rows of its own."""
 
-    name, resumes, on_gpu = "latents_shard", True, True
+    name, on_gpu = "latents_shard", True
     lower = "latents.batch_size"
 
     def settings(self, study: ResolvedStudy, job: Job) -> ShardSettings:

@@ -139,7 +139,7 @@ def draws(context: ScoreContext) -> Iterator[Draws]:
             noise = torch.randn(x.shape, generator=random)
             index, x, noise, times, y = (part.to(context.device) for part in (index, x, noise, t[index], y))
             yield Draws(index, x, noise, times, y, context.process.add_noise(x, noise, times))
-            progress.update(int(index[-1]) + 1, None)
+            progress.update(len(index))
 
 
 def timestep_bins(context: ScoreContext, t: Tensor) -> Tensor:

@@ -1,59 +1,38 @@
-"""One line on the terminal that says how a training, scoring or sampling is getting on."""
+"""One line on the terminal that shows how far a training, scoring or sampling is."""
 
-import sys
-import time
-from collections.abc import Callable
-from datetime import timedelta
-from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, TextIO
+
+from tqdm import tqdm
 
 from entpruner.system import parallel
 
-REFRESH = 0.2  # seconds between two rewrites of the line
 
+class Progress(tqdm):
+    """Rewrites one line with the finished units (steps, draws or batches), the loss, images per second and time left.
 
-class Progress:
-    """Rewrites one line with the steps (or whatever ``unit`` is) that are done, loss, images per second and time left.
-
-    Silent where ``stream`` is no terminal, and in all processes but the first.
+    Nothing is shown where ``stream`` (stderr by default) is no terminal, and in all processes but the first. ``clear``
+    makes room for a line of the log; the next update is shown below it.
     """
 
     def __init__(
-        self,
-        start: int,
-        stop: int,
-        batch_size: int,
-        unit: str = "step",
-        stream: TextIO = sys.stderr,
-        clock: Callable[[], float] = time.monotonic,
+        self, start: int, stop: int, batch_size: int, unit: str = "step", stream: TextIO | None = None
     ) -> None:
-        self.start, self.stop, self.batch_size, self.unit = start, stop, batch_size, unit
-        self.stream, self.clock = stream, clock
-        self.visible = stream.isatty() and parallel.is_first()
-        self.began = self.shown = clock()
+        self.batch_size = batch_size
+        super().__init__(
+            initial=start,
+            total=stop,
+            unit=unit,
+            file=stream,
+            disable=None if parallel.is_first() else True,  # None: shown on a terminal only
+            mininterval=0.2,  # seconds between two rewrites
+            miniters=1,  # tqdm would guess after how many units to look at the clock, and stand still when these slow
+            smoothing=0,  # speed and time left are by the mean of all units
+            bar_format="{unit} {n}/{total}{postfix}, {images_per_second:.0f} images/s, {remaining} left",
+        )
 
-    def update(self, step: int, loss: float | None) -> None:
-        """``step`` steps are done; ``loss`` is the curve's last one, None before the first."""
-        now = self.clock()
-        if not self.visible or (now - self.shown < REFRESH and step < self.stop):
-            return
-        self.shown = now
-        rate = (step - self.start) / max(now - self.began, 1e-9)  # steps per second
-        left = timedelta(seconds=round((self.stop - step) / rate))
-        loss_text = "" if loss is None else f"  loss {loss:.4f}"
-        line = f"{self.unit} {step}/{self.stop}{loss_text}  {rate * self.batch_size:.0f} images/s  {left} left"
-        self.stream.write(f"\r{line}\x1b[K")  # rewrite, then clear the line's old end
-        self.stream.flush()
-
-    def clear(self) -> None:
-        """Make room for a line of the log; the next update comes below it."""
-        if self.visible:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.visible:
-            self.stream.write("\n")
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What ``bar_format`` may name."""
+        shown = super().format_dict
+        units_per_second = (shown["n"] - shown["initial"]) / max(shown["elapsed"], 1e-9)
+        return {**shown, "images_per_second": units_per_second * self.batch_size}

@@ -1,4 +1,4 @@
-"""A polite request to stop: SIGTERM, which long work heeds where it has just kept what it did."""
+"""A request to stop: long work heeds SIGTERM as soon as it has saved what it did."""
 
 import signal
 import threading
@@ -7,10 +7,10 @@ from typing import Any, Self
 
 
 class StopRequest:
-    """Within the block, SIGTERM no longer ends the process but sets ``made``; not so where it isn't ``heeded``, nor
-    outside the main thread, where Python lets nobody.
+    """Within the block, SIGTERM does not end the process but sets ``made``.
 
-    It is what SLURM sends before a time limit and at a preemption, and a system that shuts down.
+    SIGTERM ends the process as usual if it is not ``heeded``, and outside the main thread, where Python forbids to
+    handle signals. SLURM sends it before a time limit and at a preemption, and a system that shuts down sends it too.
     """
 
     def __init__(self, heeded: bool = True) -> None:

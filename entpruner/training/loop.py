@@ -137,12 +137,13 @@ def train(
                     {"step": state.step, "loss": mean, "lr": lr, "images_per_second": speed, "blocks": blocks}
                 )
                 run.recent.clear()
+                progress.set_postfix_str(f"loss {mean:.4f}", refresh=False)
                 clock, clock_step = now, state.step
             if at_checkpoint and resume_folder is not None and parallel.is_first():
                 last_good = write_checkpoint(run, resume_folder, fingerprint)
                 progress.clear()
                 log.info("step %d of %d, loss %.4f: %s", state.step, stop, losses[-1], last_good)
-            progress.update(state.step, run.curve[-1]["loss"] if run.curve else None)
+            progress.update()
             if stopping:
                 saved = parallel.said_by_first(str(last_good))  # when the first has done so
                 raise Stopped(f"asked to stop, saved {saved}: run the same command again to go on")

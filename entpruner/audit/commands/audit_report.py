@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from entpruner.audit.report import PARTS
+from entpruner.audit.report import CHAPTERS
 from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.head import head, regime
 from entpruner.audit.report.page import write_report
@@ -12,4 +12,4 @@ from entpruner.rules.audit import AuditScope
 
 def run(settings: AuditScope, *, results: Path, reference: Path, out: Path) -> None:
     evidence = Evidence(results, settings, Reference.read(reference))
-    write_report(out, head(evidence), regime(evidence), [part(evidence) for part in PARTS])
+    write_report(out, head(evidence), regime(evidence), [write(evidence) for write in CHAPTERS])

@@ -1,18 +1,24 @@
-"""What the audit found, a module a part: ``part(evidence)`` returns its sentences, tables and figures.
+"""What the audit found: one module for each chapter of the report, with its sentences, tables and figures.
 
-A further part is a further module in ``PARTS``, and its files among the inputs of the rule ``audit_report``.
+To add a chapter, add its module here, and the files that it reads to the inputs of the rule ``audit_report``.
 """
 
 from collections.abc import Callable
 
-from entpruner.audit.report import chapter_criteria, chapter_proxies, chapter_schedules, chapter_stability, claims
+from entpruner.audit.report import (
+    chapter_claims,
+    chapter_criteria,
+    chapter_proxies,
+    chapter_schedules,
+    chapter_stability,
+)
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.page import Part
+from entpruner.audit.report.page import Chapter
 
-PARTS: tuple[Callable[[Evidence], Part], ...] = (
-    chapter_criteria.part,
-    chapter_proxies.part,
-    chapter_schedules.part,
-    chapter_stability.part,
-    claims.part,
+CHAPTERS: tuple[Callable[[Evidence], Chapter], ...] = (
+    chapter_criteria.write,
+    chapter_proxies.write,
+    chapter_schedules.write,
+    chapter_stability.write,
+    chapter_claims.write,
 )

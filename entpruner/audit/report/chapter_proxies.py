@@ -1,25 +1,17 @@
-"""Part 2: do NTK and ZiCo of a sub-network predict how it ends, and how noisy are they?"""
+"""Chapter 2: do NTK and ZiCo of a sub-network predict how it ends, and how noisy are they?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import combinations
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.page import Cell, Part, Table
-from entpruner.audit.report.words import Verdict, listed, sorted_out
-from entpruner.audit.statistics import Bootstrapped, Estimate, Floats, Resamples, bootstrap, proportion
-from entpruner.audit.subnetworks import Measured
-from entpruner.audit.sweeps import (
-    Proxied,
-    across,
-    by_repeat,
-    mean_agreement,
-    mean_prediction,
-    nested_pairs,
-    within,
-)
+from entpruner.audit.report.page import Cell, Chapter, Table
+from entpruner.audit.report.words import Wording, listed
+from entpruner.audit.statistics import Estimate, Floats, Resamples, Statistic, bootstrap, proportion, spearman
 from entpruner.params.audit import AuditedProxies
 
 METHOD = """\
@@ -30,35 +22,37 @@ ZiCo) with the nearness to the real images after recovery, the mean over draws a
 takes for granted. First sub-networks of one size, the random sets of part 1; then nested ones of several depths, where
 the number of blocks by itself stands beside the proxies. Intervals: hierarchical bootstrap over seeds, and within them
 over sets or chains of nested sets; of chains in which the deeper is always higher, the exact one of a share."""
-PREDICTS: dict[Verdict, str] = {
-    "above": "What it prefers ends nearer to the real images",
-    "below": "What it prefers ends further from the real images",
-    "open": "Cannot be told apart from no relation",
-    "undefined": "Not defined",
-}
-GROWS: dict[Verdict, str] = {
-    "above": "Rises with the number of blocks",
-    "below": "Falls with the number of blocks",
-    "open": "Cannot be told apart from no trend",
-    "undefined": "Not defined",
-}
+PREDICTS = Wording(
+    above="what it prefers ends nearer to the real images",
+    below="what it prefers ends further from the real images",
+    nothing="no relation",
+)
+GROWS = Wording("rises with the number of blocks", "falls with the number of blocks", "no trend")
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """One proxy at one setting."""
+    """One proxy at one setting of the sweep."""
 
     name: str
-    prefers: int
-    """1 where it prefers the larger value, -1 the smaller."""
+    prefers: Literal[1, -1]
+    """1 where it prefers the larger value, -1 where it prefers the smaller one."""
     field: Literal["log10_kappa", "zico_sum", "zico_mean"]
     setting: int
-    """Place in the sweep."""
+    """Position of the setting in the sweep."""
 
-    def values(self, record: Proxied) -> Sequence[float | None]:
-        """By repeat."""
-        found: Sequence[Sequence[float | None]] = getattr(record, self.field)
-        return found[self.setting]
+    def repeats(self, records: Any) -> Floats:
+        """Its values: (repeats, ...), where the rest is the shape of ``records``, a list or a list of lists.
+
+        A κ that does not exist ranks last, as it does in the vote.
+        """
+        values = array_of(records, self.field)[..., self.setting, :]
+        return np.ascontiguousarray(np.moveaxis(np.where(np.isnan(values), np.inf, values), -1, 0))
+
+
+def array_of(records: Any, field: str) -> Floats:
+    """One field of (nested lists of) records as an array, whose first axes are those of ``records``."""
+    return np.array([array_of(r, field) if isinstance(r, list) else r[field] for r in records], dtype=float)
 
 
 def proxies(sweeps: AuditedProxies) -> list[Proxy]:
@@ -69,119 +63,118 @@ def proxies(sweeps: AuditedProxies) -> list[Proxy]:
     ]
 
 
-@dataclass(frozen=True)
-class Seed:
-    masks: list[Proxied]
-    mask_distance: Floats  # (masks,)
-    chains: list[list[Proxied]]
-    chain_distance: Floats  # (chains, members)
-    kept: Floats  # (chains, members), blocks left
-
-    def repeats(self, proxy: Proxy) -> tuple[Floats, ...]:
-        """Over the masks, an array a repeat."""
-        return by_repeat(self.masks, proxy.values)
-
-    def chain_repeats(self, proxy: Proxy) -> tuple[Floats, ...]:
-        """The same over the chains: (chains, members)."""
-        return tuple(map(np.stack, zip(*(by_repeat(chain, proxy.values) for chain in self.chains), strict=True)))
-
-
-def seeds_of(evidence: Evidence, backbone: str) -> tuple[list[Seed], AuditedProxies]:
-    measured, found = (evidence.by_seed(part, backbone) for part in ("masks", "proxies"))
-    seeds = []
-    for masks, values in zip(measured, found, strict=True):
-        chains = [[Measured(**record) for record in chain] for chain in masks["chains"]]
-        depth = len(masks["blocks"])
-        seeds.append(
-            Seed(
-                masks=[Proxied(**record) for record in values["masks"]],
-                mask_distance=np.array([record["distance"] for record in masks["masks"]]),
-                chains=[[Proxied(**record) for record in chain] for chain in values["chains"]],
-                chain_distance=np.array([[record.distance for record in chain] for chain in chains]),
-                kept=np.array([[depth - len(record.dropped) for record in chain] for chain in chains], float),
-            )
-        )
-    return seeds, AuditedProxies.model_validate(found[0]["sweeps"])
-
-
-def part(evidence: Evidence) -> Part:
-    findings, tables = [], []
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("Do the proxies predict how a sub-network ends?", METHOD)
     longest = dict[str, Estimate | None]()
     for backbone in evidence.scope.transformers:
-        seeds, sweeps = seeds_of(evidence, backbone)
-        asked = proxies(sweeps)
-        predictions, same, same_findings = of_one_size(backbone, seeds, asked)
-        for proxy in asked:
-            if proxy.setting == len(getattr(sweeps, "samples" if proxy.field == "log10_kappa" else "batches")) - 1:
-                longest[f"{proxy.name} on {backbone}"] = predictions[proxy.name]
-        nested, nested_findings = of_several_depths(backbone, seeds, asked)
-        tables += [same, nested]
-        findings += same_findings + nested_findings
-    short = [f"**The proxies, over sub-networks of one size.** {sorted_out(longest, PREDICTS)}"] if longest else []
-    return Part("Do the proxies predict how a sub-network ends?", METHOD, findings, tables, short=short)
+        measured, found = (evidence.by_seed(kind, backbone) for kind in ("masks", "proxies"))
+        asked = proxies(AuditedProxies.model_validate(found[0]["sweeps"]))
+        predictions = of_one_size(chapter, backbone, measured, found, asked)
+        last = {proxy.field: proxy.name for proxy in asked}  # of each kind, the one with most samples or batches
+        longest |= {f"{name} on {backbone}": predictions[name] for name in last.values()}
+        of_several_depths(chapter, backbone, measured, found, asked)
+    chapter.short += [PREDICTS.finding("The proxies, over sub-networks of one size", longest)] if longest else []
+    return chapter
 
 
 def of_one_size(
-    backbone: str, seeds: Sequence[Seed], asked: Sequence[Proxy]
-) -> tuple[dict[str, Estimate | None], Table, list[str]]:
-    """The predictions by name, and what is written of them."""
-    resamples = Resamples.draw([len(seed.masks) for seed in seeds], "audit", "proxies", backbone)
+    chapter: Chapter, backbone: str, measured: Sequence[Any], found: Sequence[Any], asked: Sequence[Proxy]
+) -> dict[str, Estimate | None]:
+    """Write what the proxies predict over the random sets; the predictions by name."""
+    distances = [array_of(content["masks"], "distance") for content in measured]
+    resamples = Resamples.draw([len(distance) for distance in distances], "audit", "proxies", backbone)
     rows: list[list[Cell]] = []
     predictions = dict[str, Estimate | None]()
     for proxy in asked:
-        agree = bootstrap([seed.repeats(proxy) for seed in seeds], mean_agreement, resamples)
-        groups = [(-proxy.prefers * seed.mask_distance, *seed.repeats(proxy)) for seed in seeds]
-        predictions[proxy.name] = bootstrap(groups, mean_prediction, resamples).estimate()
-        lost = np.mean([np.isinf(repeat) for seed in seeds for repeat in seed.repeats(proxy)])
-        rows.append([proxy.name, float(lost), agree.estimate(), predictions[proxy.name]])
+        repeats = [proxy.repeats(content["masks"]) for content in found]
+        agree = bootstrap([tuple(values) for values in repeats], mean_agreement, resamples).estimate()
+        predictions[proxy.name] = predicted(proxy, distances, repeats, mean_prediction, resamples)
+        lost = float(np.mean([np.isinf(values) for values in repeats]))
+        rows.append([proxy.name, lost, agree, predictions[proxy.name]])
     columns = {"proxy": "", "rank-deficient": ".0%", "draws agree": ".2f", "predicts": ".2f"}
-    table = Table(f"proxies_{backbone}_one_size", f"{backbone}: sub-networks of one size", columns, rows)
-    n = f"{len(seeds)} seeds × {len(seeds[0].masks)} sets"
-    said = f"**{backbone}, sub-networks of one size** ({n}). {sorted_out(predictions, PREDICTS)}"
-    return predictions, table, [said]
+    chapter.tables.append(Table(f"proxies_{backbone}_one_size", f"{backbone}: sub-networks of one size", columns, rows))
+    n = f"{len(distances)} seeds × {len(distances[0])} sets"
+    chapter.findings.append(f"**{backbone}, sub-networks of one size** ({n}). {PREDICTS.of(predictions)}")
+    return predictions
 
 
-def of_several_depths(backbone: str, seeds: Sequence[Seed], asked: Sequence[Proxy]) -> tuple[Table, list[str]]:
-    resamples = Resamples.draw([len(seed.chains) for seed in seeds], "audit", "depths", backbone)
-    rows: list[list[Cell]] = []
-    predictions, trends, deeper = dict[str, Estimate | None](), dict[str, Estimate | None](), []
-    by_depth = bootstrap([(-seed.chain_distance, seed.kept) for seed in seeds], across(mean_prediction), resamples)
-    rows.append(["number of blocks left", by_depth.estimate(), None, None, None])
+def of_several_depths(
+    chapter: Chapter, backbone: str, measured: Sequence[Any], found: Sequence[Any], asked: Sequence[Proxy]
+) -> None:
+    """Write what the proxies predict over chains of nested sub-networks, and how they change along a chain."""
+    distances = [array_of(content["chains"], "distance") for content in measured]  # each (chains, members)
+    kept = [
+        np.array([[len(content["blocks"]) - len(record["dropped"]) for record in chain] for chain in content["chains"]])
+        for content in measured
+    ]
+    blocks = [values.astype(float) for values in kept]
+    resamples = Resamples.draw([len(distance) for distance in distances], "audit", "depths", backbone)
+    by_depth = bootstrap(
+        [(-distance, left) for distance, left in zip(distances, blocks, strict=True)],
+        across(mean_prediction),
+        resamples,
+    ).estimate()
+    rows: list[list[Cell]] = [["number of blocks left", by_depth, None, None, None]]
+    predictions = {"the number of blocks left": by_depth}
+    trends, deeper = dict[str, Estimate | None](), []
     for proxy in asked:
-        groups = [(-proxy.prefers * seed.chain_distance, *seed.chain_repeats(proxy)) for seed in seeds]
-        predictions[proxy.name] = bootstrap(groups, across(mean_prediction), resamples).estimate()
-        trends[proxy.name] = trend(proxy, seeds, resamples).estimate()
-        pairs = [nested_pairs(chain) for seed in seeds for repeat in seed.chain_repeats(proxy) for chain in repeat]
-        higher, total = sum(map(sum, pairs)), sum(map(len, pairs))
-        always = chains_always_higher(proxy, seeds)
-        rows.append([proxy.name, predictions[proxy.name], trends[proxy.name], f"{higher} of {total}", always])
-        deeper.append(f"{proxy.name} {higher} of {total}")
+        repeats = [proxy.repeats(content["chains"]) for content in found]
+        predictions[proxy.name] = predicted(proxy, distances, repeats, across(mean_prediction), resamples)
+        along = [(left, *values) for left, values in zip(blocks, repeats, strict=True)]
+        trends[proxy.name] = bootstrap(along, within(mean_prediction), resamples).estimate()
+        higher = np.concatenate([deeper_is_higher(values) for values in repeats], axis=-1)  # (pairs, repeats, chains)
+        always = higher.all(axis=(0, 1))
+        share = proportion(int(np.sum(always)), np.size(always))  # chains, not pairs, are independent of each other
+        count = f"{higher.sum()} of {higher.size}"
+        rows.append([proxy.name, predictions[proxy.name], trends[proxy.name], count, share])
+        deeper.append(f"{proxy.name} {count}")
     columns = {
         "proxy": "", "predicts": ".2f", "trend with depth": ".2f", "pairs with the deeper higher": "",
         "chains with the deeper always higher": ".2f",
     }  # fmt: skip
-    table = Table(f"proxies_{backbone}_depths", f"{backbone}: nested sub-networks of several depths", columns, rows)
-    n = f"{len(seeds)} seeds × {len(seeds[0].chains)} chains of {seeds[0].kept.shape[1]}"
-    alone = {"the number of blocks left": by_depth.estimate()}
-    return table, [
-        f"**{backbone}, sub-networks of several depths** ({n}). {sorted_out(alone | predictions, PREDICTS)}",
+    caption = f"{backbone}: nested sub-networks of several depths"
+    chapter.tables.append(Table(f"proxies_{backbone}_depths", caption, columns, rows))
+    n = f"{len(distances)} seeds × {len(distances[0])} chains of {distances[0].shape[1]}"
+    chapter.findings += [
+        f"**{backbone}, sub-networks of several depths** ({n}). {PREDICTS.of(predictions)}",
         f"**{backbone}, trend with depth** ({n}; ρ of the proxy with the number of blocks left, within a chain). "
-        f"{sorted_out(trends, GROWS)}",
+        f"{GROWS.of(trends)}",
         f"**{backbone}, two nested sub-networks.** The deeper has the higher value in: {listed(deeper)} pairs (all "
         "seeds, chains and draws).",
     ]
 
 
-def trend(proxy: Proxy, seeds: Sequence[Seed], resamples: Resamples) -> Bootstrapped:
-    groups = [(seed.kept, *seed.chain_repeats(proxy)) for seed in seeds]
-    return bootstrap(groups, within(mean_prediction), resamples)
+def predicted(
+    proxy: Proxy, distances: Sequence[Floats], repeats: Sequence[Floats], statistic: Statistic, resamples: Resamples
+) -> Estimate | None:
+    """How well what the proxy prefers predicts nearness to the real images."""
+    groups = [(-proxy.prefers * distance, *values) for distance, values in zip(distances, repeats, strict=True)]
+    return bootstrap(groups, statistic, resamples).estimate()
 
 
-def chains_always_higher(proxy: Proxy, seeds: Sequence[Seed]) -> Estimate:
-    """Share of chains along which, in every draw, the deeper of any two is higher: chains are the independent units."""
-    always = [
-        all(all(nested_pairs(repeat[chain])) for repeat in seed.chain_repeats(proxy))
-        for seed in seeds
-        for chain in range(len(seed.chains))
-    ]
-    return proportion(sum(always), len(always))
+def mean_agreement(*repeats: Floats) -> Floats:
+    """Mean Spearman correlation of any two repeats, each (..., n)."""
+    return np.mean([spearman(one, other) for one, other in combinations(repeats, 2)], axis=0)
+
+
+def mean_prediction(target: Floats, *repeats: Floats) -> Floats:
+    """Mean over the repeats of Spearman's correlation with a target, each (..., n)."""
+    return np.mean([spearman(values, target) for values in repeats], axis=0)
+
+
+def across(statistic: Statistic) -> Statistic:
+    """A statistic of the members of all chains together: arrays are (..., chains, members)."""
+    return lambda *arrays: statistic(*(array.reshape(*array.shape[:-2], -1) for array in arrays))
+
+
+def within(statistic: Statistic) -> Statistic:
+    """The mean over chains of a statistic within each: arrays are (..., chains, members)."""
+    return lambda *arrays: statistic(*arrays).mean(-1)
+
+
+def deeper_is_higher(values: Floats) -> NDArray[np.bool_]:
+    """Whether the deeper of any two members of a chain has the higher value: (..., members) -> (pairs, ...).
+
+    The members of a chain stand from the deepest to the shallowest.
+    """
+    return np.array([values[..., i] > values[..., j] for i, j in combinations(range(values.shape[-1]), 2)])

@@ -1,14 +1,14 @@
-"""Part 3: does it matter when blocks go, does the vote decide anything, and what do its weights change?"""
+"""Chapter 3: does it matter when blocks go, does the vote decide anything, and what do its weights change?"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.page import Part, Table
-from entpruner.audit.report.words import Verdict, sorted_out
+from entpruner.audit.report.page import Chapter, Table
+from entpruner.audit.report.words import Wording
 from entpruner.audit.schedules import ScheduleRun
-from entpruner.audit.statistics import Estimate, mean_over_seeds
+from entpruner.audit.statistics import Estimate, mean_over_seeds, ratio_over_seeds
 
 METHOD = """\
 CED's one ranking, four ways to go down it: all at once, in even steps (linear), by the vote, or by lot among the vote's
@@ -18,26 +18,23 @@ regimes: a ratio of the paper's with the study's fine-tuning, and the audit's ow
 those of its recovery. The same step sees the same batch in every schedule. `ratio`: the distance over that of pruning
 at once at equal steps, by the mean logarithm over seeds; below 1 is nearer to the real images. Intervals: Student's,
 over seeds. The vote's weights: NTK has w, ZiCo 1 - w; with w = 0.5 it is the vote above."""
-AGAINST_AT_ONCE: dict[Verdict, str] = {
-    "below": "Ends nearer to the real images than pruning at once",
-    "above": "Ends further from the real images than pruning at once",
-    "open": "Cannot be told apart from pruning at once",
-    "undefined": "Not defined",
-}
-AGAINST_EQUAL: dict[Verdict, str] = {
-    "below": "Ends nearer to the real images than equal weights",
-    "above": "Ends further from the real images than equal weights",
-    "open": "Cannot be told apart from equal weights",
-    "undefined": "Not defined",
-}
+AGAINST_AT_ONCE, AGAINST_EQUAL = (
+    Wording(
+        below=f"ends nearer to the real images than {reference}",
+        above=f"ends further from the real images than {reference}",
+        nothing=reference,
+        null=1.0,
+    )
+    for reference in ("pruning at once", "equal weights")
+)
 REGIMES = {"paper": "the paper's ratio", "hard": "the audit's regime"}
 
 Runs = Mapping[str, Sequence[ScheduleRun]]
-"""Name of the schedule or weight -> its runs, one a seed."""
+"""Name of the schedule or weight -> its runs, one for each seed."""
 
 
-def part(evidence: Evidence) -> Part:
-    findings, tables = [], []
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("Does the schedule matter, and does the vote decide?", METHOD)
     votes = dict[str, Estimate | None]()
     for backbone in evidence.scope.transformers:
         contents = evidence.by_seed("schedules", backbone)
@@ -47,22 +44,27 @@ def part(evidence: Evidence) -> Part:
             where = f"{backbone}, {what} ({size} blocks, {chosen['steps']} steps)"
             schedules = runs_by(found, "schedules", lambda run: f"{run.schedule}, equal {run.budget}")
             weights = runs_by(found, "weights", lambda run: f"w = {run.weights.ntk:g}")
-            at_once, equal = schedules["one_shot, equal steps"], weights["w = 0.5"]
-            votes[f"{backbone} ({what})"] = ratio(schedules["vote, equal steps"], at_once)
-            findings += [
-                f"**{where}: schedules.** {sorted_out(ratios(schedules, at_once), AGAINST_AT_ONCE, null=1.0)}",
-                f"**{where}: the vote.** {decided(schedules['vote, equal steps'], schedules['linear, equal steps'])}",
-                f"**{where}: its weights.** {sorted_out(ratios(weights, equal), AGAINST_EQUAL, null=1.0)}",
+            at_once, equal, vote = (
+                schedules["one_shot, equal steps"],
+                weights["w = 0.5"],
+                schedules["vote, equal steps"],
+            )
+            votes[f"{backbone} ({what})"] = ratio(vote, at_once)
+            chapter.findings += [
+                AGAINST_AT_ONCE.finding(f"{where}: schedules", ratios(schedules, at_once)),
+                f"**{where}: the vote.** {decided(vote, schedules['linear, equal steps'])}",
+                AGAINST_EQUAL.finding(f"{where}: its weights", ratios(weights, equal)),
             ]
-            tables += [
+            chapter.tables += [
                 table(f"schedules_{backbone}_{regime}", f"{where}: schedules", "schedule", schedules, at_once),
                 table(f"weights_{backbone}_{regime}", f"{where}: weights of the vote", "NTK's weight", weights, equal),
             ]
-    short = [f"**The vote, at equal steps.** {sorted_out(votes, AGAINST_AT_ONCE, null=1.0)}"] if votes else []
-    return Part("Does the schedule matter, and does the vote decide?", METHOD, findings, tables, short=short)
+    chapter.short += [AGAINST_AT_ONCE.finding("The vote, at equal steps", votes)] if votes else []
+    return chapter
 
 
-def runs_by(found: Sequence[Any], kind: str, name: Any) -> dict[str, list[ScheduleRun]]:
+def runs_by(found: Sequence[Any], kind: str, name: Callable[[ScheduleRun], str]) -> dict[str, list[ScheduleRun]]:
+    """The runs of all seeds by their name."""
     runs: dict[str, list[ScheduleRun]] = {}
     for content in found:
         for run in map(ScheduleRun.model_validate, content[kind]):
@@ -71,12 +73,12 @@ def runs_by(found: Sequence[Any], kind: str, name: Any) -> dict[str, list[Schedu
 
 
 def ratio(runs: Sequence[ScheduleRun], reference: Sequence[ScheduleRun]) -> Estimate | None:
-    """Of the distances, seed by seed; None for the reference itself."""
+    """The ratio of the distances, taken seed by seed; None for the reference itself."""
     if runs is reference:
         return None
-    logs = [math.log(run.distance / other.distance) for run, other in zip(runs, reference, strict=True)]
-    found = mean_over_seeds(logs)
-    return found and Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high))
+    return ratio_over_seeds(
+        [math.log(run.distance / other.distance) for run, other in zip(runs, reference, strict=True)]
+    )
 
 
 def ratios(runs: Runs, reference: Sequence[ScheduleRun]) -> dict[str, Estimate | None]:
@@ -84,7 +86,7 @@ def ratios(runs: Runs, reference: Sequence[ScheduleRun]) -> dict[str, Estimate |
 
 
 def decided(votes: Sequence[ScheduleRun], linear: Sequence[ScheduleRun]) -> str:
-    """How often a vote had a choice, tied, and ended elsewhere than the even steps: counts, no more."""
+    """How often a vote had a choice, how often it tied, and how often it went another way than even steps."""
     cast = [decision for run in votes for decision in run.decisions if decision.how == "vote"]
     ties = sum(decision.tied for decision in cast)
     other = sum(path(run) != path(even) for run, even in zip(votes, linear, strict=True))
@@ -95,7 +97,7 @@ def decided(votes: Sequence[ScheduleRun], linear: Sequence[ScheduleRun]) -> str:
 
 
 def path(run: ScheduleRun) -> tuple[int, ...]:
-    """Blocks removed after each stage."""
+    """Number of blocks removed after each stage."""
     return tuple(decision.removed for decision in run.decisions)
 
 

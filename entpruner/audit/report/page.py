@@ -1,12 +1,12 @@
-"""What a part of the audit's report is made of, and how it is written: Markdown, a CSV a table, figures."""
+"""The building blocks of the audit's report, and how they are written: Markdown, a CSV for each table, figures."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from entpruner.audit.statistics import Estimate
-from entpruner.system.files import whole_file
+from entpruner.reporting.tabular import markdown_table, write_csv, write_text
 
 Cell = str | int | float | Estimate | None
 
@@ -14,68 +14,45 @@ Cell = str | int | float | Estimate | None
 @dataclass(frozen=True)
 class Table:
     name: str
-    """Of its CSV file."""
+    """Name of its CSV file, without the suffix."""
     caption: str
     columns: Mapping[str, str]
-    """Heading -> how its numbers are written: a format specification."""
+    """Heading -> the format specification of its cells."""
     rows: Sequence[Sequence[Cell]]
 
     def markdown(self) -> str:
-        lines = [list(self.columns), ["---"] * len(self.columns)]
-        lines += [
-            [shown(cell, form) for cell, form in zip(row, self.columns.values(), strict=True)] for row in self.rows
-        ]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        """Numbers with their intervals in brackets; – where there is no number."""
+        forms = list(self.columns.values())
+        texts = [["–" if cell is None else format(cell, form) for cell, form in zip(row, forms, strict=True)]
+                 for row in self.rows]  # fmt: skip
+        return markdown_table(self.columns, texts)
 
     def write_csv(self, folder: Path) -> None:
-        """In full precision; an interval takes two columns more."""
-        estimated = [any(isinstance(row[i], Estimate) for row in self.rows) for i in range(len(self.columns))]
-        heads = [
-            [name, f"{name} low", f"{name} high"] if wide else [name]
-            for name, wide in zip(self.columns, estimated, strict=True)
-        ]
-        with whole_file(folder / f"{self.name}.csv") as partial, partial.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([name for head in heads for name in head])
-            for row in self.rows:
-                writer.writerow([part for cell, wide in zip(row, estimated, strict=True) for part in plain(cell, wide)])
+        """Write ``<name>.csv`` in full precision. A column with intervals becomes three: value, low and high."""
+        columns: dict[str, list[Any]] = {}
+        for heading, *cells in zip(self.columns, *self.rows, strict=True):
+            columns[heading] = [cell.value if isinstance(cell, Estimate) else cell for cell in cells]
+            if any(isinstance(cell, Estimate) for cell in cells):
+                columns |= {f"{heading} {end}": [getattr(cell, end, None) for cell in cells] for end in ("low", "high")}
+        write_csv(folder / f"{self.name}.csv", columns, zip(*columns.values(), strict=True))
 
 
-def shown(cell: Cell, form: str) -> str:
-    """A number with its interval in brackets; – where there is none."""
-    match cell:
-        case None:
-            return "–"
-        case str():
-            return cell
-        case Estimate():
-            return f"{cell.value:{form}} [{cell.low:{form}}, {cell.high:{form}}]"
-        case _:
-            return f"{cell:{form}}"
-
-
-def plain(cell: Cell, wide: bool) -> list[str | int | float | None]:
-    if isinstance(cell, Estimate):
-        return [cell.value, cell.low, cell.high]
-    return [cell, None, None] if wide else [cell]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One chapter of the report."""
+@dataclass
+class Chapter:
+    """One chapter of the report, which its module fills."""
 
     title: str
     method: str
     """What was measured and how to read it."""
-    findings: Sequence[str]
+    findings: list[str] = field(default_factory=list)
     """Plain sentences, made from the numbers by fixed rules."""
-    tables: Sequence[Table] = ()
-    figures: Mapping[str, tuple[str, Callable[[Path], None]]] = field(default_factory=dict)
-    """File name -> (caption, what draws it to a path without suffix)."""
-    pages: Mapping[str, str] = field(default_factory=dict)
-    """Path of a page of its own -> its Markdown."""
-    short: Sequence[str] = ()
-    """What stands of it at the top of the report."""
+    tables: list[Table] = field(default_factory=list)
+    figures: dict[str, tuple[str, Callable[[Path], None]]] = field(default_factory=dict)
+    """File name -> its caption, and a function that draws it to a path without suffix."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """Path of a separate page -> its Markdown."""
+    short: list[str] = field(default_factory=list)
+    """The sentences that stand at the top of the report."""
 
     def markdown(self, number: int) -> str:
         blocks = [f"## {number}. {self.title}", self.method]
@@ -91,15 +68,13 @@ class Part:
         for name, (_, draw) in self.figures.items():
             draw(folder / name)
         for name, text in self.pages.items():
-            with whole_file(folder / name) as partial:
-                partial.write_text(text)
+            write_text(folder / name, text)
 
 
-def write_report(out: Path, head: str, regime: str, parts: Sequence[Part]) -> None:
-    """Head, every part in short, the regime, the parts; ``out`` last, once all that it shows lies beside it."""
-    for part in parts:
-        part.write_files(out.parent)
-    chapters = [part.markdown(number) for number, part in enumerate(parts, start=1)]
-    short = [f"- {said} ({number})" for number, part in enumerate(parts, start=1) for said in part.short]
-    with whole_file(out) as partial:
-        partial.write_text("\n\n".join([head, "## In short", "\n".join(short), regime, *chapters]) + "\n")
+def write_report(out: Path, head: str, regime: str, chapters: Sequence[Chapter]) -> None:
+    """Write head, every chapter in short, the regime and the chapters. ``out`` comes after the files that it shows."""
+    for chapter in chapters:
+        chapter.write_files(out.parent)
+    texts = [chapter.markdown(number) for number, chapter in enumerate(chapters, start=1)]
+    short = [f"- {said} ({number})" for number, chapter in enumerate(chapters, start=1) for said in chapter.short]
+    write_text(out, "\n\n".join([head, "## In short", "\n".join(short), regime, *texts]) + "\n")

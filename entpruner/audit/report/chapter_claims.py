@@ -1,0 +1,138 @@
+"""Chapter 5: each public number of the paper on a separate page: what it would take, arithmetic, what was measured.
+
+The paper's side stands in ``params/reference.yaml``. Ours are the study's arms of the same kinds, at the study's own
+scale: the pages say what came out there, and never that it settles the claim.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from entpruner.audit.report.evidence import Evidence
+from entpruner.audit.report.page import Chapter
+from entpruner.audit.statistics import mean_over_seeds
+from entpruner.reporting.reference import Claim
+from entpruner.reporting.tabular import markdown_table
+from entpruner.study.arms import ArmIdentity
+from entpruner.system.files import read_json
+
+METHOD = """\
+What each claim would take to check, what of it is arithmetic, and what this study measured of the same kind, is on the
+claim's own page. Numbers of the study: the mean over seeds with Student's interval, or the one seed's."""
+OTHER_SCALE = "Other data, networks and features than the paper's: this neither confirms nor refutes the claim."
+
+Values = Mapping[str, float]
+"""Kind of arm -> its number, of one seed."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    heading: str
+    form: str
+    """How a number is written."""
+    of: Callable[[Values, Values], float]
+    """Computes it from the distances and the speed-ups of the kinds of arm."""
+    by_seed: bool = True
+    """False for times: networks with the same number of blocks are timed once, for all seeds."""
+
+
+QUANTITIES = {
+    "speedup": Quantity(
+        "speed-up of EntPruner's network", "{:.2f}×", lambda _, speedup: speedup["entpruner"], by_seed=False
+    ),
+    "distance": Quantity("EntPruner's distance", "{:.2f}", lambda distance, _: distance["entpruner"]),
+    "rise": Quantity(
+        "rise of the distance over the unpruned network's",
+        "{:+.2f}",
+        lambda distance, _: distance["entpruner"] - distance["unpruned"],
+    ),
+    "improvement": Quantity(
+        "EntPruner's distance below LD-Pruner's",
+        "{:.1f} %",
+        lambda distance, _: 100 * (1 - distance["entpruner"] / distance["ld_pruner"]),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was measured on one backbone and data set."""
+
+    backbone: str
+    data: str
+    values: tuple[float, ...]
+    """One number for each seed, or a single one for all of them."""
+
+    def shown(self, form: str) -> str:
+        """The mean, and its interval where there are several seeds."""
+        mean, interval = form.format(sum(self.values) / len(self.values)), mean_over_seeds(self.values)
+        return mean if interval is None else f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
+
+
+def write(evidence: Evidence) -> Chapter:
+    chapter = Chapter("The paper's public numbers", METHOD)
+    for claim in evidence.reference.claims:
+        lines, quantity, file = lines_of(claim, evidence), QUANTITIES[claim.ours.quantity], f"claims/{claim.name}.md"
+        chapter.pages[file] = "\n\n".join(page(claim, quantity, lines, evidence)) + "\n"
+        ours = "; ".join(f"{line.backbone} {line.data} {line.shown(quantity.form)}" for line in lines) or "not run"
+        chapter.findings.append(f"[{claim.says}]({file}) Here, {quantity.heading}: {ours}.")
+    return chapter
+
+
+def lines_of(claim: Claim, evidence: Evidence) -> list[Line]:
+    """The claim's quantity on every backbone and data set where all three kinds of arm are, seed by seed."""
+    groups: dict[tuple[str, str], dict[int, dict[str, ArmIdentity]]] = {}
+    for claimed in evidence.scope.claimed:
+        arm = claimed.arm
+        if arm.ratio in (None, claim.ours.ratio) and (arm.data == "upstream") == claim.ours.upstream:
+            groups.setdefault((arm.backbone, arm.data), {}).setdefault(arm.seed, {})[claimed.kind] = arm
+    lines = []
+    for where, seeds in groups.items():
+        if all(len(kinds) == 3 for kinds in seeds.values()):
+            measured = sorted(seeds) if QUANTITIES[claim.ours.quantity].by_seed else [min(seeds)]
+            lines.append(Line(*where, tuple(value(claim, seeds[seed], evidence) for seed in measured)))
+    return lines
+
+
+def value(claim: Claim, kinds: Mapping[str, ArmIdentity], evidence: Evidence) -> float:
+    """The claim's quantity for one seed."""
+    distance, speedup = {}, {}
+    for kind, arm in kinds.items():
+        folder = evidence.results / "arms" / arm.key
+        distance[kind] = read_json(folder / "metrics.json")[evidence.scope.distance]
+        kept = len(read_json(folder / "final/model.json")["kept_blocks"])
+        cost = read_json(evidence.results / "cost" / f"{arm.backbone}-{arm.data}.json")
+        speedup[kind] = cost["blocks"][str(kept)]["speedup"]
+    return QUANTITIES[claim.ours.quantity].of(distance, speedup)
+
+
+def page(claim: Claim, quantity: Quantity, lines: Sequence[Line], evidence: Evidence) -> list[str]:
+    """The paragraphs of the claim's page."""
+    sources = "; ".join(evidence.reference.evidence[tag] for tag in claim.evidence)
+    blocks = [f"# {claim.says}", f"Source: {sources}.", "## What it would take", claim.takes]
+    if claim.arithmetic:
+        blocks += ["## What is arithmetic", "\n".join(f"- {text}" for text in claim.arithmetic)]
+    blocks.append("## What was measured here")
+    if not lines:
+        return [*blocks, "Nothing: the study has no arms of this kind at this ratio."]
+    rows = [(line.backbone, line.data, str(len(line.values)), line.shown(quantity.form)) for line in lines]
+    alone = ""
+    if not quantity.by_seed:
+        alone = "Timed once, for the networks of all seeds: time follows from the number of blocks. "
+    elif any(len(line.values) == 1 for line in lines):
+        alone = "One seed: how far another would move these numbers is unknown. "
+    table = markdown_table(["backbone", "data", "n", quantity.heading], rows)
+    return [*blocks, scale(lines, claim, evidence), table, alone + OTHER_SCALE]
+
+
+def scale(lines: Sequence[Line], claim: Claim, evidence: Evidence) -> str:
+    """At what size it was measured, in words."""
+    shapes = set()
+    for manifest in (read_json(evidence.results / "data" / line.data / "manifest.json") for line in lines):
+        channels, height, width = manifest["shape"]
+        source = manifest["source"]["source"]
+        shapes.add(f"images of {height}×{width} pixels and {channels} channel(s) ({source})")
+    depths = {claimed.arm.depth for claimed in evidence.scope.claimed}
+    return (
+        f"Study {evidence.scope.study}: {', '.join(sorted(shapes))}; networks of {', '.join(map(str, sorted(depths)))} "
+        f"blocks, {claim.ours.ratio:.0%} of them removed; distance `{evidence.scope.distance}`."
+    )
