@@ -1,3 +1,5 @@
+"""Sampled images: what a seed decides, and that a killed sampling goes on."""
+
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_training import drawn
 from torch import Tensor
 
 from entpruner.commands import sample
@@ -49,11 +52,7 @@ class Recorder:
 
 
 def network(seed: int, blocks: int = 2) -> Transformer:
-    model = Transformer(ARCHITECTURE, tuple(range(blocks)))
-    draw = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2, generator=draw)
-    return model
+    return drawn(Transformer(ARCHITECTURE, tuple(range(blocks))), seed, std=0.2)
 
 
 @pytest.mark.parametrize("process", [Diffusion(timesteps=50), Flow()], ids=["diffusion", "flow"])

@@ -90,22 +90,6 @@ def test_a_side_that_cannot_be_halved_so_often_is_refused() -> None:
         UNetArchitecture(channels=8, multipliers=(1, 1, 1), input_size=6, in_channels=1, num_classes=3)
 
 
-def test_at_first_every_block_is_the_identity_and_the_output_is_zero(batch: tuple[Tensor, ...]) -> None:
-    model = UNet(ARCHITECTURE).initialize(generator(0)).double()
-    state, c = model.embed(*batch)
-    assert torch.equal(model.blocks[1](model.blocks[0](state, c), c).h, state.h)
-    assert state.h.abs().min() > 0
-    assert torch.equal(model(*batch), torch.zeros(2, 2, 8, 8))
-
-
-def test_the_initialisation_is_the_generators_alone() -> None:
-    first = deepcopy(UNet(ARCHITECTURE).initialize(generator(0)).state_dict())
-    again = UNet(ARCHITECTURE).initialize(generator(0)).state_dict()
-    other = UNet(ARCHITECTURE).initialize(generator(1)).state_dict()
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not torch.equal(first["x_embedder.weight"], other["x_embedder.weight"])
-
-
 def test_every_sample_is_alone_and_time_and_class_matter(model: UNet, batch: tuple[Tensor, ...]) -> None:
     x, t, y = batch
     both = model(x, t, y)
