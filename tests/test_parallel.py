@@ -270,6 +270,18 @@ def test_an_error_in_one_process_ends_all_in_one_line(root: Path, tmp_path: Path
     assert not out.exists()
 
 
+def test_more_gpus_than_there_are_are_refused_in_one_line(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.device_count() >= 64:
+        pytest.skip("a machine with 64 GPUs")
+    settings = PRETRAIN | {"compute": {"device": "auto", "gpus": 64}}
+    assert main(job("pretrain", settings, store=root / "store", out=tmp_path / "model")) == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert said.startswith("entpruner: compute asks for 64 GPUs, but PyTorch finds ")
+
+
 def test_nodes_meet_at_the_first_by_the_number_of_their_job() -> None:
     slurm = {"SLURM_JOB_ID": "1234", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
     assert meeting_point(2, slurm, "folder")[-1] == "10.0.0.7:21234"
