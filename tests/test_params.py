@@ -152,10 +152,10 @@ def test_snakemake_validates_with_the_schema_and_leaves_the_config_alone() -> No
     from snakemake.utils import validate
 
     config = copy.deepcopy(STUDY)
-    validate(config, str(SCHEMA_FILE))
+    validate(config, str(SCHEMA_FILE), set_default=False)
     assert config == STUDY
     with pytest.raises(WorkflowError, match="stagse"):
-        validate(laid_over(STUDY, "pruning.stagse", 4), str(SCHEMA_FILE))
+        validate(laid_over(STUDY, "pruning.stagse", 4), str(SCHEMA_FILE), set_default=False)
 
 
 @pytest.mark.parametrize(("depth", "ratio", "removed"), [(12, 0.3, 4), (12, 0.5, 6), (28, 0.3, 8), (28, 0.5, 14)])

@@ -1,8 +1,6 @@
 """The arms of a study: rows of its tables, pruned or not."""
 
-from typing import Any, Literal, Self
-
-from pydantic import model_validator
+from typing import Any, Literal
 
 from entpruner.params.base import Frozen, Name, Ratio, Seed, Several
 
@@ -42,12 +40,3 @@ class ArmSpec(Frozen):
     start: Literal["adapted", "pretrained"] = "adapted"
     """Where the arm begins: at the network that ``adapt`` made, or at the pre-trained one with a new label table."""
     override: Override = Override()
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        pruned = self.schedule != "none"
-        if pruned and (self.criterion is None or self.ratio is None):
-            raise ValueError(f"schedule {self.schedule} needs a criterion and a ratio")
-        if not pruned and (self.criterion is not None or self.ratio is not None):
-            raise ValueError("criterion and ratio need a schedule: one_shot, linear, vote or random_vote")
-        return self

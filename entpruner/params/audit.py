@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from entpruner.params.arms import TRANSFORMERS_ONLY, Criterion
 from entpruner.params.backbones import Backbone
-from entpruner.params.base import Frozen, Name, Positive, Ratio, Several
+from entpruner.params.base import Frozen, Name, Named, Positive, Ratio, Several
 from entpruner.params.training import Training
 
 
@@ -100,7 +100,7 @@ class Audit(Frozen):
     """Steps to which the study's fine-tuning is shrunk where the audit repeats it: for the schedules at the paper's
     ratio, and before CED ranks again. Without it, all of them."""
     regime: RegimeTrials
-    criteria: dict[Name, AuditedCriterion] = Field(min_length=1)
+    criteria: Named[AuditedCriterion] = Field(min_length=1)
     proxies: AuditedProxies = AuditedProxies()
     schedules: AuditedSchedules = AuditedSchedules()
     stability: AuditedStability = AuditedStability()

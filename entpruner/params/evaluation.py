@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from entpruner.params.base import Frozen, Name, Positive
+from entpruner.params.base import Frozen, Named, Positive
 
 
 class ClassifierExtractor(Frozen):
@@ -53,7 +53,7 @@ class ClassifierTraining(Frozen):
 class Evaluation(Frozen):
     """What the images are measured with."""
 
-    extractors: dict[Name, Extractor] = {"classifier": ClassifierExtractor(kind="classifier")}
+    extractors: Named[Extractor] = {"classifier": ClassifierExtractor(kind="classifier")}
     """Feature nets by name; the first is the one that tables show."""
     batch_size: Positive = 256
     kid_subsets: Positive = 100
