@@ -5,7 +5,7 @@ from pathlib import Path
 from entpruner.commands.inputs import moved_model
 from entpruner.commands.training import Stretch, TrainingSettings, inputs_of, train_into
 from entpruner.data.latent_store import open_store
-from entpruner.params.study import LabelTable
+from entpruner.params.training import LabelTable
 from entpruner.system.devices import configure
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder

@@ -6,7 +6,7 @@ from entpruner.commands.inputs import model_for, moved_model
 from entpruner.commands.training import ArmTrainingSettings, Stretch, inputs_of, starting_state, train_into
 from entpruner.data.latent_store import AnyStore, open_store
 from entpruner.models.checkpoints import ModelCard
-from entpruner.params.study import LabelTable
+from entpruner.params.training import LabelTable
 from entpruner.system.devices import configure
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder

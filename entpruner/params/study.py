@@ -1,7 +1,5 @@
 """A whole params file: a study, or the settings for a model of one's own."""
 
-from typing import Literal
-
 from pydantic import Field, field_validator
 
 from entpruner.params.arms import ArmSpec
@@ -17,9 +15,7 @@ from entpruner.params.pruning import Pruning
 from entpruner.params.reporting import Figure, Table
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
-from entpruner.params.training import Finetuning, Training
-
-LabelTable = Literal["new", "first_rows"]
+from entpruner.params.training import Finetuning, LabelTable, Training
 
 
 class Study(Frozen):

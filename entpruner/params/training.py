@@ -6,6 +6,9 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from entpruner.params.base import Frozen, Positive
 
+LabelTable = Literal["new", "first_rows"]
+"""What a network that moves to other classes begins with; see Study."""
+
 
 class Training(Frozen):
     """AdamW on the process's own loss. Budgets are in optimizer steps."""
