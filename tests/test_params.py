@@ -3,24 +3,25 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from test_messages import SOUND as STUDY
 from test_messages import laid_over
 
 from entpruner.errors import UserError
 from entpruner.params.base import merge
-from entpruner.params.files import check, read_study, schema, show
+from entpruner.params.files import DEFAULT_STUDY, check, read_study, schema, show
 from entpruner.params.pruning import blocks_to_remove
 from entpruner.params.study import Study
 
-SCHEMA_FILE = Path(__file__).parents[1] / "params" / "schema.json"
+PARAMS = Path(__file__).parents[1] / "params"
+SCHEMA_FILE = PARAMS / "schema.json"
 
 
 def write(path: Path, config: dict[str, Any]) -> Path:
@@ -110,6 +111,75 @@ def test_the_shown_study_reads_as_the_same_study(overlay: dict[str, Any]) -> Non
     assert again["sampling"]["flow"]["rtol"] == 1e-3
 
 
+UNSET = {
+    "depends on the machine, its memory or its network": """
+        Compute.bf16 Compute.compile Compute.gpus Compute.gradient_checkpointing Compute.nodes Autoencoder.batch_size
+        Autoencoder.folder Evaluation.latency_batch_size Evaluation.manifold_images InceptionExtractor.weights
+        LearnedMask.batch_size Zico.batch_size""",
+    "belongs to files that a user has: their checksum, layout, splits or kind": """
+        Autoencoder.channels Autoencoder.factor Autoencoder.scale Autoencoder.sha256 TinyAutoencoder.kind
+        Checkpoint.weights Flowers.test Flowers.train ImageFolder.test ImageFolder.train InceptionExtractor.sha256""",
+    "halves what is stored, where no training mirrors images": "Autoencoder.mirror",
+    "fits the size or the variety of the user's own images": """
+        ClassifierTraining.batch_size ClassifierTraining.features ClassifierTraining.learning_rate
+        ClassifierTraining.width Digits.test_fraction""",
+    "is unknown of the paper, whose text allows other values": "Pruning.lookahead Pruning.tie Ntk.functional",
+    "trades noise for time: how much a score or a proxy averages over": """
+        Ntk.projections Scoring.bins Scoring.dimensions Scoring.masks Scoring.neighbours Scoring.projections
+        Scoring.rank""",
+    "is an option of the official code that a comparison must be able to follow": """
+        FlowSampler.atol FlowSampler.rtol Sampling.guided_channels Scoring.loss_threshold Evaluation.neighbours
+        Distillation.features Distillation.output LearnedMask.groups""",
+    "sets how much a method trains, and how fast: it depends on the network": """
+        Finetuning.adapter_width Lora.alpha Lora.rank Training.gradient_clip LearnedMask.steps
+        LearnedMask.learning_rate LearnedMask.mask_learning_rate""",
+}
+"""Keys that no shipped params file sets, by the reason for which a user may need them."""
+
+
+def sections_of(kind: Any) -> set[type[BaseModel]]:
+    """The classes of the sections that a type may hold."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        inner = [sections_of(field.annotation) for field in kind.model_fields.values()]
+        return {kind}.union(*inner)
+    return set[type[BaseModel]]().union(*map(sections_of, get_args(kind)))
+
+
+def key(section: type[BaseModel], name: str) -> str:
+    """A key by the name of the class that says what it means."""
+    owner = next(base for base in reversed(section.__mro__) if name in getattr(base, "__annotations__", {}))
+    return f"{owner.__name__}.{name}"
+
+
+def keys_set(value: Any) -> set[str]:
+    """The keys that a params file gave to a section or to those inside it."""
+    if isinstance(value, BaseModel):
+        inner = (keys_set(getattr(value, name)) for name in value.model_fields_set)
+        return {key(type(value), name) for name in value.model_fields_set}.union(*inner)
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
+    return set[str]().union(*map(keys_set, values))
+
+
+def test_a_key_that_no_shipped_file_sets_has_a_reason() -> None:
+    shipped = [[path] for path in sorted(PARAMS.glob("*.yaml")) if path.name != "reference.yaml"]
+    shipped += [[DEFAULT_STUDY, path] for path in sorted(PARAMS.glob("ablations/*.yaml"))]
+    given = set()
+    for study in map(read_study, shipped):
+        given |= keys_set(study)
+        overlays = [overlay for arm in study.arms.values() for overlay in arm.override]
+        overlays += [("scoring", one.scoring) for one in study.audit.criteria.values()] if study.audit else []
+        for section, overlay in overlays:
+            whole = {"steps": 1} | overlay if section == "finetune" else overlay
+            given |= keys_set(type(getattr(study, section)).model_validate(whole))
+    leaves = {
+        key(section, name)
+        for section in sections_of(Study)
+        for name, field in section.model_fields.items()
+        if not sections_of(field.annotation)
+    }
+    assert leaves - given == set(" ".join(UNSET.values()).split())
+
+
 def test_schema_file_is_in_step() -> None:
     assert json.loads(SCHEMA_FILE.read_text()) == schema(), "run: entpruner params schema > params/schema.json"
 
@@ -125,7 +195,7 @@ def test_schema_file_is_in_step() -> None:
         ("arms.ours.criterion", "cde"),
         ("pruning.stagse", 4),
         ("finetune.steps", "ten"),
-        ("finetune.betas", [0.9]),
+        ("backbones.unet.unet.multipliers", []),
         ("backbones.sit.process.kind", "flwo"),
         ("backbones.sit.preset", "SiT-M/2"),
         ("backbones.unet.unet.channels", 12),

@@ -1,6 +1,6 @@
 """How blocks are scored."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,12 @@ from entpruner.params.training import Lora
 class LearnedMask(Frozen):
     """TinyFusion's search: a mask a group of blocks, by Gumbel-softmax, with LoRA on the rest."""
 
+    temperature: ClassVar[tuple[float, float]] = (4.0, 0.1)
+    """Of the Gumbel-softmax, at the first and at the last step."""
+    scale: ClassVar[float] = 100.0
+    """What the logits are multiplied by."""
+    lora: ClassVar[Lora] = Lora()
+
     steps: Positive = 200
     batch_size: Positive = 64
     groups: Positive = 2
@@ -19,11 +25,6 @@ class LearnedMask(Frozen):
     """Of the logits, before they are scaled."""
     learning_rate: float = Field(1e-3, gt=0)
     """Of the LoRA weights, which are thrown away afterwards."""
-    temperature: tuple[float, float] = (4.0, 0.1)
-    """Of the Gumbel-softmax, at the first and at the last step."""
-    scale: float = Field(100.0, gt=0)
-    """What the logits are multiplied by."""
-    lora: Lora = Lora()
 
 
 class Scoring(Frozen):
