@@ -29,14 +29,14 @@ class ArmSpec(Frozen):
     """One row, or a grid of rows: where a list is given, one arm each."""
 
     label: str
-    """What the tables call it."""
+    """The name of the arm in the tables."""
     backbone: Name | Several[Name]
     data: Name | Several[Name]
     schedule: Schedule = "none"
     criterion: Criterion | None = None
     ratio: Ratio | Several[Ratio] | None = None
     seeds: Several[Seed] | None = None
-    """Instead of the study's."""
+    """The seeds of this arm, if they are not those of the study."""
     start: Literal["adapted", "pretrained"] = "adapted"
     """Where the arm begins: at the network that ``adapt`` made, or at the pre-trained one with a new label table."""
     override: Override = Override()

@@ -59,7 +59,7 @@ class Evaluation(Frozen):
     kid_subsets: Positive = 100
     kid_subset_size: Positive = 100
     neighbours: Positive = 3
-    """k of precision and recall."""
+    """Which neighbour's distance precision and recall take as the radius (k)."""
     manifold_images: Positive = 10_000
     """Images of each side that precision and recall see, drawn at random where there are more: what they cost grows
     with the square. ADM's evaluator sees 10,000 real ones."""

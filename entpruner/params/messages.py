@@ -72,13 +72,13 @@ def validated(model: type[Model], values: Any, place: Loc = ()) -> tuple[Model |
             loc, says = _said(model, values, detail)
             # A value that no member of a union takes is allowed in the form of each of them.
             found[loc] = f"{found[loc]}, or {says.partition('allowed: ')[2]}" if loc in found else says
-    # What holds something wrong is reported by that alone: not as an entry too few, or as no number.
+    # A list or section around a wrong value is not reported too, for too few entries or for being no number.
     inmost = [loc for loc in found if not any(loc == other[: len(loc)] != other for other in found)]
     return None, [Problem(place + loc, found[loc]) for loc in inmost]
 
 
 def _said(model: type[BaseModel], values: Any, detail: Any) -> tuple[Loc, str]:
-    """The key path of one of pydantic's errors, and what is said about it."""
+    """The key path of one of pydantic's errors, and what was given and is allowed there."""
     kind, place, given, context = detail["type"], detail["loc"], detail["input"], detail.get("ctx", {})
     loc = _key_path(values, place)
     if kind == "missing":
@@ -89,16 +89,17 @@ def _said(model: type[BaseModel], values: Any, detail: Any) -> tuple[Loc, str]:
     if kind.startswith("union_tag"):
         key = context["discriminator"].strip("'")
         loc, given = (*loc, key), given.get(key)
-        if given is None:
+        if kind == "union_tag_not_found":
             return loc, "got nothing; this key is required"
     if names := re.findall(r"'([^']*)'", context.get("expected", context.get("expected_tags", ""))):
         return loc, got(given, ", ".join(names), names)
     if kind in ALLOWED:
         return loc, got(given, ALLOWED[kind].format(**context))
-    number = _number(_schema(model, place))
+    node = _schema(model, place)
+    allowed = _number(node) if node.get("type") in ("integer", "number") else detail["msg"]
     if isinstance(given, str) and re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", given, re.IGNORECASE):
-        number += "; YAML takes this for text: write it out, or with a dot and a sign as in 1.0e-4"
-    return loc, got(given, number)
+        allowed += "; YAML takes this for text: write it out, or with a dot and a sign as in 1.0e-4"
+    return loc, got(given, allowed)
 
 
 def _hint(given: Any, names: Iterable[str]) -> str:

@@ -37,7 +37,9 @@ def contradictions(study: Study) -> Iterator[Problem]:
     for section in ("arms", "tables", "figures", "audit"):
         yield from _unknown_names(study, study.model_dump(include={section}))
     unfit = [*_unfit_images(study)]
-    yield from unfit or _misfits(study)
+    yield from unfit
+    if not any(problem.loc[:2] == ("datasets", "upstream") for problem in unfit):
+        yield from _misfits(study)
     yield from _unfit_trainings(study)
     yield from _impossible_ratios(study)
     for name, arm in study.arms.items():
@@ -81,14 +83,16 @@ def _unfit_images(study: Study) -> Iterator[Problem]:
 
 
 def _misfits(study: Study) -> Iterator[Problem]:
-    """Backbones that cannot take the images, which are of one shape."""
+    """Backbones that cannot take the images of upstream. All other data sets must have images of the same shape."""
     channels, side = study.input_shape("upstream")
     for name, backbone in study.backbones.items():
         try:
             backbone.architecture(side, channels, num_classes=1)
         except ValidationError as error:
             allowed = f"sizes that fit the images: {error.errors()[0]['ctx']['error']}"
-            yield Problem(("backbones", name), got(backbone.shape, allowed), needs=(("latents",), ("datasets",)))
+            yield Problem(
+                ("backbones", name), got(backbone.shape, allowed), needs=(("latents",), ("datasets", "upstream"))
+            )
 
 
 def _unfit_trainings(study: Study) -> Iterator[Problem]:
