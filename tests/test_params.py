@@ -130,6 +130,7 @@ UNSET = {
     "is an option of the official code that a comparison must be able to follow": """
         FlowSampler.atol FlowSampler.rtol Sampling.guided_channels Scoring.loss_threshold Evaluation.neighbours
         Distillation.features Distillation.output LearnedMask.groups""",
+    "is written into every scores.json, whose bytes stay as they are": "LearnedMask.scale LearnedMask.temperature",
     "sets how much a method trains, and how fast: it depends on the network": """
         Finetuning.adapter_width Lora.alpha Lora.rank Training.gradient_clip LearnedMask.steps
         LearnedMask.learning_rate LearnedMask.mask_learning_rate""",

@@ -20,6 +20,7 @@ ALLOWED = {  # pydantic's error types, in words
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "too_short": "{min_length} or more entries",
+    "too_long": "{max_length} or fewer entries",
     "string_pattern_mismatch": "text of the form {pattern}",
     "value_error": "{error}",
 }
@@ -129,7 +130,7 @@ def _schema(model: type[BaseModel], place: Loc) -> dict[str, Any]:
         elif "patternProperties" in node:
             [node] = node["patternProperties"].values()
         elif isinstance(part, int) and node.get("type") == "array":
-            node = node["items"]
+            node = node["prefixItems"][part] if "prefixItems" in node else node["items"]
         node = node["anyOf"][0] if "anyOf" in node else node
         node = whole["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
     return node

@@ -1,6 +1,6 @@
 """How blocks are scored."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,12 +11,6 @@ from entpruner.params.training import Lora
 class LearnedMask(Frozen):
     """TinyFusion's search: a mask a group of blocks, by Gumbel-softmax, with LoRA on the rest."""
 
-    temperature: ClassVar[tuple[float, float]] = (4.0, 0.1)
-    """Temperature of the Gumbel-softmax, at the first and at the last step."""
-    scale: ClassVar[float] = 100.0
-    """The logits are multiplied by this."""
-    lora: ClassVar[Lora] = Lora()
-
     steps: Positive = 200
     batch_size: Positive = 64
     groups: Positive = 2
@@ -25,6 +19,11 @@ class LearnedMask(Frozen):
     """Learning rate of the logits, before they are scaled."""
     learning_rate: float = Field(1e-3, gt=0)
     """Learning rate of the LoRA weights, which are thrown away afterwards."""
+    temperature: tuple[float, float] = (4.0, 0.1)
+    """Temperature of the Gumbel-softmax, at the first and at the last step."""
+    scale: float = Field(100.0, gt=0)
+    """The logits are multiplied by this."""
+    lora: Lora = Lora()
 
 
 class Scoring(Frozen):
