@@ -70,7 +70,7 @@ def pruned_with_a_teacher() -> tuple[TrainState, Objective]:
     teacher = new_state_in_float64().model
 
     def objective(model: BlockNetwork, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        learned = distilled(FLOW, teacher, Distillation(features=0.5, cut=1.0))
+        learned = distilled(FLOW, teacher, Distillation(features=0.5))
         return learned(model, x.double(), noise.double(), t, y)
 
     return new_state_in_float64().drop_blocks({1}), objective

@@ -17,7 +17,7 @@ from entpruner.system.provenance import PACKAGE, WITHOUT_EFFECT, code_digest, im
 
 FILES = {
     "__init__.py": "",
-    "command.py": "from entpruner import direct\nfrom entpruner.inner.named import NAME\nimport entpruner.finder\n",
+    "command.py": "from entpruner import direct\nfrom entpruner.inner.named import NAME\n",
     "direct.py": "import entpruner.plain\n",
     "plain.py": "if False:\n    from entpruner import conditional\n",
     "conditional.py": "",
@@ -28,14 +28,8 @@ FILES = {
     "inner/cousin.py": "from entpruner.inner import named  # in a circle\n",
     "inner/stranger.py": "",
     "inside_function.py": "",
-    "finder.py": 'def find(name):\n    return import_module(f"entpruner.computed.{name}")\n',
-    "computed/__init__.py": "",
-    "computed/one.py": "from entpruner.beside import two\n",
-    "beside/__init__.py": "",
-    "beside/two.py": "",
-    "beside/stranger.py": "",
 }
-STRANGERS = ["unrelated.py", "inner/stranger.py", "beside/stranger.py"]
+STRANGERS = ["unrelated.py", "inner/stranger.py"]
 IMPORTED = sorted(FILES.keys() - set(STRANGERS))
 
 
