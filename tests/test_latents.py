@@ -22,7 +22,8 @@ from entpruner.data.autoencoder import WEIGHTS, Codec, fetch_autoencoder, load_a
 from entpruner.data.encoding import encode_shard, gather_latents
 from entpruner.data.latent_store import LatentSet, LatentStore, open_store
 from entpruner.data.rows import RowFile
-from entpruner.data.store import ImageSet, Store, write_store
+from entpruner.data.store import ImageSet, Store
+from entpruner.data.writing import write_store
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters
 from entpruner.params.latents import KlAutoencoder, TinyAutoencoder

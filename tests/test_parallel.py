@@ -24,7 +24,7 @@ from torch import Tensor
 
 from entpruner.cli import main
 from entpruner.commands import sample
-from entpruner.data.store import write_store
+from entpruner.data.writing import write_store
 from entpruner.errors import Stopped, UserError
 from entpruner.evaluation.extractors import FeatureNet
 from entpruner.models.checkpoints import load_model

@@ -10,7 +10,8 @@ from PIL import Image
 
 from entpruner.commands.decoding import codec_for
 from entpruner.data import autoencoder as vae
-from entpruner.data.store import Store, write_store
+from entpruner.data.store import Store
+from entpruner.data.writing import write_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
 from entpruner.layout import CARD, WEIGHTS
 from entpruner.models.checkpoints import load_model
@@ -29,7 +30,7 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
     Every process keeps its finished batches in ``<out>.resume``, so a killed command goes on after them.
     """
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    recorder = Recorder([__name__], settings, device)
     model, card = load_model(init)
     inputs, decode = [init / CARD, init / WEIGHTS], None
     if settings.latents is not None:

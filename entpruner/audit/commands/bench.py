@@ -12,9 +12,9 @@ from entpruner.commands.decoding import codec_for
 from entpruner.commands.inputs import model_for
 from entpruner.data import autoencoder as vae
 from entpruner.data.latent_store import open_store
-from entpruner.data.store import MANIFEST, Store
+from entpruner.data.store import Store
 from entpruner.evaluation.extractors import feature_nets
-from entpruner.layout import CARD, WEIGHTS
+from entpruner.layout import CARD, MANIFEST, WEIGHTS
 from entpruner.params.sampling import Sampling
 from entpruner.process import make_process
 from entpruner.rules.audit import AuditSettings, BenchSettings
