@@ -1,6 +1,7 @@
 """The plan of a study: a row a rule, as a table to read or as JSON. Snakemake itself says which jobs there are."""
 
 import io
+import logging
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
@@ -81,8 +82,10 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], l
             workdir=Path(empty),
         )
         asked = workflow.dag(DAGSettings(targets=set(targets), forceall=True))
+        logging.disable(logging.WARNING)  # what it says of the graph it says again when it runs
         with redirect_stdout(io.StringIO()):
             asked.printd3dag()  # makes Snakemake build the graph, which is read below
+        logging.disable(logging.NOTSET)
         dag = workflow._workflow.dag
         first, waiting = set(), [job for job in dag.jobs if job.rule.name == targets[0]]
         while waiting:
