@@ -74,6 +74,7 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], l
     from snakemake.api import SnakemakeApi  # seconds of imports
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
+    logging.disable(logging.WARNING)  # Snakemake says the same again when it runs
     with TemporaryDirectory(prefix="entpruner-") as empty, SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=1),
@@ -82,10 +83,8 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], l
             workdir=Path(empty),
         )
         asked = workflow.dag(DAGSettings(targets=set(targets), forceall=True))
-        logging.disable(logging.WARNING)  # what it says of the graph it says again when it runs
         with redirect_stdout(io.StringIO()):
             asked.printd3dag()  # makes Snakemake build the graph, which is read below
-        logging.disable(logging.NOTSET)
         dag = workflow._workflow.dag
         first, waiting = set(), [job for job in dag.jobs if job.rule.name == targets[0]]
         while waiting:
@@ -94,6 +93,7 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], l
                 waiting += dag.dependencies[job]
         made = [job for job in dag.jobs if job.rule.name in RULES]
         of = {job: Job.of(job.rule.name, dict(job.wildcards.items())) for job in made}
+    logging.disable(logging.NOTSET)
     return [of[job] for job in made if job in first], [of[job] for job in made if job not in first]
 
 
