@@ -23,7 +23,12 @@ if workflow.is_main_process and (missing := STUDY.absent()):
     logger.warning(f"not here yet: {', '.join(missing)}; put them there: what needs them fails until then")
 
 
+# A job that goes on from where it was is started again more often than others: profiles say how often. While it reads
+# this file, Snakemake has no such settings yet.
 onstart:
+    if not workflow.remote_execution_settings.preemptible_rules.rules:
+        resumed = frozenset(name for name, rule in RULES.items() if rule.resumes)
+        workflow.remote_execution_settings.preemptible_rules = PreemptibleRules(rules=resumed)
     check_cluster()
 
 

@@ -4,6 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test depends on how fast the machine is: no example has a deadline, and slow examples fail nothing.
+# The examples follow from the test's code alone, so that each run tries the same ones and keeps no database of them.
+settings.register_profile("entpruner", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("entpruner")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

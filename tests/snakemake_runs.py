@@ -1,14 +1,22 @@
-"""Snakemake as a reader starts it, in a folder of its own: what it says and what it plans."""
+"""Snakemake as a reader starts it, in a folder of its own: what it says, what it plans, and what it runs meanwhile."""
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
+PATIENCE = 600  # seconds: what has not happened by then, on the slowest of machines, never will
 
 
 def copy_sources(folder: Path) -> Path:
@@ -20,11 +28,24 @@ def copy_sources(folder: Path) -> Path:
     return folder
 
 
-def command(folder: Path, *arguments: str, house: Path = ROOT) -> list[str]:
-    program = str(Path(sys.executable).parent / "snakemake")
+def job(rule: str, settings: Mapping[str, Any], **paths: Path | list[Path]) -> list[str]:
+    """The arguments that a rule's job gives ``entpruner``."""
+    given = [text for option, path in paths.items() for text in (f"--{option}", *listed(path))]
+    return ["rule", rule, "--settings", json.dumps(settings), *given]
+
+
+def listed(path: Path | list[Path]) -> list[str]:
+    return [str(one) for one in (path if isinstance(path, list) else [path])]
+
+
+def command(folder: Path, *arguments: str, house: Path = ROOT, warm: bool = False) -> list[str]:
+    """Snakemake's command line; ``warm``: its jobs are run by a process that has loaded the libraries."""
+    program = [str(Path(sys.executable).parent / "snakemake")]
+    if warm:
+        program = [sys.executable, "-P", "-m", "entpruner.cli", "warm", "--", *program]
     short = ["--max-jobs-per-timespan", "100/1s"]  # with the profile's 5 s a run of few jobs waits that long at its end
     where = ["--snakefile", str(house / "Snakefile"), "--directory", str(folder)]
-    return [program, *arguments, *where, "--cores", "2", *short]
+    return [*program, *arguments, *where, "--cores", "2", *short]
 
 
 def environment(house: Path = ROOT, **more: str) -> dict[str, str]:
@@ -38,12 +59,13 @@ def snakemake(
     *arguments: str,
     house: Path = ROOT,
     succeeds: bool = True,
+    warm: bool = False,
     before: Callable[[], None] | None = None,
     **more: str,
 ) -> str:
     """What Snakemake prints, both streams together."""
     run = subprocess.run(
-        command(folder, *arguments, house=house),
+        command(folder, *arguments, house=house, warm=warm),
         env=environment(house, **more),
         preexec_fn=before,
         stdout=subprocess.PIPE,
@@ -62,3 +84,47 @@ def planned(output: str) -> dict[str, int]:
     table = output.split("Job stats:\n")[1].split("\n\n")[0]
     jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
     return {rule: count for rule, count in jobs.items() if rule not in ("all", "total")}
+
+
+# ---------------------------------------------------------------------------------------------- while something runs
+
+
+def heed_ctrl_c() -> None:
+    """In a child: a shell starts its background jobs, and so these tests, deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_for(condition: Callable[[], Any], within: subprocess.Popen | None = None) -> None:
+    """Until it holds, which it must before the process ``within`` ends."""
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until and (within is None or within.poll() is None)
+        time.sleep(0.005)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def steps(out: Path) -> int:
+    """Steps of the last checkpoint of the training that makes the folder ``out``; 0 if there is none."""
+    checkpoints = out.with_name(out.name + ".resume").glob("step-" + "[0-9]" * 8)
+    return max((int(path.name[-8:]) for path in checkpoints), default=0)
+
+
+def checkpoint_after(step: int, out: Path, workflow: subprocess.Popen) -> int:
+    """Wait for a checkpoint of more steps, and return how many."""
+    wait_for(lambda: steps(out) > step or (out / "model.safetensors").exists(), workflow)
+    found = steps(out)
+    assert found > step, "the training ended before it could be broken off"
+    return found
+
+
+def commands(workflow: psutil.Process | subprocess.Popen, name: str) -> list[psutil.Process]:
+    """The processes below a workflow that run an ``entpruner`` command of this name."""
+    found = []
+    for child in psutil.Process(workflow.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if name in child.cmdline():
+                found.append(child)
+    return found

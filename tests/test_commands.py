@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from small_training import Kill
+from snakemake_runs import job
 
 from entpruner.cli import main
 from entpruner.data.store import Store
@@ -26,25 +28,28 @@ from entpruner.training.state import TrainState
 COMPUTE = {"device": "cpu", "threads": 1}
 BACKBONE = {"process": {"kind": "flow"}, "depth": 5, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
 TRAINING = {
-    "steps": 9,
     "batch_size": 8,
     "learning_rate": 1e-3,
     "decay": "cosine",
     "log_every": 2,
     "checkpoint_every": 2,
+    "steps": 9,
 }
 STARTS = (0, 3, 7, 9)  # first steps of the two stages and the recovery, and the end
 TOTAL = 3
-ARM = {"seed": 0, "training": TRAINING, "compute": COMPUTE}
+ALL = {"seed": 0, "compute": COMPUTE}
+ARM = ALL | {"training": TRAINING}
 SAMPLING = {"samples": 12, "batch_size": 12, "flow": {"name": "euler", "steps": 2}}
 pytestmark = pytest.mark.usefixtures("process_settings")
 
 
-def entpruner(command: str, settings: dict[str, Any], **paths: Path | list[Path]) -> int:
-    options = []
-    for name, given in paths.items():
-        options += [f"--{name}", *map(str, given if isinstance(given, list) else [given])]
-    return main([command, "--settings", json.dumps(settings), *options])
+def entpruner(rule: str, settings: dict[str, Any], **paths: Path | list[Path]) -> int:
+    return main(job(rule, settings, **paths))
+
+
+def of_stage(stage: int) -> dict[str, int]:
+    """Its number and its steps; the last is the recovery."""
+    return {"stage": stage, "start": STARTS[stage - 1], "stop": STARTS[stage]}
 
 
 def prune_settings(stage: int, **changes: Any) -> dict[str, Any]:
@@ -53,13 +58,10 @@ def prune_settings(stage: int, **changes: Any) -> dict[str, Any]:
         "schedule": "vote",
         "pruning": {"stages": 2, "lookahead": 2},
         "proxies": {"ntk": {"samples": 4}, "zico": {"batches": 8, "batch_size": 2}},
-        "stage": stage,
         "stages": 2,
         "total": TOTAL,
-        "start": STARTS[stage - 1],
-        "stop": STARTS[stage],
     }
-    return ARM | settings | changes
+    return ARM | settings | of_stage(stage) | changes
 
 
 def data_settings(*classes: int, test_fraction: float = 0.2) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def data_settings(*classes: int, test_fraction: float = 0.2) -> dict[str, Any]:
 
 def prepare(root: Path) -> None:
     """Everything up to the scores."""
-    short = ARM | {"training": TRAINING | {"steps": 2}}
+    short = ARM | {"training": TRAINING | {"steps": 2}, "stop": 2}
     assert entpruner("data", data_settings(0, 1, 2), out=root / "upstream") == 0
     assert entpruner("data", data_settings(3, 4), out=root / "store") == 0
     pretrain = short | {"artefact": "pretrain/sit", "backbone": BACKBONE}
@@ -76,15 +78,14 @@ def prepare(root: Path) -> None:
     adapt = short | {"artefact": "adapt/sit"}
     assert entpruner("adapt", adapt, store=root / "store", init=root / "pretrain", out=root / "adapt") == 0
     scoring = {"draws": 16, "batch_size": 16}
-    score = {"artefact": "scores/sit", "seed": 0, "criterion": "ced", "scoring": scoring, "sampling": SAMPLING}
-    score["compute"] = COMPUTE
-    assert entpruner("score", score, store=root / "store", init=root / "adapt", out=root / "scores") == 0
+    score = {"artefact": "scores/sit", "criterion": "ced", "scoring": scoring, "sampling": SAMPLING}
+    assert entpruner("score", ALL | score, store=root / "store", init=root / "adapt", out=root / "scores") == 0
 
 
-def prune(root: Path, stage: int, out: Path, init: Path | None = None, **changes: Any) -> int:
-    init = init or (root / ("adapt" if stage == 1 else "stage1"))
-    paths = {"store": root / "store", "init": init, "scores": root / "scores/scores.json"} | changes
-    return entpruner("prune", prune_settings(stage), out=out, **paths)
+def prune(root: Path, stage: int, out: Path, paths: dict[str, Path] | None = None, **changes: Any) -> int:
+    init = root / ("adapt" if stage == 1 else "stage1")
+    paths = {"store": root / "store", "init": init, "scores": root / "scores/scores.json"} | (paths or {})
+    return entpruner("prune", prune_settings(stage, **changes), out=out, **paths)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(root)
     for stage in (1, 2):
         assert prune(root, stage, root / f"stage{stage}") == 0
-    recover = ARM | {"artefact": "arms/a/final", "stage": 3, "start": STARTS[2], "stop": STARTS[3]}
+    recover = ARM | {"artefact": "arms/a/final"} | of_stage(3)
     assert entpruner("recover", recover, store=root / "store", init=root / "stage2", out=root / "final") == 0
     return root
 
@@ -129,9 +130,7 @@ def test_a_stage_votes_with_both_proxies_and_the_last_goes_to_the_target(root: P
 
 def test_a_reranked_stage_scores_the_blocks_that_are_left(root: Path, tmp_path: Path) -> None:
     rescoring = {"criterion": "sensitivity", "scoring": {"draws": 16}}
-    settings = prune_settings(2, rescoring=rescoring)
-    paths = {"store": root / "store", "init": root / "stage1", "scores": root / "scores/scores.json"}
-    assert entpruner("prune", settings, out=tmp_path / "stage2", **paths) == 0
+    assert prune(root, 2, tmp_path / "stage2", rescoring=rescoring) == 0
     decision = read_json(tmp_path / "stage2/decision.json")
     left = load_model(root / "stage1")[1].kept_blocks
     found = Scores.from_json(decision["rescored"])
@@ -146,20 +145,14 @@ def test_steps_go_on_and_are_added_up(root: Path) -> None:
     timings = [read_json(root / name / "timing.json") for name in ("stage1", "stage2", "final")]
     assert [timing["steps"] for timing in timings] == [3, 4, 2]
     assert [timing["total_steps"] for timing in timings] == [3, 7, 9]
+    assert timings[2]["total_seconds"] == pytest.approx(sum(timing["seconds"] for timing in timings))
     assert timings[2]["total_flops"] == sum(timing["flops"] for timing in timings)
     per_step = [timing["flops"] / timing["steps"] for timing in timings]
     assert per_step[0] >= per_step[1] == per_step[2] > 0
     for name, stop in zip(("stage1", "stage2", "final"), STARTS[1:], strict=True):
         assert TrainState.load(root / name, load_model(root / name)[0]).step == stop
-    assert [(point["stage"], point["step"]) for point in curve_of(root)] == [
-        (1, 2),
-        (1, 3),
-        (2, 4),
-        (2, 6),
-        (2, 7),
-        (3, 8),
-        (3, 9),
-    ]
+    points = [(point["stage"], point["step"]) for point in curve_of(root)]
+    assert points == [(1, 2), (1, 3), (2, 4), (2, 6), (2, 7), (3, 8), (3, 9)]
 
 
 def test_every_training_says_how_it_was_made_and_leaves_no_checkpoints(root: Path) -> None:
@@ -206,19 +199,18 @@ def test_adapting_changes_the_classes_and_an_arm_can_go_unpruned(root: Path, tmp
 
 def test_the_pruned_network_is_sampled_measured_and_costed(root: Path, tmp_path: Path) -> None:
     final, samples, net = root / "final", tmp_path / "samples", tmp_path / "net"
-    sample = {"seed": 0, "sampling": SAMPLING, "compute": COMPUTE}
-    assert entpruner("sample", sample, init=final, out=samples) == 0
+    assert entpruner("sample", ALL | {"sampling": SAMPLING}, init=final, out=samples) == 0
     images = Store.open(samples, verify=True).split("samples")
     assert images.images.shape == (12, 1, 8, 8)
     assert {"grid.png", "timing.json"} < {file.name for file in samples.iterdir()}
 
     fit = {"steps": 3, "batch_size": 8, "width": 4, "features": 8}
-    classifier = {"artefact": "classifier", "seed": 0, "training": fit, "compute": COMPUTE}
+    classifier = ALL | {"artefact": "classifier", "training": fit}
     assert entpruner("classifier", classifier, store=root / "store", out=net) == 0
     assert read_json(net / "metrics.json").keys() == {"accuracy_train", "accuracy_test"}
 
     evaluation = {"kid_subsets": 2, "kid_subset_size": 6}
-    measure = {"seed": 0, "evaluation": evaluation, "compute": COMPUTE}
+    measure = ALL | {"evaluation": evaluation}
     paths = {"store": root / "store", "samples": samples, "classifier": net}
     out, timing = tmp_path / "metrics.json", tmp_path / "metrics.timing.json"
     assert entpruner("evaluate", measure, **paths, out=out, timing=timing) == 0
@@ -235,29 +227,33 @@ def test_the_pruned_network_is_sampled_measured_and_costed(root: Path, tmp_path:
 # --------------------------------------------------------------------------------- efficient fine-tuning, distillation
 
 
-def tune(root: Path, out: Path, method: str, **paths: Path) -> int:
+def tune(root: Path, out: Path, method: str) -> int:
     """A whole arm of Table 2: from the pre-trained network of other classes."""
     training = TRAINING | {"steps": 5, "method": method, "lora": {"rank": 2}, "adapter_width": 3}
-    arm = {"artefact": "arms/t/final", "stage": 1, "start": 0, "stop": 5, "new_labels": True}
-    init = {"store": root / "store", "init": root / "pretrain"}
-    return entpruner("recover", ARM | arm | {"training": training}, **init | paths, out=out)
+    arm = {"artefact": "arms/t/final", "stage": 1, "start": 0, "stop": 5, "new_labels": True, "training": training}
+    return entpruner("recover", ARM | arm, store=root / "store", init=root / "pretrain", out=out)
 
 
-@pytest.mark.parametrize("method", ["full", "bitfit", "lora", "difffit", "adapters"])
+@pytest.fixture(scope="module", params=["full", "bitfit", "lora", "difffit", "adapters"])
+def tuned(request: pytest.FixtureRequest, root: Path) -> Path:
+    """The finished arm of a method, in a folder of its name."""
+    out = root / "tuned" / request.param
+    assert tune(root, out, request.param) == 0
+    return out
+
+
 def test_every_method_makes_a_network_of_the_datas_classes_that_is_sampled_and_costed(
-    root: Path, tmp_path: Path, method: str
+    root: Path, tuned: Path, tmp_path: Path
 ) -> None:
-    assert tune(root, tmp_path / "final", method) == 0
-    model, card = load_model(tmp_path / "final")
-    width = 3 if method == "adapters" else None
+    model, card = load_model(tuned)
+    width = 3 if tuned.name == "adapters" else None
     assert (card.class_names, card.kept_blocks, card.adapter_width) == (("3", "4"), (0, 1, 2, 3, 4), width)
-    timing = read_json(tmp_path / "final/timing.json")
+    timing = read_json(tuned / "timing.json")
     assert timing["total_seconds"] == timing["seconds"] > 0
     whole = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    assert timing["trained_parameters"] == whole if method == "full" else timing["trained_parameters"] < whole / 2
+    assert timing["trained_parameters"] == whole if tuned.name == "full" else timing["trained_parameters"] < whole / 2
 
-    sample = {"seed": 0, "sampling": SAMPLING, "compute": COMPUTE}
-    assert entpruner("sample", sample, init=tmp_path / "final", out=tmp_path / "samples") == 0
+    assert entpruner("sample", ALL | {"sampling": SAMPLING}, init=tuned, out=tmp_path / "samples") == 0
     cost = {"backbone": BACKBONE, "blocks": [5], "adapter_widths": [3], "batch_size": 2, "repeats": 5}
     assert entpruner("cost", cost | {"compute": COMPUTE}, store=root / "store", out=tmp_path / "cost.json") == 0
     networks = read_json(tmp_path / "cost.json")["blocks"]
@@ -268,43 +264,34 @@ def test_every_method_makes_a_network_of_the_datas_classes_that_is_sampled_and_c
     assert networks["5+a3"]["macs"] > networks["5"]["macs"]
 
 
-def test_the_frozen_weights_are_the_pretrained_networks(root: Path, tmp_path: Path) -> None:
-    assert tune(root, tmp_path / "final", "bitfit") == 0
-    before, after = (load_model(folder)[0].state_dict() for folder in (root / "pretrain", tmp_path / "final"))
+@pytest.mark.parametrize("tuned", ["bitfit"], indirect=True)
+def test_the_frozen_weights_are_the_pretrained_networks(root: Path, tuned: Path) -> None:
+    before, after = (load_model(folder)[0].state_dict() for folder in (root / "pretrain", tuned))
     moved = {name for name in after if before[name].shape != after[name].shape or not before[name].equal(after[name])}
     assert moved == {name for name in after if name.endswith(".bias")} | {"y_embedder.embedding_table.weight"}
 
 
-def test_seconds_are_added_up_over_an_arms_commands(root: Path) -> None:
-    timings = [read_json(root / name / "timing.json") for name in ("stage1", "stage2", "final")]
-    assert timings[2]["total_seconds"] == pytest.approx(sum(timing["seconds"] for timing in timings))
-
-
-def distill(root: Path, stage: int, out: Path, init: Path, teacher: Path) -> int:
+def distill(root: Path, stage: int, out: Path, **paths: Path) -> int:
     """A stage or (3) the recovery, with a teacher."""
     training = TRAINING | {"distillation": {"features": 0.1}}
-    paths = {"store": root / "store", "init": init, "teacher": teacher, "out": out}
     if stage < 3:
-        settings = prune_settings(stage, training=training)
-        return entpruner("prune", settings, scores=root / "scores/scores.json", **paths)
-    arm = {"artefact": "arms/a/final", "stage": 3, "start": STARTS[2], "stop": STARTS[3]}
-    return entpruner("recover", ARM | arm | {"training": training}, **paths)
+        return prune(root, stage, out, paths, training=training)
+    settings = ARM | {"artefact": "arms/a/final", "training": training} | of_stage(3)
+    return entpruner("recover", settings, store=root / "store", out=out, **paths)
 
 
 def test_an_arm_learns_from_its_teacher_in_every_stage_and_pays_for_it(root: Path, tmp_path: Path) -> None:
     inits = (root / "adapt", tmp_path / "stage1", tmp_path / "stage2")
     for stage, (init, name) in enumerate(zip(inits, ("stage1", "stage2", "final"), strict=True), 1):
-        assert distill(root, stage, tmp_path / name, init, root / "adapt") == 0
+        assert distill(root, stage, tmp_path / name, init=init, teacher=root / "adapt") == 0
         alone, taught = (read_json(folder / name / "timing.json") for folder in (root, tmp_path))
-        assert (
-            taught["flops"] - alone["flops"]
-            == 2 * macs(load_model(root / "adapt")[1].architecture) * 8 * alone["steps"]
-        )
+        teachers = 2 * macs(load_model(root / "adapt")[1].architecture) * 8 * alone["steps"]
+        assert taught["flops"] - alone["flops"] == teachers
     assert (tmp_path / "final/model.safetensors").read_bytes() != (root / "final/model.safetensors").read_bytes()
 
 
 def test_a_teacher_of_other_classes_is_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert distill(root, 3, tmp_path / "final", root / "stage2", root / "pretrain") == 1
+    assert distill(root, 3, tmp_path / "final", init=root / "stage2", teacher=root / "pretrain") == 1
     assert f"{root / 'pretrain'}: a model of the classes 0, 1, 2, but" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -312,12 +299,11 @@ def test_a_teacher_of_other_classes_is_refused(root: Path, tmp_path: Path, capsy
 # ------------------------------------------------------------------------------------------------- killed in between
 
 
-class Kill(BaseException):
-    """What a signal would raise: no command catches it."""
+Steps = Callable[[int | None], list[int]]
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     """Counts the optimizer steps from now on, and kills the command before that many are done."""
     step = loop.adamw_step
 
@@ -336,22 +322,23 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]]:
     return watched
 
 
-def lasting(folder: Path) -> dict[str, Any]:
+def trained(folder: Path) -> dict[str, bytes]:
+    return {
+        name: (folder / name).read_bytes() for name in ("model.safetensors", "model.json", "train_state.safetensors")
+    }
+
+
+def lasting(folder: Path) -> tuple[Any, ...]:
     """What a stage leaves, without what a clock has told."""
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
-    return {
-        "files": sorted(file.name for file in folder.iterdir()),
-        "model": (folder / "model.safetensors").read_bytes(),
-        "state": (folder / "train_state.safetensors").read_bytes(),
-        "card": (folder / "model.json").read_bytes(),
-        "decision": {k: v for k, v in read_json(folder / "decision.json").items() if k != "seconds"},
-        "curve": [{k: v for k, v in point.items() if k != "images_per_second"} for point in curve],
-    }
+    points = [{k: v for k, v in point.items() if k != "images_per_second"} for point in curve]
+    decision = {k: v for k, v in read_json(folder / "decision.json").items() if k != "seconds"}
+    return sorted(file.name for file in folder.iterdir()), trained(folder), points, decision
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_stage_that_was_killed_goes_on_and_ends_with_the_same_bits(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]], stage: int
+    root: Path, tmp_path: Path, steps: Steps, stage: int
 ) -> None:
     out, length = tmp_path / "again", STARTS[stage] - STARTS[stage - 1]
     steps(length - 1)
@@ -385,27 +372,24 @@ def test_a_stage_that_was_asked_to_stop_says_where_it_saved_itself_and_goes_on_w
     assert lasting(out) == lasting(root / "stage1")
 
 
-@pytest.mark.parametrize("method", ["bitfit", "lora", "difffit", "adapters"])
 def test_a_method_that_was_killed_goes_on_and_ends_with_the_same_bits(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]], method: str
+    root: Path, tuned: Path, tmp_path: Path, steps: Steps
 ) -> None:
-    assert tune(root, tmp_path / "whole", method) == 0
     steps(3)
     with pytest.raises(Kill):
-        tune(root, tmp_path / "again", method)
+        tune(root, tmp_path / "again", tuned.name)
     done = steps(None)
-    assert tune(root, tmp_path / "again", method) == 0
+    assert tune(root, tmp_path / "again", tuned.name) == 0
     assert len(done) == 3  # from the checkpoint at step 2
-    for file in ("model.safetensors", "model.json", "train_state.safetensors"):
-        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert trained(tmp_path / "again") == trained(tuned)
 
 
 def test_a_u_net_is_trained_and_adapted_and_goes_on_with_the_same_bits_after_a_kill(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]]
+    root: Path, tmp_path: Path, steps: Steps
 ) -> None:
     backbone = {"process": {"kind": "flow"}, "unet": {"channels": 8, "blocks_per_level": 1, "middle_blocks": 1}}
-    pretrain = ARM | {"artefact": "pretrain/unet", "backbone": backbone}
-    adapt = ARM | {"artefact": "adapt/unet"}
+    pretrain = ARM | {"artefact": "pretrain/unet", "backbone": backbone, "stop": 9}
+    adapt = ARM | {"artefact": "adapt/unet", "stop": 9}
 
     def both(folder: Path) -> None:
         start = folder / "pretrain"
@@ -421,8 +405,7 @@ def test_a_u_net_is_trained_and_adapted_and_goes_on_with_the_same_bits_after_a_k
     both(tmp_path / "again")
     assert len(done) == 9 + 5
     for name in ("pretrain", "adapt"):
-        for file in ("model.safetensors", "model.json", "train_state.safetensors"):
-            assert (tmp_path / "again" / name / file).read_bytes() == (tmp_path / "whole" / name / file).read_bytes()
+        assert trained(tmp_path / "again" / name) == trained(tmp_path / "whole" / name)
     model, card = load_model(tmp_path / "whole/adapt")
     assert (card.class_names, model.null_class, card.kept_blocks) == (("3", "4"), 2, (0, 1, 2, 3, 4))
     assert isinstance(card.architecture, UNetArchitecture)
@@ -430,43 +413,34 @@ def test_a_u_net_is_trained_and_adapted_and_goes_on_with_the_same_bits_after_a_k
     assert flops == 3 * 2 * unet_macs(card.architecture, card.kept_blocks) * 9 * 8
 
 
-def test_checkpoints_of_another_teacher_are_not_gone_on_from(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]]
-) -> None:
-    other = tmp_path / "teacher"
-    shutil.copytree(root / "adapt", other)
-    model, card = load_model(other)
-    with torch.no_grad():
-        model.final_layer.linear.bias += 1
-    save_model(other, model, card)
-    steps(3)
-    with pytest.raises(Kill):
-        distill(root, 2, tmp_path / "out", root / "stage1", root / "adapt")
-    done = steps(None)
-    assert distill(root, 2, tmp_path / "out", root / "stage1", other) == 0
-    assert len(done) == 4
-
-
-@pytest.mark.parametrize("changed", ["store", "scores", "init"])
+@pytest.mark.parametrize("changed", ["store", "scores", "init", "teacher"])
 def test_checkpoints_of_other_inputs_are_not_gone_on_from(
-    root: Path, tmp_path: Path, steps: Callable[[int | None], list[int]], changed: str
+    root: Path, tmp_path: Path, steps: Steps, changed: str
 ) -> None:
+    def stage2(**paths: Path) -> int:
+        inputs = {"init": root / "stage1", "teacher": root / "adapt"} | paths
+        return distill(root, 2, tmp_path / "out", **inputs)
+
     steps(3)
     with pytest.raises(Kill):
-        prune(root, 2, tmp_path / "out")
-    paths: dict[str, Path] = {changed: tmp_path / changed}
+        stage2()
+    other = tmp_path / changed
     if changed == "store":
-        assert entpruner("data", data_settings(3, 4, test_fraction=0.3), out=paths["store"]) == 0
+        assert entpruner("data", data_settings(3, 4, test_fraction=0.3), out=other) == 0
     elif changed == "scores":
-        write_json(paths["scores"], read_json(root / "scores/scores.json") | {"seed": 1})
+        write_json(other, read_json(root / "scores/scores.json") | {"seed": 1})
     else:
-        shutil.copytree(root / "stage1", paths["init"])
-        model, _ = load_model(paths["init"])
-        state = TrainState.load(paths["init"], model)
-        next(iter(state.adam.values()))["exp_avg"] += 1
-        state.save(paths["init"])
+        shutil.copytree(root / ("stage1" if changed == "init" else "adapt"), other)
+        model, card = load_model(other)
+        if changed == "init":
+            state = TrainState.load(other, model)
+            next(iter(state.adam.values()))["exp_avg"] += 1
+            state.save(other)
+        else:
+            model.final_layer.linear.bias.data += 1
+            save_model(other, model, card)
     done = steps(None)
-    assert prune(root, 2, tmp_path / "out", **paths) == 0
+    assert stage2(**{changed: other}) == 0
     assert len(done) == 4
 
 
@@ -527,12 +501,13 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(
     spoil(init, tmp_path / "proof")
     paths = {"store": root / "store", "init": init, "out": work / "out"}
     if command == "prune":
-        code = prune(root, 1, **{name: paths[name] for name in ("out", "init")})
+        code = prune(root, 1, work / "out", {"init": init})
     elif command == "recover":
         code = entpruner("recover", ARM | {"artefact": "a", "stage": 1, "start": 0, "stop": 3}, **paths)
     else:
-        given = {"artefact": "s", "seed": 0, "criterion": "random", "scoring": {}, "sampling": {}, "compute": COMPUTE}
-        code = entpruner("score", given, **paths)
+        code = entpruner(
+            "score", ALL | {"artefact": "s", "criterion": "random", "scoring": {}, "sampling": {}}, **paths
+        )
     assert code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"entpruner: {init}")
@@ -547,7 +522,7 @@ def test_a_stage_is_refused_without_the_training_state_that_it_goes_on_from(
     init = tmp_path / "init"
     shutil.copytree(root / "stage1", init)
     (init / "train_state.safetensors").unlink()
-    assert prune(root, 2, tmp_path / "out", init) == 1
+    assert prune(root, 2, tmp_path / "out", {"init": init}) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "train_state.safetensors" in line
     assert [path.name for path in tmp_path.iterdir()] == ["init"]

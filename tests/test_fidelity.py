@@ -1,7 +1,10 @@
+"""Distances between sets of images: what they are worth, what they are called, and the networks they are seen by."""
+
 import io
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +43,11 @@ def images(n: int, *, mean: float = 128, spread: float = 30, seed: int = 0, clas
     return ImageSet(values, np.arange(n) % classes, classes)
 
 
+def measured(real: ImageSet, generated: ImageSet, *nets: FeatureNet, seed: int = 0, **changes: int) -> dict[str, Any]:
+    """On pixels, unless nets are given."""
+    return evaluate(real, generated, nets or [pixel_net()], SETTINGS.model_copy(update=changes), seed=seed)
+
+
 # ---------------------------------------------------------------------------------------------------------- distances
 
 
@@ -51,7 +59,7 @@ def whitened(n: int, d: int, draw: torch.Generator) -> Tensor:
 
 
 @given(st.integers(0, 10**6), st.floats(-2, 2), st.floats(0.1, 5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_frechet_distance_of_two_gaussians_is_the_analytic_one(seed: int, shift: float, scale: float) -> None:
     """|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½); with covariances A Aᵀ and s² A Aᵀ it is |m|² + (1 - s)² tr(A Aᵀ)."""
     draw = torch.Generator().manual_seed(seed)
@@ -87,8 +95,7 @@ def test_features_are_not_computed_in_tf32() -> None:
 
 
 def test_a_set_has_no_distance_to_itself() -> None:
-    real = images(100)
-    metrics = evaluate(real, real, [pixel_net()], SETTINGS, seed=0)
+    metrics = measured(images(100), images(100))
     assert metrics["fd_pixels"] == pytest.approx(0, abs=1e-6 * metrics["fd_pixels_floor"])
     assert metrics["precision_pixels"] == metrics["recall_pixels"] == 1
 
@@ -97,19 +104,16 @@ def test_a_set_has_no_distance_to_itself() -> None:
 
 
 def test_precision_and_recall_see_at_most_so_many_images_of_each_side() -> None:
-    real, generated = images(200), images(300, seed=1, mean=140)
-    fewer = SETTINGS.model_copy(update={"manifold_images": 250})
-    whole, drawn = (evaluate(real, generated, [pixel_net()], of, seed=0) for of in (SETTINGS, fewer))
+    sets = images(200), images(300, seed=1, mean=140)
+    whole, drawn = measured(*sets), measured(*sets, manifold_images=250)
     changed = {key for key in whole if whole[key] != drawn[key]}
     assert changed and changed <= {"precision_pixels", "recall_pixels"}
     assert abs(drawn["recall_pixels"] - whole["recall_pixels"]) < 0.2
-    assert drawn == evaluate(real, generated, [pixel_net()], fewer, seed=0)
+    assert drawn == measured(*sets, manifold_images=250)
 
 
 def test_real_quality_scores_a_ratio_near_one_and_worse_quality_more() -> None:
-    real = images(400, seed=1)
-    as_good = evaluate(real, images(300, seed=2), [pixel_net()], SETTINGS, seed=0)
-    shifted = evaluate(real, images(300, mean=140, seed=2), [pixel_net()], SETTINGS, seed=0)
+    as_good, shifted = (measured(images(400, seed=1), images(300, mean=mean, seed=2)) for mean in (128, 140))
     assert as_good["half_images"] == 200
     assert 0.4 < as_good["fd_pixels_ratio"] < 2.5
     assert shifted["fd_pixels_floor"] == as_good["fd_pixels_floor"]  # the floor is a matter of the real images alone
@@ -125,7 +129,7 @@ def test_both_sides_of_the_ratio_count_the_same_number_of_images(monkeypatch: py
         return 1.0
 
     monkeypatch.setattr(fidelity, "frechet_distance", counting)
-    metrics = evaluate(images(101), images(30), [pixel_net()], SETTINGS, seed=0)
+    metrics = measured(images(101), images(30))
     assert metrics["half_images"] == 30
     assert sizes.count((30, 30)) == 2 * fidelity.HALVINGS and sizes.count((30, 101)) == 1 and len(set(sizes)) == 2
 
@@ -143,10 +147,10 @@ def test_halves_are_disjoint_and_hold_the_classes_in_proportion(counts: list[int
 
 
 def test_a_seed_decides_every_number() -> None:
-    real, generated = images(60, seed=1), images(50, seed=2)
-    first = evaluate(real, generated, [pixel_net()], SETTINGS, seed=0)
-    assert first == evaluate(real, generated, [pixel_net()], SETTINGS, seed=0)
-    assert first["fd_pixels_floor"] != evaluate(real, generated, [pixel_net()], SETTINGS, seed=1)["fd_pixels_floor"]
+    sets = images(60, seed=1), images(50, seed=2)
+    first = measured(*sets)
+    assert first == measured(*sets)
+    assert first["fd_pixels_floor"] != measured(*sets, seed=1)["fd_pixels_floor"]
     assert all(isinstance(value, (float, int)) and np.isfinite(value) for value in first.values())
 
 
@@ -155,9 +159,9 @@ def test_a_seed_decides_every_number() -> None:
 
 def test_only_inception_has_a_fid() -> None:
     sets = images(40, seed=1), images(40, seed=2)
-    inception = evaluate(*sets, [pixel_net("anything", "inception")], SETTINGS, seed=0)
+    inception = measured(*sets, pixel_net("anything", "inception"))
     assert {"fid", "fid_floor", "fid_ratio", "kid", "kid_std", "precision", "recall"} <= set(inception)
-    other = evaluate(*sets, [pixel_net("squeezenet")], SETTINGS, seed=0)
+    other = measured(*sets, pixel_net("squeezenet"))
     assert {"fd_squeezenet", "fd_squeezenet_floor", "kid_squeezenet", "kid_squeezenet_std"} <= set(other)
     assert not {key for key in other if key.startswith("fid") or key in {"kid", "precision", "recall"}}
 
@@ -165,28 +169,21 @@ def test_only_inception_has_a_fid() -> None:
 def test_the_same_name_with_other_images_is_another_distance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch-fidelity's cache goes by name only: nothing here may touch it."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    real = images(60, seed=1)
-    near, far = (evaluate(real, images(60, mean=mean, seed=2), [pixel_net()], SETTINGS, seed=0) for mean in (128, 170))
+    near, far = (measured(images(60, seed=1), images(60, mean=mean, seed=2)) for mean in (128, 170))
     assert far["fd_pixels"] > 2 * near["fd_pixels"]
     assert not list(tmp_path.iterdir())
 
 
-def test_kid_subsets_shrink_to_the_smaller_set_and_say_so() -> None:
-    metrics = evaluate(images(60), images(25, seed=2), [pixel_net()], SETTINGS, seed=0)
-    assert metrics["kid_subset_size"] == 25
-
-
-def test_a_singular_covariance_is_flagged() -> None:
-    real = images(60)
-    assert evaluate(real, images(60, seed=2), [pixel_net()], SETTINGS, seed=0)["fd_pixels_rank_deficient"] == 0
-    few = evaluate(real, images(4, seed=2), [pixel_net()], SETTINGS, seed=0)  # four images, four pixels
-    assert few["fd_pixels_rank_deficient"] == 1
+def test_few_generated_images_shrink_kids_subsets_and_flag_a_singular_covariance() -> None:
+    found = {n: measured(images(60), images(n, seed=2)) for n in (60, 25, 4)}  # four images, four pixels
+    assert {n: metrics["kid_subset_size"] for n, metrics in found.items()} == {60: 60, 25: 25, 4: 4}
+    assert {n: metrics["fd_pixels_rank_deficient"] for n, metrics in found.items()} == {60: 0, 25: 0, 4: 1}
 
 
 @pytest.mark.parametrize(("real", "generated"), [(7, 50), (50, 3)])
 def test_too_few_images_is_an_error(real: int, generated: int) -> None:
     with pytest.raises(UserError, match=r"too few for evaluation\.neighbours 3; give at least 4 and 8"):
-        evaluate(images(real), images(generated), [pixel_net()], SETTINGS, seed=0)
+        measured(images(real), images(generated))
 
 
 def test_agreement_is_the_share_found_in_the_class_asked_for() -> None:
@@ -195,9 +192,14 @@ def test_agreement_is_the_share_found_in_the_class_asked_for() -> None:
     classifier.head.bias.data = torch.tensor([0.0, 1.0])  # it finds class 1 everywhere
     net = classifier_net("classifier", classifier, CPU, batch_size=16)
     generated = ImageSet(images(40).images, np.array([1] * 30 + [0] * 10), 2)
-    metrics = evaluate(images(40, classes=2), generated, [pixel_net(), net], SETTINGS, seed=0)
+    metrics = measured(images(40, classes=2), generated, pixel_net(), net)
     assert (metrics["agreement"], metrics["agreement_0"], metrics["agreement_1"]) == (0.75, 0, 1)
-    assert not {"agreement", "is_pixels"} & evaluate(images(40), generated, [pixel_net()], SETTINGS, seed=0).keys()
+    assert metrics["is_classifier"] == pytest.approx(1)  # it sees nothing in any image
+    assert "is" not in metrics  # the Inception score is called so on Inception alone
+    assert not {"agreement", "is_pixels"} & measured(images(40), generated).keys()
+    inception = FeatureNet("any", "inception", pixels, CPU, batch_size=64, logits=lambda features: features)
+    metrics = measured(images(40), images(40, seed=2), inception)
+    assert "is" in metrics and "agreement" not in metrics  # its classes are not the study's
 
 
 def one_hot(classes: list[int], of: int, certainty: float = 100) -> Tensor:
@@ -214,7 +216,7 @@ def test_the_inception_score_counts_the_classes_that_are_certain_and_alike_in_nu
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 10))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_inception_score_lies_between_one_and_the_number_of_classes(seed: int, scale: float) -> None:
     logits = scale * torch.randn(30, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     assert 1 <= inception_score(logits, seed) <= 6
@@ -228,17 +230,6 @@ def test_few_images_are_one_split_and_many_are_split_by_the_seed(monkeypatch: py
     split = inception_score(logits, seed=0)
     assert split == inception_score(logits, seed=0) != inception_score(logits, seed=1)
     assert split < whole  # each split's p(class) is fitted to its own ten images
-
-
-def test_the_score_on_the_studys_own_classifier_is_not_called_is() -> None:
-    classifier = Classifier(in_channels=1, num_classes=2, width=2, features=3)
-    net = classifier_net("classifier", classifier, CPU, batch_size=16)
-    metrics = evaluate(images(40, classes=2), images(40, seed=2, classes=2), [net], SETTINGS, seed=0)
-    assert 1 <= metrics["is_classifier"] <= 2
-    assert "is" not in metrics
-    inception = FeatureNet("any", "inception", pixels, CPU, batch_size=64, logits=lambda features: features)
-    metrics = evaluate(images(40), images(40, seed=2), [inception], SETTINGS, seed=0)
-    assert "is" in metrics and "agreement" not in metrics  # its classes are not the study's
 
 
 # -------------------------------------------------------------------------------------------------------- feature nets
@@ -256,8 +247,9 @@ def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def extractor(file: Path, **more: str) -> TorchvisionExtractor:
-    return TorchvisionExtractor(**{"kind": "torchvision", "model": "squeezenet1_0", "weights": str(file), **more})
+def torchvision(file: Path, **more: str) -> FeatureNet:
+    settings = {"kind": "torchvision", "model": "squeezenet1_0", "weights": str(file)} | more
+    return torchvision_net("net", TorchvisionExtractor(**settings), CPU, batch_size=2)
 
 
 def test_torchvision_features_are_what_the_last_layer_sees(squeezenet: Path) -> None:
@@ -266,7 +258,7 @@ def test_torchvision_features_are_what_the_last_layer_sees(squeezenet: Path) -> 
     from torchvision.transforms import v2
 
     grey = np.random.default_rng(0).integers(0, 256, size=(2, 1, 32, 32), dtype=np.uint8)
-    net = torchvision_net("squeezenet", extractor(squeezenet), CPU, batch_size=2)
+    net = torchvision(squeezenet)
     model = squeezenet1_0().eval()
     model.load_state_dict(load_file(squeezenet))
     seen: list[Tensor] = []
@@ -286,18 +278,18 @@ def test_torchvision_features_are_what_the_last_layer_sees(squeezenet: Path) -> 
 
 
 def test_other_channels_than_an_images_are_refused(squeezenet: Path) -> None:
-    net = torchvision_net("squeezenet", extractor(squeezenet), CPU, batch_size=2)
+    net = torchvision(squeezenet)
     with pytest.raises(UserError, match="1 or 3 channels, not 4; decode latents first"):
         net.features(np.zeros((2, 4, 8, 8), dtype=np.uint8))
 
 
 def test_weights_of_another_model_or_checksum_are_refused(squeezenet: Path) -> None:
     with pytest.raises(UserError, match=r"squeezenet\.safetensors is not a mobilenet_v2"):
-        torchvision_net("net", extractor(squeezenet, model="mobilenet_v2"), CPU, 2)
+        torchvision(squeezenet, model="mobilenet_v2")
     with pytest.raises(UserError, match=r"no classifier 'squeezenet1_9'; did you mean \['squeezenet1_"):
-        torchvision_net("net", extractor(squeezenet, model="squeezenet1_9"), CPU, 2)
+        torchvision(squeezenet, model="squeezenet1_9")
     with pytest.raises(UserError, match=f"has sha256 {sha256_of(squeezenet)}, the params say 00"):
-        torchvision_net("net", extractor(squeezenet, sha256="0" * 64), CPU, 2)
+        torchvision(squeezenet, sha256="0" * 64)
     assert checked_weights("net", squeezenet, sha256_of(squeezenet))
 
 
@@ -319,15 +311,15 @@ def test_unsafe_truncated_and_missing_weights_are_refused(squeezenet: Path, tmp_
     wrapped = tmp_path / "wrapped.pth"
     torch.save({"state_dict": {}}, wrapped)
     with pytest.raises(UserError, match=r"^extractor net: .*wrapped\.pth: not a state dict"):
-        torchvision_net("net", extractor(wrapped), CPU, 2)
+        torchvision(wrapped)
     for file, problem in ((trap, "damaged, or a pickle with code, which is not run"), (cut, "truncated")):
         with pytest.raises(UserError, match=f"{file.name}: {problem}"):
-            torchvision_net("net", extractor(file), CPU, 2)
+            torchvision(file)
     with pytest.raises(UserError, match=f"{trap.name}: damaged"):
         inception_net("net", InceptionExtractor(kind="inception", weights=str(trap)), CPU, 2)
     assert not mark.exists()
     with pytest.raises(UserError, match=r"there is no weights file .*nowhere\.pth"):
-        torchvision_net("net", extractor(tmp_path / "nowhere.pth"), CPU, 2)
+        torchvision(tmp_path / "nowhere.pth")
 
 
 def test_inception_without_weights_or_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import test_training
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_processes
-from test_training import FLOW, Kill, close, in_float64, new_state_in_float64
+from small_training import FLOW, Hooked, Kill, close, in_float64, killed_at, new_state_in_float64, run
+from snakemake_runs import ROOT, job
 from torch import Tensor
 
 from entpruner.cli import main
@@ -31,6 +31,7 @@ from entpruner.models.checkpoints import load_model
 from entpruner.models.network import BlockNetwork
 from entpruner.params.compute import Compute
 from entpruner.params.training import Distillation, Finetuning
+from entpruner.rules.evaluate import SampleSettings
 from entpruner.system import parallel
 from entpruner.system.files import read_json
 from entpruner.system.launch import in_batch_step, meeting_point
@@ -40,20 +41,16 @@ from entpruner.training.loop import Objective
 from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState
 
-ROOT = Path(__file__).parents[1]
-
 
 def loaded(folder: Path, like: TrainState) -> TrainState:
     """What a process left in ``folder``."""
-    weights = torch.load(folder / "ema.pt", weights_only=True)
-    like.ema.load_state_dict(weights)
-    state = TrainState.load(folder, like.ema)
-    return state
+    like.ema.load_state_dict(torch.load(folder / "ema.pt", weights_only=True))
+    return TrainState.load(folder, like.ema)
 
 
 def trained(folder: Path, state: TrainState, **options: Any) -> TrainState:
     """Train, and leave the state in ``folder`` if this is the first process; all must have the same bits."""
-    curve = test_training.run(state, folder / "resume", **options)
+    curve = run(state, folder / "resume", **options)
     for tensor in (*dict(state.named_tensors()).values(), *state.ema.state_dict().values()):
         firsts = tensor.clone()
         parallel.copied_from_first([firsts])
@@ -82,10 +79,10 @@ def with_lora() -> tuple[TrainState, Objective]:
     for name, parameter in model.named_parameters():
         if name.endswith(".up"):
             torch.nn.init.normal_(parameter, std=0.3, generator=generator(0, name))
-    return TrainState.start(model), in_float64()
+    return TrainState.start(model), in_float64
 
 
-CASES = {"every weight": lambda: (new_state_in_float64(), in_float64()),
+CASES = {"every weight": lambda: (new_state_in_float64(), in_float64),
          "pruned, with a teacher": pruned_with_a_teacher, "LoRA": with_lora}  # fmt: skip
 
 
@@ -108,25 +105,18 @@ def test_a_batch_that_two_processes_share_trains_as_in_one(tmp_path: Path, case:
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
 def test_a_killed_run_goes_on_in_another_number_of_processes(tmp_path: Path, before: int, after: int) -> None:
-    whole = trained(tmp_path / "whole", new_state_in_float64(), objective=in_float64())
+    whole = trained(tmp_path / "whole", new_state_in_float64(), objective=in_float64)
 
     def killed() -> None:
-        calls = iter(range(9))
-
-        def objective(*batch: Any) -> Tensor:
-            if next(calls) == 7:
-                raise Kill
-            return in_float64()(*batch)
-
         with pytest.raises(Kill):
-            trained(tmp_path / "parts", new_state_in_float64(), objective=objective)
+            trained(tmp_path / "parts", new_state_in_float64(), objective=killed_at(7, in_float64))
 
     def finished() -> None:
         seen: list[int] = []
 
         def objective(*batch: Any) -> Tensor:
             seen.append(len(batch[1]))
-            return in_float64()(*batch)
+            return in_float64(*batch)
 
         trained(tmp_path / "parts", new_state_in_float64(), objective=objective)
         assert seen == [4 // after] * 3  # from the checkpoint after step 6
@@ -137,17 +127,14 @@ def test_a_killed_run_goes_on_in_another_number_of_processes(tmp_path: Path, bef
 
 
 def test_asked_to_stop_in_one_process_all_stop_at_the_same_step(tmp_path: Path) -> None:
+    def ask(_: BlockNetwork, calls: int, __: Tensor) -> None:
+        if calls == 4 and not parallel.is_first():
+            signal.raise_signal(signal.SIGTERM)
+
     def asked() -> None:
-        calls = iter(range(9))
-
-        def objective(*batch: Any) -> Tensor:
-            if next(calls) == 4 and not parallel.is_first():
-                signal.raise_signal(signal.SIGTERM)
-            return in_float64()(*batch)
-
         state = new_state_in_float64()
         with pytest.raises(Stopped, match=r"saved .*step-00000005: run the same command again"):
-            trained(tmp_path, state, objective=objective)
+            trained(tmp_path, state, objective=Hooked(ask, in_float64))
         assert state.step == 5
 
     in_processes(2, asked)
@@ -157,7 +144,7 @@ def test_asked_to_stop_in_one_process_all_stop_at_the_same_step(tmp_path: Path) 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
     def refused() -> None:
         with pytest.raises(UserError, match="3 processes can't share a batch of 4 evenly"):
-            trained(tmp_path, new_state_in_float64(), objective=in_float64())
+            trained(tmp_path, new_state_in_float64(), objective=in_float64)
 
     in_processes(3, refused)
 
@@ -193,10 +180,6 @@ def test_features_from_several_processes_are_those_of_one_to_the_bit() -> None:
 # ------------------------------------------------------------------------------------------------------- the commands
 
 
-def arguments(command: str, settings: dict[str, Any], **paths: Path) -> list[str]:
-    return [command, "--settings", json.dumps(settings), *(f"--{name}={path}" for name, path in paths.items())]
-
-
 def started(arguments: list[str], folder: Path = ROOT, **more: str) -> subprocess.Popen[str]:
     """A process of its own, which starts others; ``folder`` comes first on its path."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1", **more}
@@ -218,23 +201,20 @@ def addresses(process: subprocess.Popen[str]) -> set[str]:
 
 BACKBONE = {"process": {"kind": "flow"}, "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
 TRAINING = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "checkpoint_every": 2}
-PRETRAIN = {"artefact": "pretrain/sit", "seed": 0, "backbone": BACKBONE, "training": TRAINING}
+PRETRAIN = {"artefact": "pretrain/sit", "seed": 0, "backbone": BACKBONE, "training": TRAINING, "stop": 4}
 SAMPLE = {"seed": 0, "sampling": {"samples": 10, "batch_size": 4, "flow": {"name": "euler", "steps": 2}}}
 ONE, TWO = {"device": "cpu"}, {"device": "cpu", "gpus": 2}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, process_settings: None) -> Path:
     """A store, a network that one process trained, and its samples."""
     root = tmp_path_factory.mktemp("root")
     random = np.random.default_rng(0)
     pixels, labels = random.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8), np.arange(20) % 2
     write_store(root / "store", {"train": (pixels, labels)}, ["a", "b"], {})
-    threads, debug = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    assert main(arguments("pretrain", PRETRAIN | {"compute": ONE}, store=root / "store", out=root / "model")) == 0
-    assert main(arguments("sample", SAMPLE | {"compute": ONE}, init=root / "model", out=root / "samples")) == 0
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode(debug)
+    assert main(job("pretrain", PRETRAIN | {"compute": ONE}, store=root / "store", out=root / "model")) == 0
+    assert main(job("sample", SAMPLE | {"compute": ONE}, init=root / "model", out=root / "samples")) == 0
     return root
 
 
@@ -242,7 +222,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_two(root: Path) -> tuple[Path, set[str]]:
     """The folder of a network that two processes trained, and the addresses at which they listened meanwhile."""
     folder = root / "two"
-    asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=folder / "model")
+    asked = job("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=folder / "model")
     elsewhere = socket.if_nameindex()[-1][1]  # a card that a cluster may have all processes use
     with started(asked, GLOO_SOCKET_IFNAME=elsewhere) as process:
         found = addresses(process)
@@ -268,7 +248,7 @@ def test_the_processes_of_one_node_listen_on_loopback_alone(in_two: tuple[Path, 
 
 def test_two_processes_sample_the_same_bytes_as_one(root: Path, tmp_path: Path) -> None:
     def share() -> None:
-        settings = sample.Settings(**SAMPLE, compute=TWO)
+        settings = SampleSettings(**SAMPLE, compute=TWO)
         sample.run(settings, init=root / "model", autoencoder=None, latents=None, out=tmp_path / "samples")
 
     in_processes(2, share)
@@ -283,23 +263,11 @@ def test_an_error_in_one_process_ends_all_in_one_line(root: Path, tmp_path: Path
         "if os.environ.get('RANK') == '1': loop.draw_batch = refuse\n"
     )
     out = tmp_path / "model"
-    asked = arguments("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=out)
+    asked = job("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=out)
     with started(asked, folder=tmp_path) as process:
         said, _ = process.communicate()
     assert (process.returncode, said) == (1, "entpruner: the second process does not like it\n")
     assert not out.exists()
-
-
-def test_more_gpus_than_there_are_are_refused_in_one_line(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if torch.cuda.device_count() >= 64:
-        pytest.skip("a machine with 64 GPUs")
-    settings = PRETRAIN | {"compute": {"device": "auto", "gpus": 64}}
-    assert main(arguments("pretrain", settings, store=root / "store", out=tmp_path / "model")) == 1
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
-    assert said.startswith("entpruner: compute asks for 64 GPUs, but PyTorch finds ")
 
 
 def test_nodes_meet_at_the_first_by_the_number_of_their_job() -> None:

@@ -3,59 +3,39 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from small_training import ARCHITECTURE, Kill, bits, drawn, killed_at, run
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.evaluation import cost
 from entpruner.models import arithmetic
 from entpruner.models.adapters import Adapter, Scale, add_adapters
 from entpruner.models.checkpoints import ModelCard, load_model, save_model
+from entpruner.models.lora import LoraLinear
 from entpruner.models.transformer import Transformer
-from entpruner.params.backbones import Architecture, Flow
-from entpruner.params.compute import Compute
+from entpruner.params.backbones import Flow
 from entpruner.params.training import Finetuning, Lora
-from entpruner.process import make_process
 from entpruner.system.randomness import generator
-from entpruner.training.loop import Objective, data_loss, train
+from entpruner.training.loop import Objective
 from entpruner.training.peft import merge, prepare, trained_parameters
 from entpruner.training.state import TrainState
 
-D, DEPTH, CLASSES, WIDTH, RANK = 8, 2, 3, 4, 2
-ARCHITECTURE = Architecture(
-    depth=DEPTH, hidden_size=D, num_heads=2, patch_size=4, input_size=8, in_channels=1, num_classes=CLASSES
-)
-FLOW = make_process(Flow())
+D, DEPTH, CLASSES, WIDTH, RANK = ARCHITECTURE.hidden_size, ARCHITECTURE.depth, 3, 4, 2
 METHODS = ["full", "bitfit", "lora", "difffit", "adapters"]
 EFFICIENT = METHODS[1:]
+LORA = Lora(rank=RANK, alpha=4)
 
 
 def tuning(method: str) -> Finetuning:
-    return Finetuning(
-        steps=6,
-        batch_size=4,
-        learning_rate=1e-2,
-        weight_decay=0.01,
-        log_every=2,
-        checkpoint_every=2,
-        method=method,
-        lora=Lora(rank=RANK, alpha=4),
-        adapter_width=WIDTH,
-    )
+    steps = {"steps": 6, "batch_size": 4, "log_every": 2, "checkpoint_every": 2}
+    return Finetuning(**steps, learning_rate=1e-2, weight_decay=0.01, method=method, lora=LORA, adapter_width=WIDTH)
 
 
 def random_network(dtype: torch.dtype = torch.float32) -> Transformer:
-    """Every weight drawn: zero gates and a zero output would hide what happens in the blocks."""
-    model = Transformer(ARCHITECTURE).to(dtype)
-    draw = generator("peft", "network")
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
-    return model
+    return drawn(Transformer(ARCHITECTURE).to(dtype))
 
 
 def prepared(method: str, dtype: torch.dtype = torch.float32) -> Transformer:
@@ -81,22 +61,9 @@ def shaken(model: Transformer) -> Transformer:
     return model
 
 
-def trained(state: TrainState, folder: Path, method: str, objective: Objective | None = None) -> TrainState:
-    pixels = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8), dtype=np.uint8)
-    train(
-        state,
-        FLOW,
-        ImageSet(pixels, np.arange(10, dtype=np.int64) % CLASSES, num_classes=CLASSES),
-        tuning(method),
-        start=0,
-        stop=6,
-        seed=0,
-        artefact="a",
-        compute=Compute(device="cpu"),
-        resume_folder=folder,
-        fingerprint="f",
-        objective=objective,
-    )
+def trained(folder: Path, method: str, objective: Objective | None = None) -> TrainState:
+    state = TrainState.start(prepared(method))
+    run(state, folder, objective, tuning(method))
     return state
 
 
@@ -129,7 +96,7 @@ def test_full_trains_all_but_the_position_table() -> None:
 @pytest.mark.parametrize("method", EFFICIENT)
 def test_training_moves_what_is_trained_and_nothing_else(tmp_path: Path, method: str) -> None:
     before = prepared(method)
-    state = trained(TrainState.start(prepared(method)), tmp_path, method)
+    state = trained(tmp_path, method)
     for name, parameter in before.named_parameters():
         now, average = state.model.get_parameter(name), state.ema.get_parameter(name)
         assert torch.equal(now, parameter) == (not parameter.requires_grad), name
@@ -137,13 +104,14 @@ def test_training_moves_what_is_trained_and_nothing_else(tmp_path: Path, method:
     assert state.adam.keys() == {name for name, p in before.named_parameters() if p.requires_grad}
 
 
-def test_what_is_added_is_drawn_from_the_given_generator_alone() -> None:
-    for method in ("lora", "adapters"):
-        torch.manual_seed(0)
-        one = prepared(method).state_dict()
-        torch.manual_seed(1)
-        other = prepared(method).state_dict()
-        assert all(torch.equal(one[name], other[name]) for name in one)
+@pytest.mark.parametrize("method", ["lora", "adapters"])
+def test_what_is_added_is_drawn_from_the_given_generator_alone(method: str) -> None:
+    one, same, other = random_network(), random_network(), random_network()
+    for model, elsewhere, seed in ((one, 0, 0), (same, 1, 0), (other, 0, 1)):
+        torch.manual_seed(elsewhere)
+        prepare(model, tuning(method), generator(seed))
+    assert all(torch.equal(tensor, same.state_dict()[name]) for name, tensor in one.state_dict().items())
+    assert any(not torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
 
 
 # ------------------------------------------------------------------------------------------------------- the layers
@@ -160,6 +128,31 @@ def test_an_adapter_is_a_bottleneck_with_a_residual() -> None:
     assert torch.equal(adapter(x), x + torch.tensor([0.0, 1.0]))
     far = torch.tensor([[[100.0, 0.0]]], dtype=torch.float64)  # and here the identity
     torch.testing.assert_close(adapter(far), far + torch.tensor([201.0, 302.5], dtype=torch.float64))
+
+
+def test_lora_updates_every_linear_layer_of_the_blocks() -> None:
+    block = prepared("lora", torch.float64).blocks[0]
+    updates = {name: layer for name, layer in block.named_modules() if isinstance(layer, LoraLinear)}
+    assert updates.keys() == {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "adaLN_modulation.1"}
+    qkv = updates["attn.qkv"]
+    assert qkv.down.shape == (RANK, D) and qkv.up.shape == (3 * D, RANK) and qkv.down.dtype == torch.float64
+    assert 0 < qkv.down.abs().max() <= D**-0.5 and not qkv.up.any()
+
+
+def test_a_lora_update_is_alpha_over_rank_times_up_times_down() -> None:
+    layer = LoraLinear(nn.Linear(3, 2, bias=False), Lora(rank=2, alpha=6), generator(0))
+    with torch.no_grad():
+        layer.base.weight.zero_()
+        layer.down.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+        layer.up.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    assert layer(torch.tensor([1.0, 1.0, 5.0])).tolist() == [3.0, 6.0]
+
+
+def test_a_layer_with_its_update_merged_has_weights_of_its_own() -> None:
+    base = nn.Linear(3, 2)
+    merged = LoraLinear(base, LORA, generator(0)).merged()
+    torch.nn.init.zeros_(merged.weight)
+    assert base.weight.abs().min() > 0 and merged.weight.requires_grad
 
 
 @pytest.mark.parametrize("method", ["lora", "difffit"])
@@ -214,36 +207,12 @@ def test_adapters_that_the_card_does_not_tell_of_are_refused(tmp_path: Path, wid
         load_model(tmp_path)
 
 
-class Kill(BaseException):
-    pass
-
-
-def killed_at(step: int) -> Objective:
-    calls = 0
-
-    def objective(*batch: Tensor) -> Tensor:
-        nonlocal calls
-        if calls == step:
-            raise Kill
-        calls += 1
-        return data_loss(FLOW)(*batch)
-
-    return objective
-
-
-def bits(state: TrainState) -> dict[str, bytes]:
-    tensors = dict(state.named_tensors()) | {f"ema.{name}": t for name, t in state.ema.state_dict().items()}
-    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
-
-
 @pytest.mark.parametrize("method", EFFICIENT)
 def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path: Path, method: str) -> None:
-    whole = trained(TrainState.start(prepared(method)), tmp_path / "whole", method)
     with pytest.raises(Kill):
-        trained(TrainState.start(prepared(method)), tmp_path / "killed", method, killed_at(5))
+        trained(tmp_path / "killed", method, killed_at(5))
     assert [folder.name for folder in (tmp_path / "killed").iterdir()] == ["step-00000004"]
-    again = trained(TrainState.start(prepared(method)), tmp_path / "killed", method)
-    assert bits(again) == bits(whole)
+    assert bits(trained(tmp_path / "killed", method)) == bits(trained(tmp_path / "whole", method))
 
 
 # --------------------------------------------------------------------------------------------------------------- cost

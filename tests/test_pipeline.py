@@ -6,14 +6,26 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 import pytest
 import yaml
-from snakemake_runs import ROOT, command, copy_sources, environment, planned, snakemake
+from snakemake_runs import (
+    ROOT,
+    checkpoint_after,
+    command,
+    commands,
+    copy_sources,
+    environment,
+    gone,
+    heed_ctrl_c,
+    planned,
+    snakemake,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -44,11 +56,12 @@ class Run:
         self.study.write_text(yaml.safe_dump(tiny_study(), sort_keys=False))
         for made in (self.folder, self.cache):
             made.mkdir()
-        self.snakemake(self.folder, "--cache", "data", "pretrain")
+        with TemporaryDirectory() as temporary:  # pytest's own folders have paths too long for a socket
+            self.snakemake(self.folder, "--cache", "data", "pretrain", warm=True, TMPDIR=temporary)
 
-    def snakemake(self, folder: Path, *arguments: str) -> str:
+    def snakemake(self, folder: Path, *arguments: str, **more: Any) -> str:
         given = [*arguments, "--configfile", str(self.study)]
-        return snakemake(folder, *given, house=self.sources, SNAKEMAKE_OUTPUT_CACHE=str(self.cache))
+        return snakemake(folder, *given, house=self.sources, SNAKEMAKE_OUTPUT_CACHE=str(self.cache), **more)
 
 
 @pytest.fixture(scope="module")
@@ -108,43 +121,37 @@ def test_a_backbone_comes_from_the_cache_in_another_folder(finished: Run, tmp_pa
     assert read(tmp_path / backbone / "timing.json") == read(finished.folder / backbone / "timing.json")
 
 
-def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["by itself", "from a warm process"])
+def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path, way: str) -> None:
     folder = shutil.copytree(finished.folder, tmp_path / "run")  # with what Snakemake knows of it
     backbone = folder / "results/tiny/pretrain/sit-s0"
     undisturbed = {file.name: file.read_bytes() for file in backbone.glob("*.safetensors")}
     shutil.rmtree(backbone)
     target = str(backbone.relative_to(folder) / "model.safetensors")
-    start = command(folder, target, "--configfile", str(finished.study), house=finished.sources)
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    warm = way == "from a warm process"
+    start = command(folder, target, "--configfile", str(finished.study), house=finished.sources, warm=warm)
+    with TemporaryDirectory() as temporary:  # pytest's own folders have paths too long for a socket
+        here = {"env": environment(finished.sources, TMPDIR=temporary), "preexec_fn": heed_ctrl_c}
+        here |= {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(start, **here) as run:
+            step = checkpoint_after(0, backbone, run)
+            everything = psutil.Process(run.pid).children(recursive=True)
+            assert bool(commands(run, "warm")) == warm
+            os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
+        assert run.returncode != 0
+        assert not backbone.exists()
 
-    def checkpoint_after(step: int, run: subprocess.Popen) -> int:
-        while run.poll() is None:
-            steps = [int(path.name[-8:]) for path in backbone.with_name("sit-s0.resume").glob("step-" + "[0-9]" * 8)]
-            if max(steps, default=0) > step:
-                return max(steps)
-            time.sleep(0.005)
-        pytest.fail("the training ended before it could be broken off")
-
-    def heed_ctrl_c() -> None:  # a shell starts its background jobs deaf to it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    own_session = {"start_new_session": True, "preexec_fn": heed_ctrl_c}
-    with subprocess.Popen(start, env=environment(finished.sources), **own_session, **streams) as run:
-        step = checkpoint_after(0, run)
-        os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
-    assert run.returncode != 0
-    assert not backbone.exists()
-
-    def job(run: subprocess.Popen) -> psutil.Process:
-        [job] = [child for child in psutil.Process(run.pid).children(recursive=True) if "pretrain" in child.cmdline()]
-        return job
-
-    with subprocess.Popen(start, env=environment(finished.sources), **streams) as run:
-        step = checkpoint_after(step, run)
-        job(run).terminate()  # it saves itself first
-        checkpoint_after(step + 10, run)
-        job(run).kill()
-    assert run.returncode == 0  # both retries went on where the job had been
+        with subprocess.Popen(start, **here) as run:
+            step = checkpoint_after(step, backbone, run)
+            [job] = commands(run, "pretrain")
+            job.terminate()  # it saves itself first
+            checkpoint_after(step + 10, backbone, run)
+            [job] = commands(run, "pretrain")
+            everything += psutil.Process(run.pid).children(recursive=True)
+            job.kill()
+        assert run.returncode == 0  # both retries went on where the job had been
+        wait_for(lambda: all(gone(process.pid) for process in everything))
+        assert not list(Path(temporary).glob("entpruner-*"))
     assert "going on from" in (folder / "results/tiny/logs/pretrain/sit-s0.log").read_text()
     assert {file.name: file.read_bytes() for file in backbone.glob("*.safetensors")} == undisturbed
 

@@ -1,8 +1,6 @@
 """An arm and an audit of a study of latents, from a zip of images to distances on pixels."""
 
 import io
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from snakemake_runs import ROOT, command, environment, planned, snakemake
+from snakemake_runs import ROOT, planned, snakemake
 
 from entpruner.data.latent_store import LatentStore
 from entpruner.data.store import Store
@@ -76,10 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     AutoencoderKL(**blocks, **widths).save_pretrained(folder / "vae")
     random_images(folder / "faces.zip")
     (folder / "faces.yaml").write_text(yaml.safe_dump(study(), sort_keys=False))
-    warm = [str(Path(sys.executable).parent / "entpruner"), "warm", "--"]
-    made = command(folder, f"{ARM}/metrics.json", "audit", *given(folder))
-    run = subprocess.run([*warm, *made], env=environment(), capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    snakemake(folder, f"{ARM}/metrics.json", "audit", *given(folder), warm=True)
     return folder
 
 

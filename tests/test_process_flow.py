@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from entpruner.errors import UserError
 from entpruner.params.backbones import Architecture, Flow
@@ -146,18 +144,3 @@ def test_the_sde_ends_with_a_step_without_noise():
 def test_the_sde_needs_two_steps():
     with pytest.raises(UserError, match="set steps to 2 or more"):
         sample(Field(lambda x, t: x), images(0), "sde", steps=1)
-
-
-@given(st.integers(1, 300), st.integers(0, 2**32), st.booleans())
-@settings(max_examples=50, deadline=None)
-def test_times_and_their_fractions_are_in_range(n, seed, stratified):
-    flow = make_process(Flow())
-    t = flow.draw_times(n, torch.Generator().manual_seed(seed), stratified)
-    assert t.shape == (n,) and t.dtype == torch.float32
-    assert t.min() > 0 and t.max() <= 1
-    assert flow.time_fraction(t).min() >= 0 and flow.time_fraction(t).max() < 1
-
-
-def test_stratified_times_fall_in_every_stratum():
-    t = make_process(Flow()).draw_times(100, torch.Generator().manual_seed(0), stratified=True)
-    assert sorted(((1 - t.double()) * 100).long().tolist()) == list(range(100))

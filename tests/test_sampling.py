@@ -1,3 +1,5 @@
+"""Sampled images: what a seed decides, and that a killed sampling goes on."""
+
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_training import drawn
 from torch import Tensor
 
 from entpruner.commands import sample
@@ -19,6 +22,7 @@ from entpruner.params.backbones import Architecture, Diffusion, Flow, ProcessSet
 from entpruner.params.compute import Compute
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.process import make_process
+from entpruner.rules.evaluate import SampleSettings
 
 CPU = torch.device("cpu")
 ARCHITECTURE = Architecture(
@@ -48,11 +52,7 @@ class Recorder:
 
 
 def network(seed: int, blocks: int = 2) -> Transformer:
-    model = Transformer(ARCHITECTURE, tuple(range(blocks)))
-    draw = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2, generator=draw)
-    return model
+    return drawn(Transformer(ARCHITECTURE, tuple(range(blocks))), seed, std=0.2)
 
 
 @pytest.mark.parametrize("process", [Diffusion(timesteps=50), Flow()], ids=["diffusion", "flow"])
@@ -103,7 +103,7 @@ def test_a_killed_sampling_goes_on_after_the_batches_that_it_has_finished(tmp_pa
     for last, out in [(9, "whole"), (1, "killed"), (9, "killed")]:
         monkeypatch.setattr(sample, "sampled_batches", sampler(last))
         with suppress(KeyboardInterrupt):
-            sample.run(sample.Settings(**settings), init=tmp_path, autoencoder=None, latents=None, out=tmp_path / out)
+            sample.run(SampleSettings(**settings), init=tmp_path, autoencoder=None, latents=None, out=tmp_path / out)
     assert sampled == [0, 1, 2, 0, 1, 2]
     images, labels = sample_images(model, make_process(CARD.process), SETTINGS, seed=0, device=CPU)
     for out in ("whole", "killed"):

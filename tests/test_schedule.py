@@ -43,25 +43,26 @@ def stages_of(
     schedule: Schedule, pruning: Pruning, total: int, stages: int, measure: Any = never, seed: int = 0
 ) -> list[Decision]:
     """All decisions of an arm, each going on from the one before."""
-    kept: tuple[int, ...] = tuple(range(len(ORDER)))
-    decisions = []
+    kept, decisions = tuple(range(len(ORDER))), []
     for stage in range(1, stages + 1):
-        decisions.append(
-            decide(
-                schedule,
-                pruning,
-                stage=stage,
-                stages=stages,
-                total=total,
-                order=ORDER,
-                kept=kept,
-                removed=len(ORDER) - len(kept),
-                measure=measure,
-                random=generator(seed, stage),
-            )
-        )
+        decisions.append(decision(schedule, pruning, kept, stage, stages, total, measure, seed))
         kept = tuple(block for block in kept if block not in decisions[-1].dropped)
     return decisions
+
+
+def decision(
+    schedule: Schedule,
+    pruning: Pruning,
+    kept: Sequence[int],
+    stage: int,
+    stages: int,
+    total: int,
+    measure: Any,
+    seed: int,
+) -> Decision:
+    at, random = {"stage": stage, "stages": stages, "total": total}, generator(seed, stage)
+    removed = len(ORDER) - len(kept)
+    return decide(schedule, pruning, **at, order=ORDER, kept=kept, removed=removed, measure=measure, random=random)
 
 
 # -------------------------------------------------------------------------------------------------- grid, candidates
@@ -199,19 +200,8 @@ def test_a_reader_can_redo_the_vote_from_the_decision_alone(
     opinions: list[Opinion], pruning: Pruning, kept: int
 ) -> None:
     said = iter(opinions * 2)
-    decision = decide(
-        "vote",
-        pruning,
-        stage=1,
-        stages=6,
-        total=6,
-        order=ORDER,
-        kept=sorted(ORDER[-kept:]),
-        removed=len(ORDER) - kept,
-        measure=lambda _: results(*next(said)),
-        random=generator(0),
-    )
-    content = json.loads(decision.model_dump_json())
+    voted = decision("vote", pruning, sorted(ORDER[-kept:]), 1, 6, 6, lambda _: results(*next(said)), 0)
+    content = json.loads(voted.model_dump_json())
     before = content["removed_before"]
     assert before == len(ORDER) - kept
     for candidate in content["candidates"]:

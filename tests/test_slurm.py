@@ -1,7 +1,6 @@
 """SLURM: what its profile asks for, which cluster is refused, and a study through a real one (make test-slurm)."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import psutil
 import pytest
 import yaml
 from slurm_cluster import cluster, run
-from snakemake_runs import ROOT, command, environment, snakemake
+from snakemake_runs import ROOT, checkpoint_after, command, environment, snakemake, steps
 
 from entpruner.errors import UserError
 from entpruner.system.slurm import require_job_states
@@ -38,12 +37,11 @@ def small_study() -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- its profile
 
 
-def test_the_profiles_start_again_the_same_rules_and_no_rule_does_so_by_itself(tmp_path: Path) -> None:
+def test_how_often_jobs_that_go_on_are_started_again_is_told_by_the_profiles_alone() -> None:
+    """Which jobs do, the rules' records tell."""
     rules = "".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
-    named = read("slurm")["preemptible-rules"]
-    assert named == read("default")["preemptible-rules"]
-    assert all(f"\nrule {rule}:\n" in rules for rule in named)
     assert "retries:" not in rules  # the executor's jobs would heed it too, each within the other
+    assert [read(profile)["preemptible-retries"] for profile in ("default", "slurm")] == [2, 20]
 
 
 def test_the_default_profile_is_found_without_a_flag(tmp_path: Path) -> None:
@@ -74,42 +72,31 @@ DISABLED = "echo Slurm accounting storage is disabled >&2; exit 1"
 
 
 @pytest.mark.parametrize(
-    ("sacct", "age", "status_command", "interval"),
+    ("sacct", "age", "status_command", "interval", "said"),
     [
-        (ANSWERS, 300, "sacct", 40),
-        (ANSWERS, 10, "squeue", 40),  # the executor will ask sacct
-        (DISABLED, 300, "squeue", 40),
-        (None, 300, None, 40),
-        (DISABLED, 30, "squeue", 10),
+        (ANSWERS, 300, "sacct", 40, None),
+        (ANSWERS, 10, "squeue", 40, None),  # the executor will ask sacct
+        (DISABLED, 300, "squeue", 40, None),
+        (None, 300, None, 40, None),
+        (DISABLED, 30, "squeue", 10, None),
+        (DISABLED, 300, "sacct", 40, f"(sacct: Slurm accounting storage is disabled): {ADVICE}"),
+        (DISABLED, 300, None, 40, f"(sacct: Slurm accounting storage is disabled): {ADVICE}"),
+        ("exit 3", 300, "sacct", 40, f"(sacct: exit code 3): {ADVICE}"),
+        (DISABLED, 30, "squeue", 40, f": {ADVICE} --slurm-init-seconds-before-status-checks 10"),
+        (None, 30, "squeue", 40, "(sacct: not installed): squeue forgets jobs 30 s after their end"),
     ],
 )
-def test_a_cluster_that_tells_how_jobs_end_is_taken(
-    programs: Path, sacct: str | None, age: int, status_command: str | None, interval: int
+def test_a_cluster_that_does_not_tell_how_jobs_end_is_refused_in_one_line(
+    programs: Path, sacct: str | None, age: int, status_command: str | None, interval: int, said: str | None
 ) -> None:
     program(programs, "scontrol", f"echo 'MinJobAge = {age} sec'")
     if sacct:
         program(programs, "sacct", sacct)
-    require_job_states(status_command, interval)
-
-
-@pytest.mark.parametrize(
-    ("sacct", "age", "status_command", "said"),
-    [
-        (DISABLED, 300, "sacct", f"(sacct: Slurm accounting storage is disabled): {ADVICE}"),
-        (DISABLED, 300, None, f"(sacct: Slurm accounting storage is disabled): {ADVICE}"),
-        ("exit 3", 300, "sacct", f"(sacct: exit code 3): {ADVICE}"),
-        (DISABLED, 30, "squeue", f": {ADVICE} --slurm-init-seconds-before-status-checks 10"),
-        (None, 30, "squeue", "(sacct: not installed): squeue forgets jobs 30 s after their end"),
-    ],
-)
-def test_one_that_does_not_is_refused_in_one_line(
-    programs: Path, sacct: str | None, age: int, status_command: str | None, said: str
-) -> None:
-    program(programs, "scontrol", f"echo 'MinJobAge = {age} sec'")
-    if sacct:
-        program(programs, "sacct", sacct)
+    if said is None:
+        require_job_states(status_command, interval)
+        return
     with pytest.raises(UserError) as refused:
-        require_job_states(status_command, 40)
+        require_job_states(status_command, interval)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -121,12 +108,6 @@ def on_slurm(*arguments: str) -> list[str]:
     """Snakemake's arguments for a cluster that answers in no time."""
     profile = ["--workflow-profile", str(PROFILES / "slurm"), "--slurm-init-seconds-before-status-checks", "3"]
     return [*profile, "--latency-wait", "10", *arguments]
-
-
-def steps(folder: Path) -> int:
-    """Steps of a training's last checkpoint; 0 if there is none."""
-    checkpoints = folder.with_name(folder.name + ".resume").glob("step-" + "[0-9]" * 8)
-    return max((int(path.name[-8:]) for path in checkpoints), default=0)
 
 
 def training(name: str) -> psutil.Process | None:
@@ -150,14 +131,6 @@ def going(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
             workflow.wait()
 
 
-def wait_for_checkpoint(out: Path, workflow: subprocess.Popen[str], after: int = 0) -> int:
-    until = time.monotonic() + 400
-    while (step := steps(out)) <= after:
-        assert workflow.poll() is None and not (out / "model.safetensors").exists() and time.monotonic() < until
-        time.sleep(0.005)
-    return step
-
-
 def lasting(results: Path) -> dict[str, bytes]:
     """What a study's run leaves, without what a clock has told."""
     names = ("*.safetensors", "*.npy", "*metrics.json", "model.json", "manifest.json", "kept_blocks.png")
@@ -177,7 +150,7 @@ def test_a_study_whose_jobs_are_cancelled_and_run_out_of_time_ends_with_the_bits
 
     with cluster(tmp_path / "cluster", accounting=True):
         with going(command(remote, *on_slurm("--set-resources", *resources), *given), tmp_path) as workflow:
-            wait_for_checkpoint(pretrain, workflow)
+            checkpoint_after(0, pretrain, workflow)
             job = training("pretrain")
             assert job is not None
             job.suspend()  # SLURM wakes it by its signal, which comes on account of the time limit
@@ -185,8 +158,7 @@ def test_a_study_whose_jobs_are_cancelled_and_run_out_of_time_ends_with_the_bits
             job.wait(200)
             saved = steps(pretrain)
             assert saved > before
-            wait_for_checkpoint(adapt, workflow)
-            seen = wait_for_checkpoint(adapt, workflow)
+            seen = checkpoint_after(0, adapt, workflow)
             queue = run("squeue", "--noheader", "--format=%i %k")
             [number] = [line.split()[0] for line in queue.splitlines() if "rule_adapt" in line]
             run("scancel", number)

@@ -1,53 +1,50 @@
-"""The network's published sizes, its initialisation, and the null class."""
+"""What a network is before it has learned anything, a transformer and a U-Net alike."""
+
+from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
 
+from entpruner.models.checkpoints import build
+from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
-from entpruner.params.backbones import Architecture, Backbone, Flow
+from entpruner.params.backbones import Architecture, UNetArchitecture
+from entpruner.system.randomness import generator
+
+IMAGES = {"input_size": 8, "in_channels": 3, "num_classes": 7}
+TRANSFORMER = Architecture(depth=2, hidden_size=48, num_heads=4, patch_size=2, **IMAGES)
+UNET = UNetArchitecture(channels=8, multipliers=(1, 2), blocks_per_level=2, middle_blocks=1, **IMAGES)
 
 
-@pytest.mark.parametrize(
-    ("preset", "parameters"),  # as counted in the official networks for 256x256 images (32x32 latents)
-    [("DiT-S/2", 32_963_360), ("DiT-B/2", 130_512_416), ("DiT-L/2", 458_102_816), ("SiT-XL/2", 675_129_632)],
-)
-def test_published_sizes(preset, parameters):
-    architecture = Backbone(process=Flow(), preset=preset).architecture(32, 4, 1000)
-    with torch.device("meta"):
-        model = Transformer(architecture)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+@pytest.fixture(params=[TRANSFORMER, UNET], ids=["transformer", "U-Net"])
+def model(request: pytest.FixtureRequest) -> BlockNetwork:
+    return build(request.param).initialize(generator(0))
 
 
-@pytest.fixture
-def model():
-    architecture = Architecture(
-        depth=2, hidden_size=48, num_heads=4, patch_size=2, input_size=8, in_channels=3, num_classes=7
-    )
-    return Transformer(architecture)
-
-
-def test_at_first_every_block_is_the_identity_and_the_output_is_zero(model):
-    model.initialize(torch.Generator().manual_seed(0))
+def test_at_first_every_block_is_the_identity_and_the_output_is_zero(model: BlockNetwork) -> None:
     x, t, y = torch.randn(2, 3, 8, 8), torch.tensor([0.1, 0.9]), torch.tensor([0, model.null_class])
-    tokens, c = model.embed(x, t, y)
-    assert torch.equal(model.blocks[1](model.blocks[0](tokens, c), c), tokens)
+    state, c = model.embed(x, t, y)
+    before = model.hidden(state)
+    assert before.abs().min() > 0
+    assert torch.equal(model.hidden(model.blocks[1](model.blocks[0](state, c), c)), before)
     assert torch.equal(model(x, t, y), torch.zeros(2, 6, 8, 8))
 
 
-def test_initial_spreads(model):
-    model.initialize(torch.Generator().manual_seed(0))
+def test_initialisation_is_the_generators_alone(model: BlockNetwork) -> None:
+    first = deepcopy(model.state_dict())
+    torch.manual_seed(123)
+    again = model.initialize(generator(0)).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    other = model.initialize(generator(1)).state_dict()
+    assert not torch.equal(first["y_embedder.embedding_table.weight"], other["y_embedder.embedding_table.weight"])
+
+
+def test_initial_spreads() -> None:
+    model: Any = Transformer(TRANSFORMER).initialize(generator(0))
     assert model.y_embedder.embedding_table.weight.std().item() == pytest.approx(0.02, rel=0.2)
     assert model.t_embedder.mlp[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert model.t_embedder.mlp[2].weight.std().item() == pytest.approx(0.02, rel=0.05)
     for weight in (model.blocks[0].attn.qkv.weight, model.blocks[0].mlp.fc1.weight, model.x_embedder.proj.weight):
         fan_out, fan_in = weight.flatten(1).shape
         assert weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.1)
-
-
-def test_initialisation_is_the_generators_alone(model):
-    first = {
-        key: value.clone() for key, value in model.initialize(torch.Generator().manual_seed(0)).state_dict().items()
-    }
-    torch.manual_seed(123)
-    again = model.initialize(torch.Generator().manual_seed(0)).state_dict()
-    assert all(torch.equal(first[key], again[key]) for key in first)

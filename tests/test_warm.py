@@ -8,17 +8,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import yaml
-from snakemake_runs import ROOT, command, copy_sources, environment, snakemake
+from snakemake_runs import PATIENCE, ROOT, copy_sources, environment, gone, heed_ctrl_c, job, wait_for
 
+from entpruner.cli import main
 from entpruner.system.warm import ADDRESS, STATUS
 
 # A program like `entpruner`, but whose commands are Python code, and whose libraries are quick to load.
@@ -34,12 +33,12 @@ def main():
     return code or 0
 
 if sys.argv[1] == "warm":
-    warm.become(sys.argv[3:], preload=["wave"])
+    warm.become(sys.argv[3:], preload=["wave"], served=[()])
     warm.leave(main())
 sys.exit(main())
 """
 IS_WARM = "print('wave' in sys.modules)"
-SLEEP = "Path(sys.argv[2]).write_text(str(os.getpid())); time.sleep(60)"
+SLEEP = "Path(sys.argv[2]).write_text(str(os.getpid())); time.sleep(3600)"
 
 
 class Warm:
@@ -72,7 +71,7 @@ class Warm:
     def sleeping(self, note: Path, code: str = SLEEP, **more: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
         """A client and the process id of its child, which has begun."""
         with self.start(code, str(note), **more) as client:
-            wait_for(lambda: note.exists() and note.read_text().isdigit() and passes_on_signals(client.pid))
+            wait_for(lambda: note.exists() and note.read_text().isdigit() and passes_on_signals(client), client)
             yield client, int(note.read_text())
 
     @property
@@ -81,25 +80,9 @@ class Warm:
         return server
 
 
-def heed_ctrl_c() -> None:
-    """In a child: a shell starts its background jobs, and so these tests, deaf to it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def passes_on_signals(pid: int) -> bool:
-    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+def passes_on_signals(client: subprocess.Popen) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{client.pid}/status").read_text(), re.MULTILINE)
     return bool(caught and int(caught[1], 16) >> signal.SIGTERM - 1 & 1)
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 @contextmanager
@@ -157,7 +140,7 @@ def test_two_run_at_once(warm: Warm, tmp_path: Path) -> None:
     meet = "Path(sys.argv[2]).touch()\nwhile not Path(sys.argv[3]).exists(): time.sleep(0.01)"
     files = [str(tmp_path / name) for name in "ab"]
     with warm.start(meet, *files) as one, warm.start(meet, *reversed(files)) as other:
-        assert one.wait(60) == other.wait(60) == 0
+        assert one.wait(PATIENCE) == other.wait(PATIENCE) == 0
 
 
 # ----------------------------------------------------------------------------------------- what sends one its own way
@@ -205,7 +188,7 @@ def test_the_child_of_a_killed_client_ends_and_what_it_started(warm: Warm, tmp_p
 def test_a_signal_is_passed_on_and_heeded_as_a_fresh_process_does(warm: Warm, tmp_path: Path) -> None:
     with warm.sleeping(tmp_path / "terminated") as (client, child):
         client.terminate()
-        assert client.wait(60) == -signal.SIGTERM
+        assert client.wait(PATIENCE) == -signal.SIGTERM
         assert gone(child)
     tidy = f"""
 try: {SLEEP}
@@ -219,9 +202,12 @@ except KeyboardInterrupt: print('tidied up'); sys.exit(4)
 
 def test_a_client_that_is_deaf_to_ctrl_c_has_a_deaf_child(warm: Warm, tmp_path: Path) -> None:
     deaf = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    with warm.sleeping(tmp_path / "pid", SLEEP.replace("60", "0.3"), **deaf) as (client, _):
+    until_told = SLEEP.replace("time.sleep(3600)", "\nwhile Path(sys.argv[2]).exists(): time.sleep(0.01)")
+    with warm.sleeping(tmp_path / "pid", until_told, **deaf) as (client, _):
         client.send_signal(signal.SIGINT)
-        assert client.wait(60) == 0
+        assert warm.run(IS_WARM)[0] == 0  # by its end the server would have passed the signal on
+        (tmp_path / "pid").unlink()
+        assert client.wait(PATIENCE) == 0
 
 
 def test_with_a_killed_server_its_children_end_and_their_clients_say_so(tmp_path: Path) -> None:
@@ -249,7 +235,7 @@ def scripted(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], socket.soc
             for stream in socket.recv_fds(connection, 1, 4)[1]:
                 os.close(stream)
             connection.sendall(b"\0")
-            wait_for(lambda: passes_on_signals(client.pid))
+            wait_for(lambda: passes_on_signals(client), client)
             yield client, connection
             connection.close()
 
@@ -286,8 +272,8 @@ def test_when_the_program_ends_everything_does(tmp_path: Path, number: signal.Si
         (folder,) = warm.temporary.iterdir()
         assert folder.stat().st_mode & 0o777 == 0o700
         warm.program.send_signal(number)
-        assert warm.program.wait(60) == -number  # the program itself: nothing stands before it
-        assert client.wait(60) != 0
+        assert warm.program.wait(PATIENCE) == -number  # the program itself: nothing stands before it
+        assert client.wait(PATIENCE) != 0
         wait_for(lambda: gone(child) and gone(server) and not folder.exists())
 
 
@@ -305,74 +291,37 @@ def test_a_library_that_does_not_load_is_left_to_the_command(tmp_path: Path) -> 
 # -------------------------------------------------------------------------------------------------- the real commands
 
 
-def test_the_rules_commands_leave_the_same_bytes(tmp_path: Path) -> None:
-    compute = {"device": "cpu", "threads": 2}
+def test_the_rules_commands_leave_the_same_bytes(
+    tmp_path: Path, process_settings: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those that this process runs itself, which has the libraries of a fresh one."""
     backbone = {"process": {"kind": "flow"}, "depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4}
-    training = {"steps": 3, "batch_size": 64, "learning_rate": 1e-3}
-    common = {"artefact": "a", "seed": 0, "compute": compute}
-    scoring = {"criterion": "ced", "scoring": {"draws": 16, "batch_size": 16}}
+    common = {"artefact": "a", "seed": 0, "compute": {"device": "cpu", "threads": 2}}
+    pretrain = common | {
+        "stop": 3,
+        "backbone": backbone,
+        "training": {"steps": 3, "batch_size": 64, "learning_rate": 1e-3},
+    }
+    score = common | {"criterion": "ced", "scoring": {"draws": 16, "batch_size": 16}}
 
-    def given(name: str, settings: dict[str, Any], **paths: str) -> list[str]:
-        options = [text for option, path in paths.items() for text in (f"--{option}", str(tmp_path / path))]
-        return [name, "--settings", json.dumps(settings), *options]
+    def given(rule: str, settings: dict[str, Any], **paths: str) -> list[str]:
+        return job(rule, settings, **{option: tmp_path / path for option, path in paths.items()})
+
+    def run_here(*arguments: str) -> tuple[int, str, str]:
+        return (main(list(arguments)), *capsys.readouterr())
 
     with serving("-m", "entpruner.cli") as warm:
         data = given("data", {"dataset": {"source": "digits"}}, out="store")
         assert warm.run(*data)[0] == 0  # one that runs by itself
-        refused = given("score", common | scoring, store="store", init="nowhere", out="scores")
-        answers = [run(*refused) for run in (warm.run, warm.run_fresh)]
-        assert answers[0] == answers[1]
-        assert answers[0][2].startswith("entpruner: ")
+        refused = given("score", score, store="store", init="nowhere", out="scores")
+        answer = warm.run(*refused)
+        assert answer == run_here(*refused)
+        assert answer[2].startswith("entpruner: ")
         assert warm.server.num_threads() == 1  # though all is loaded: no thread holds a lock that a child would miss
-        for way, run in {"warm": warm.run, "fresh": warm.run_fresh}.items():
-            pretrain = common | {"backbone": backbone, "training": training}
+        for way, run in {"warm": warm.run, "here": run_here}.items():
             assert run(*given("pretrain", pretrain, store="store", out=f"{way}/model"))[0] == 0
-            score = given("score", common | scoring, store="store", init=f"{way}/model", out=f"{way}/scores")
-            assert run(*score)[0] == 0
+            assert run(*given("score", score, store="store", init=f"{way}/model", out=f"{way}/scores"))[0] == 0
             assert warm.server.cpu_times().children_user > 0  # they were its children
     for name in ("model/model.safetensors", "model/train_state.safetensors", "model/model.json", "scores/scores.json"):
-        assert (tmp_path / "warm" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes(), name
-    timing = json.loads((tmp_path / "warm/model/timing.json").read_text())
-    assert timing["threads"] == 2
-
-
-@pytest.mark.slow
-def test_a_warm_run_of_the_workflow_broken_off_ends_with_the_bits_of_a_fresh_one(tmp_path: Path) -> None:
-    study = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
-    study["pretrain"] |= {"steps": 300, "checkpoint_every": 10}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    arguments = ["results/smoke/pretrain/sit-s0/model.safetensors", "--configfile", str(tmp_path / "study.yaml")]
-    made = {way: tmp_path / way / "results/smoke/pretrain/sit-s0" for way in ("fresh", "warm")}
-    for way in made:
-        (tmp_path / way).mkdir()
-    snakemake(tmp_path / "fresh", *arguments)
-
-    temporary = tmp_path / "t"
-    temporary.mkdir()
-    entpruner = [sys.executable, "-m", "entpruner.cli", "warm", "--", *command(tmp_path / "warm", *arguments)]
-    own_session = {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    for how in ("Ctrl-C", "kill"):
-        before = steps(made["warm"])
-        with subprocess.Popen(entpruner, env=environment(TMPDIR=str(temporary)), **own_session, **streams) as run:
-            wait_for(lambda before=before: steps(made["warm"]) > before)
-            processes = psutil.Process(run.pid).children(recursive=True)
-            [client] = [process for process in processes if "pretrain" in process.cmdline()]
-            assert [process for process in processes if process.ppid() != run.pid and "warm" in process.cmdline()]
-            if how == "Ctrl-C":
-                os.killpg(run.pid, signal.SIGINT)
-            else:
-                client.kill()
-        assert (run.returncode == 0) == (how == "kill")  # its retry went on
-        for process in processes:
-            wait_for(lambda pid=process.pid: gone(pid))
-        assert not list(temporary.glob("entpruner-*"))
-    assert "going on from" in (tmp_path / "warm/results/smoke/logs/pretrain/sit-s0.log").read_text()
-    weights = [{file.name: file.read_bytes() for file in folder.glob("*.safetensors")} for folder in made.values()]
-    assert weights[0] == weights[1] != {}
-
-
-def steps(folder: Path) -> int:
-    """Steps of a training's last checkpoint; 0 if there is none."""
-    checkpoints = folder.with_name(folder.name + ".resume").glob("step-" + "[0-9]" * 8)
-    return max((int(path.name[-8:]) for path in checkpoints), default=0)
+        assert (tmp_path / "warm" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
+    assert json.loads((tmp_path / "warm/model/timing.json").read_text())["threads"] == 2

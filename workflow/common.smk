@@ -42,10 +42,6 @@ if how := STUDY.params.compute.model_dump(include=Compute.AT_WILL, exclude_defau
 # Without a place for the cache, Snakemake would remark on every such rule at each start.
 CACHED = "SNAKEMAKE_OUTPUT_CACHE" in os.environ
 
-# A job that goes on from where it was is started again more often than others: profiles say how often.
-if (remote := workflow.remote_execution_settings) and not remote.preemptible_rules.rules:
-    remote.preemptible_rules = PreemptibleRules(rules=frozenset(name for name, rule in RULES.items() if rule.resumes))
-
 for folder in filter(os.path.exists, (STUDY.paths.root, "results", ".")):
     if not os.access(folder, os.W_OK):
         sys.exit(f"{folder} is read-only: make it writable, or run with --directory in a folder that is")
