@@ -27,7 +27,7 @@ FRESH = {name: value for name, value in os.environ.items() if name != ADDRESS}
 
 def entpruner(command: str, settings: dict[str, Any], *, environment: dict[str, str], **paths: Path) -> int:
     options = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
-    arguments = [*ENTPRUNER, command, "--settings", json.dumps(settings), *options]
+    arguments = [*ENTPRUNER, "rule", command, "--settings", json.dumps(settings), *options]
     return subprocess.run(arguments, env=environment, stderr=subprocess.DEVNULL, check=False).returncode
 
 

@@ -30,10 +30,9 @@ from entpruner.commands.score import run as run_score
 from entpruner.data.autoencoder import fetch_autoencoder, load_autoencoder
 from entpruner.data.class_folders import prepare_class_folders
 from entpruner.data.latent_store import AnyStore, LatentStore, open_store
-from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sample_images
-from entpruner.layout import SCORES
+from entpruner.layout import MANIFEST, SCORES
 from entpruner.models.checkpoints import (
     ModelCard,
     export_official,

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entpruner.data.store import Store, to_uint8, write_store
+from entpruner.data.store import Store, to_uint8
+from entpruner.data.writing import write_store
 from entpruner.errors import UserError
 
 

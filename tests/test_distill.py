@@ -22,7 +22,7 @@ ARCHITECTURE = Architecture(
     depth=4, hidden_size=8, num_heads=2, patch_size=4, input_size=8, in_channels=1, num_classes=3
 )
 PROCESSES = pytest.mark.parametrize("settings", [Flow(), Diffusion()], ids=["flow", "diffusion"])
-ALL = Distillation(output=0.7, features=0.3, cut=2.0)
+ALL = Distillation(output=0.7, features=0.3)
 
 
 def network(seed: int = 0, dtype: torch.dtype = torch.float64) -> Transformer:

@@ -27,7 +27,7 @@ from entpruner.data.filling import AHEAD, Picture, decoded
 from entpruner.data.images import square
 from entpruner.data.rows import RowFile
 from entpruner.data.sources import prepare
-from entpruner.data.store import write_store
+from entpruner.data.writing import write_store
 from entpruner.errors import UserError
 from entpruner.params.datasets import ImageFolder
 

@@ -18,13 +18,15 @@ from test_commands import COMPUTE, TRAINING, entpruner
 from torch.utils.flop_counter import FlopCounterMode
 
 from entpruner.data import rows
-from entpruner.data.autoencoder import WEIGHTS, Codec, fetch_autoencoder, load_autoencoder
+from entpruner.data.autoencoder import Codec, fetch_autoencoder, load_autoencoder
 from entpruner.data.encoding import encode_shard, gather_latents
 from entpruner.data.latent_store import LatentSet, LatentStore, open_store
 from entpruner.data.rows import RowFile
-from entpruner.data.store import ImageSet, Store, write_store
+from entpruner.data.store import ImageSet, Store
+from entpruner.data.writing import write_store
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters
+from entpruner.layout import CODEC_WEIGHTS as WEIGHTS
 from entpruner.params.latents import KlAutoencoder, TinyAutoencoder
 from entpruner.planning import memory, work
 from entpruner.scores.context import draws

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from entpruner.cli import main
 from entpruner.commands import sample
-from entpruner.data.store import write_store
+from entpruner.data.writing import write_store
 from entpruner.errors import Stopped, UserError
 from entpruner.evaluation.extractors import FeatureNet
 from entpruner.models.checkpoints import load_model
@@ -67,7 +67,7 @@ def pruned_with_a_teacher() -> tuple[TrainState, Objective]:
     teacher = new_state_in_float64().model
 
     def objective(model: BlockNetwork, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        learned = distilled(FLOW, teacher, Distillation(features=0.5, cut=1.0))
+        learned = distilled(FLOW, teacher, Distillation(features=0.5))
         return learned(model, x.double(), noise.double(), t, y)
 
     return new_state_in_float64().drop_blocks({1}), objective

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from scoring_context import images, network
 
-from entpruner.data.store import write_store
+from entpruner.data.writing import write_store
 from entpruner.models.checkpoints import ModelCard, save_model
 from entpruner.params.backbones import Flow
 from entpruner.system.files import read_json
@@ -205,7 +205,7 @@ from pathlib import Path
 
 import numpy as np
 
-from entpruner.data.store import write_store
+from entpruner.data.writing import write_store
 from entpruner.params.datasets import Stripes
 
 

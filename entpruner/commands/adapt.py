@@ -13,7 +13,7 @@ from entpruner.training.state import TrainState
 
 
 def run(settings: AdaptSettings, *, store: Path, init: Path, out: Path) -> None:
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder([__name__], settings, configure(settings.compute))
     random = generator(settings.seed, settings.artefact, "labels")
     model, card = moved_model(open_store(store), init, random, settings.label_table)
     fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=True))

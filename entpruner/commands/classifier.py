@@ -13,7 +13,7 @@ from entpruner.system.recording import Recorder
 
 def run(settings: ClassifierSettings, *, store: Path, out: Path) -> None:
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    recorder = Recorder([__name__], settings, device)
     data = Store.open(store)
     training, splits = settings.training, {split: data.split(split) for split in ("train", "test")}
     classifier = fit(splits["train"], training, seed=settings.seed, artefact=settings.artefact, device=device)

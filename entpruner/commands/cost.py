@@ -19,7 +19,7 @@ from entpruner.system.recording import Recorder
 
 def run(settings: CostSettings, *, store: Path, out: Path) -> None:
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    recorder = Recorder([__name__], settings, device)
     data = open_store(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)

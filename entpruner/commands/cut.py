@@ -18,7 +18,7 @@ def run(settings: CutSettings, *, inits: Sequence[Path], decisions: Sequence[Pat
     Stages may decide to drop nothing: the last that did drop blocks is the one. Its blocks are dropped from the
     averaged weights, which are also what is sampled from after recovery.
     """
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder([__name__], settings, configure(settings.compute))
     dropped = [read_json(decision)["dropped"] for decision in decisions]
     last = max(stage for stage, blocks in enumerate(dropped) if blocks)  # an arm's ratio removes a block or more
     model, card = load_model(inits[last])

@@ -17,7 +17,7 @@ def run(
 ) -> None:
     """``classifier`` is the folder of the data set's own, where ``evaluation.extractors`` names that."""
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    recorder = Recorder([__name__], settings, device)
     real, generated = Store.open(store).split("train"), Store.open(samples).split("samples")
     nets = feature_nets(settings.evaluation, classifier, device)
     metrics = evaluate(real, generated, nets, settings.evaluation, seed=settings.seed)

@@ -25,7 +25,7 @@ def run(settings: ImportSettings, *, checkpoint: Path, out: Path) -> None:
     The classes are as many as the file's label table has; only data with as many can be its upstream data. Raises
     UserError for another checksum, and for a file that is not of the backbone's architecture.
     """
-    recorder = Recorder(__name__, settings, torch.device("cpu"))
+    recorder = Recorder([__name__], settings, torch.device("cpu"))
     wanted = settings.backbone.checkpoint
     assert wanted is not None, "the rule is for backbones with a checkpoint"
     sha256 = sha256_of(checkpoint)

@@ -11,7 +11,7 @@ from entpruner.errors import UserError
 from entpruner.models.checkpoints import ModelCard, load_model, unnamed_classes
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import first_label_rows, replace_label_table
-from entpruner.params.study import LabelTable
+from entpruner.params.training import LabelTable
 
 
 def model_for(data: AnyStore, init: Path) -> tuple[BlockNetwork, ModelCard]:

@@ -14,7 +14,7 @@ from entpruner.training.state import TrainState
 
 
 def run(settings: PretrainSettings, *, store: Path, out: Path) -> None:
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder([__name__], settings, configure(settings.compute))
     data = open_store(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)

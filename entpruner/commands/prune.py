@@ -10,6 +10,7 @@ from entpruner.data.latent_store import open_store
 from entpruner.data.store import Images
 from entpruner.layout import DECISION
 from entpruner.models.network import BlockNetwork
+from entpruner.params.criteria import module_of
 from entpruner.params.sampling import Sampling
 from entpruner.process import Process, make_process
 from entpruner.proxies.measure import ProxySamples, measure_on
@@ -30,7 +31,7 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
     """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
     device = configure(settings.compute)
     criteria = [] if settings.rescoring is None else [settings.rescoring.criterion]
-    recorder = Recorder(__name__, settings, device, criteria)
+    recorder = Recorder([__name__, *map(module_of, criteria)], settings, device)
     fresh = settings.stage == 1
     data = open_store(store)
     state, card = starting_state(data, init, fresh=fresh)

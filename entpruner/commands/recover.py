@@ -16,7 +16,7 @@ from entpruner.training.state import TrainState
 
 def run(settings: RecoverSettings, *, store: Path, init: Path, teacher: Path | None, out: Path) -> None:
     """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder([__name__], settings, configure(settings.compute))
     fresh = settings.stage == 1
     data = open_store(store)
     state, card = fresh_state(data, init, settings) if fresh else starting_state(data, init, fresh=False)

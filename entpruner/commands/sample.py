@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from entpruner.commands.decoding import codec_for
-from entpruner.data import autoencoder as vae
-from entpruner.data.store import Store, write_store
+from entpruner.data.store import Store
+from entpruner.data.writing import write_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
-from entpruner.layout import CARD, WEIGHTS
+from entpruner.layout import CARD, CODEC_CONFIG, CODEC_WEIGHTS, WEIGHTS
 from entpruner.models.checkpoints import load_model
 from entpruner.process import make_process
 from entpruner.rules.evaluate import SampleSettings
@@ -29,13 +29,13 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
     Every process keeps its finished batches in ``<out>.resume``, so a killed command goes on after them.
     """
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device)
+    recorder = Recorder([__name__], settings, device)
     model, card = load_model(init)
     inputs, decode = [init / CARD, init / WEIGHTS], None
     if settings.latents is not None:
         assert autoencoder is not None and latents is not None, "the rule hands over both where there are latents"
         decode = codec_for(model, latents, autoencoder, settings.latents, device).decode
-        inputs += [autoencoder / vae.CONFIG, autoencoder / vae.WEIGHTS]
+        inputs += [autoencoder / CODEC_CONFIG, autoencoder / CODEC_WEIGHTS]
     if settings.compute.compile:
         model.compile_blocks()
     process, labels = make_process(card.process), asked_labels(model, settings.sampling)

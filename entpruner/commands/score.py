@@ -5,6 +5,7 @@ from pathlib import Path
 from entpruner.commands.inputs import model_for
 from entpruner.data.latent_store import open_store
 from entpruner.layout import SCORES, TIMING
+from entpruner.params.criteria import module_of
 from entpruner.params.sampling import Sampling
 from entpruner.process import make_process
 from entpruner.rules.score import ScoreSettings
@@ -16,7 +17,7 @@ from entpruner.system.recording import Recorder
 
 def run(settings: ScoreSettings, *, store: Path, init: Path, out: Path) -> None:
     device = configure(settings.compute)
-    recorder = Recorder(__name__, settings, device, [settings.criterion])
+    recorder = Recorder([__name__, module_of(settings.criterion)], settings, device)
     data = open_store(store)
     model, card = model_for(data, init)
     sampling = settings.sampling or Sampling()

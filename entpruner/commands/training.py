@@ -7,9 +7,8 @@ from typing import Any
 
 from entpruner.commands.inputs import model_for
 from entpruner.data.latent_store import AnyStore, open_store
-from entpruner.data.store import MANIFEST
 from entpruner.errors import UserError
-from entpruner.layout import CARD, CURVE, STATE, TIMING, WEIGHTS
+from entpruner.layout import CARD, CURVE, MANIFEST, STATE, TIMING, WEIGHTS
 from entpruner.models.arithmetic import training_flops
 from entpruner.models.checkpoints import ModelCard, save_model
 from entpruner.params.training import Finetuning

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from entpruner.errors import UserError
+from entpruner.layout import CODEC_CONFIG, CODEC_WEIGHTS
 from entpruner.params.latents import Latents
 from entpruner.system.files import read_json, sha256_of
-
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 
 def fetch_autoencoder(settings: Latents, out: Path) -> None:
@@ -21,11 +20,11 @@ def fetch_autoencoder(settings: Latents, out: Path) -> None:
     Raises UserError if they are missing, of another checksum, or not such an autoencoder as the settings say.
     """
     named = str(settings.folder or settings.hub)
-    for name in (CONFIG, WEIGHTS):
+    for name in (CODEC_CONFIG, CODEC_WEIGHTS):
         shutil.copyfile(hub_file(settings, name) if settings.hub else local_file(settings, name), out / name)
-    if settings.sha256 not in (None, found := sha256_of(out / WEIGHTS)):
+    if settings.sha256 not in (None, found := sha256_of(out / CODEC_WEIGHTS)):
         expected = f"expected {settings.sha256}; get the file again or correct latents.sha256"
-        raise UserError(f"{named}: the sha256 of {WEIGHTS} is {found}, {expected}")
+        raise UserError(f"{named}: the sha256 of {CODEC_WEIGHTS} is {found}, {expected}")
     load_autoencoder(out, settings, torch.device("cpu"), named)
 
 
@@ -112,7 +111,7 @@ def load_autoencoder(folder: Path, settings: Latents, device: torch.device, name
     if loading["missing_keys"]:  # diffusers leaves these at random
         raise unloadable(named, f"{loading['missing_keys'][0]} is missing")
     network.requires_grad_(False).eval().to(device)
-    return Codec(network, settings, sha256_of(folder / WEIGHTS))
+    return Codec(network, settings, sha256_of(folder / CODEC_WEIGHTS))
 
 
 def require_fit(folder: Path, settings: Latents, named: str) -> None:
@@ -122,13 +121,13 @@ def require_fit(folder: Path, settings: Latents, named: str) -> None:
         "tiny": ("AutoencoderTiny", "encoder_block_out_channels"),
     }[settings.kind]
     try:
-        config = read_json(folder / CONFIG)
+        config = read_json(folder / CODEC_CONFIG)
         found = {"kind": config["_class_name"]}
         if found["kind"] == kind:
             found |= {"image channels": config["in_channels"], "latent channels": config["latent_channels"]}
             found["factor"] = 2 ** (len(config[widths]) - 1)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{named}/{CONFIG}: not the config of an autoencoder ({error}); get it again") from error
+        raise UserError(f"{named}/{CODEC_CONFIG}: not the config of an autoencoder ({error}); get it again") from error
     needed = {"kind": kind, "image channels": 3, "latent channels": settings.channels, "factor": settings.factor}
     for what, value in needed.items():
         if found[what] != value:
@@ -139,4 +138,6 @@ def require_fit(folder: Path, settings: Latents, named: str) -> None:
 
 
 def unloadable(named: str, reason: str) -> UserError:
-    return UserError(f"{named}/{WEIGHTS}: not the weights of {CONFIG} beside it ({reason}); get both files again")
+    return UserError(
+        f"{named}/{CODEC_WEIGHTS}: not the weights of {CODEC_CONFIG} beside it ({reason}); get both files again"
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from entpruner.data.store import write_store
+from entpruner.data.writing import write_store
 from entpruner.errors import UserError
 from entpruner.params.datasets import Digits
 

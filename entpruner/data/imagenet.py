@@ -11,7 +11,7 @@ from entpruner.data.filling import Picture, batches_of, write_pictures
 from entpruner.data.images import SUFFIXES, is_picture
 from entpruner.data.labelled import require_every_class, require_whole
 from entpruner.data.lists import content_of, lines, read_mat
-from entpruner.data.store import Contents
+from entpruner.data.writing import Contents
 from entpruner.errors import UserError
 from entpruner.params.datasets import ImageNet
 

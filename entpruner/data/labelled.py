@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from entpruner.data.archives import Entry
 from entpruner.data.filling import Picture, batches_of, write_pictures
-from entpruner.data.store import Contents
+from entpruner.data.writing import Contents
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
 from entpruner.params.origins import Origin

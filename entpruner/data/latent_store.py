@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from entpruner.data.store import Rows, RowStore, Store
-
-MOMENTS = "moments.npy"
+from entpruner.layout import MOMENTS
 
 
 class LatentManifest(Rows):

@@ -1,22 +1,19 @@
 """The data store: images and labels in memory-mapped files, with a manifest that holds their checksums."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from pydantic import ValidationError, model_validator
 from torch import Tensor
 
-from entpruner.data.rows import RowFile
 from entpruner.errors import UserError
+from entpruner.layout import IMAGES, LABELS, MANIFEST
 from entpruner.params.base import Frozen
-from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
-
-IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
+from entpruner.system.files import read_json, sha256_of
 
 
 class Rows(Frozen):
@@ -178,17 +175,6 @@ class Store(RowStore):
         return ImageSet(self.images[rows], self.labels[rows], self.num_classes)
 
 
-class Contents(NamedTuple):
-    """What a store of images is to hold."""
-
-    counts: Mapping[str, int]
-    """Number of rows of each split; the splits lie one after the other in this order."""
-    shape: tuple[int, int, int]
-    class_names: Sequence[str]
-    source: dict[str, Any]
-    """Where the images come from, with the settings of that source."""
-
-
 def read_manifest(path: Path, kind: type[AnyManifest]) -> AnyManifest:
     """Raises UserError if there is none in the folder ``path``, or one of something else."""
     try:
@@ -218,42 +204,3 @@ def mapped(file: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     if (size := file.stat().st_size) != array.offset + array.nbytes:
         raise damaged(file, f"it has {size} bytes, its header says {array.offset + array.nbytes}")
     return array
-
-
-def write_store(
-    path: Path,
-    splits: Mapping[str, tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray]],
-    class_names: Sequence[str],
-    source: dict[str, Any],
-) -> None:
-    """Write a store of images (n, C, H, W) uint8, or a list of batches of them, and labels (n,) int64, by split.
-
-    It appears whole and replaces an earlier one; after an error nothing of it is left. Same input, same bytes.
-    """
-    parts = [part for images, _ in splits.values() for part in images]
-    shape = parts[0].shape[-3:]
-    rows = (row.astype(np.uint8, "C", "equiv", copy=False) for part in parts for row in part.reshape(-1, *shape))
-    labels = np.concatenate([labels for _, labels in splits.values()], dtype=np.int64, casting="equiv")
-    counts = {name: len(labels) for name, (_, labels) in splits.items()}
-    with whole_folder(path) as folder:
-        file = RowFile(folder / IMAGES, np.uint8, (len(labels), *shape))
-        file.create(f"the images of {path}")
-        file.write((number, row.data) for number, row in enumerate(rows))
-        finish_store(folder, labels, Contents(counts, shape, class_names, source))
-
-
-def finish_store(folder: Path, labels: np.ndarray, contents: Contents) -> None:
-    """Make a store of a folder that holds the images: write their labels (N,) int64 and the manifest."""
-    np.save(folder / LABELS, labels, allow_pickle=False)
-    edges = [0, *accumulate(contents.counts.values())]
-    manifest = Manifest(
-        count=edges[-1],
-        shape=contents.shape,
-        dtype="uint8",
-        class_names=tuple(contents.class_names),
-        splits=dict(zip(contents.counts, pairwise(edges), strict=True)),
-        source=contents.source,
-        images_sha256=sha256_of(folder / IMAGES),
-        labels_sha256=sha256_of(folder / LABELS),
-    )
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))

@@ -1,6 +1,7 @@
-"""A study: what one params file may say, with types, limits and defaults. The one place that knows its keys.
+"""What one params file may say: its keys, with types, limits and defaults. No other package lists them.
 
-Everything here is frozen and validated. A section has a module; ``study.py`` puts them together, ``problems.py`` says
-where they contradict each other, ``files.py`` reads params files and overlays. ``params/schema.json`` is exported from
-these classes. The expansion of arms and what a rule hands to its command are in ``entpruner/study/arms.py``.
+All settings are frozen and validated. Each section of a params file has a module, and ``study.py`` puts the sections
+together. ``files.py`` reads params files and overlays, ``messages.py`` says in words what pydantic refuses, and
+``problems.py`` finds where sections contradict each other. ``params/schema.json`` is exported from these classes.
+``entpruner/study/arms.py`` expands the arms.
 """

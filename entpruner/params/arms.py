@@ -1,8 +1,6 @@
 """The arms of a study: rows of its tables, pruned or not."""
 
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-from pydantic import model_validator
+from typing import TYPE_CHECKING, Any, Literal
 
 from entpruner.params.base import Frozen, Name, Ratio, Seed, Several
 from entpruner.params.criteria import CRITERIA
@@ -32,23 +30,14 @@ class ArmSpec(Frozen):
     """One row, or a grid of rows: where a list is given, one arm each."""
 
     label: str
-    """What the tables call it."""
+    """The name of the arm in the tables."""
     backbone: Name | Several[Name]
     data: Name | Several[Name]
     schedule: Schedule = "none"
     criterion: Criterion | None = None
     ratio: Ratio | Several[Ratio] | None = None
     seeds: Several[Seed] | None = None
-    """Instead of the study's."""
+    """The seeds of this arm, if they are not those of the study."""
     start: Literal["adapted", "pretrained"] = "adapted"
     """Where the arm begins: at the network that ``adapt`` made, or at the pre-trained one with a new label table."""
     override: Override = Override()
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        pruned = self.schedule != "none"
-        if pruned and (self.criterion is None or self.ratio is None):
-            raise ValueError(f"schedule {self.schedule} needs a criterion and a ratio")
-        if not pruned and (self.criterion is not None or self.ratio is not None):
-            raise ValueError("criterion and ratio need a schedule: one_shot, linear, vote or random_vote")
-        return self

@@ -1,4 +1,4 @@
-"""The audit: what score, proxies and schedule are worth."""
+"""The audit measures what score, proxies and schedule are worth."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from entpruner.params.arms import TRANSFORMERS_ONLY, Criterion
 from entpruner.params.backbones import Backbone
-from entpruner.params.base import Frozen, Name, Positive, Ratio, Several
+from entpruner.params.base import Frozen, Name, Named, Positive, Ratio, Several
 from entpruner.params.training import Training
 
 
@@ -15,7 +15,7 @@ class Regime(Frozen):
 
     ratio: Ratio
     steps: Positive
-    """Of recovery: the study's finetune, shrunk."""
+    """Steps of recovery. The schedule of the study's finetune is shrunk to them."""
 
 
 class RegimeTrials(Frozen):
@@ -23,11 +23,11 @@ class RegimeTrials(Frozen):
     enough, or failing that the one in which they differ most."""
 
     candidates: Several[Regime]
-    """From mild to hard."""
+    """The regimes to try, from mild to hard."""
     masks: int = Field(8, ge=3)
     """Random masks that each candidate is tried with."""
     repeats: int = Field(2, ge=2)
-    """Independent recoveries of each."""
+    """Independent recoveries of each mask."""
     share: float = Field(0.8, gt=0, lt=1)
     """Share of the variance of the log distance that must lie between masks, not between recoveries of one. At 0.8
     masks spread twice as far as recoveries."""
@@ -38,7 +38,7 @@ class AuditedCriterion(Frozen):
 
     criterion: Criterion
     rank_by: Literal["value", "signed"] = "value"
-    """What blocks are ranked by: the score, or the same before its absolute value was taken."""
+    """What blocks are ranked by: the score, or the score before its absolute value was taken."""
     scoring: dict[str, Any] = {}
     """Keys of the study's scoring section that it changes."""
 
@@ -47,9 +47,9 @@ class AuditedProxies(Frozen):
     """NTK and ZiCo of many sub-networks, and their noise."""
 
     samples: Several[Annotated[int, Field(ge=2)]] = (4, 8, 16, 32)
-    """NTK's N, each."""
+    """Numbers of samples N that the NTK is estimated from; each is tried."""
     batches: Several[Annotated[int, Field(ge=8)]] = (8, 16, 32)
-    """ZiCo's D, each."""
+    """Numbers of batches D that ZiCo is estimated from; each is tried."""
     repeats: int = Field(3, ge=2)
     """Independent draws of samples and batches."""
     chains: int = Field(8, ge=5)
@@ -75,12 +75,12 @@ class AuditedSchedules(Frozen):
 
 
 class AuditedStability(Frozen):
-    """How often CED ranks the blocks again."""
+    """Whether CED, with other draws, ranks the blocks in the same order again."""
 
     draws: Several[Positive] = (64, 256, 1024, 4096)
-    """Numbers of draws N; the study's own is ranked anyway."""
+    """Numbers of draws N to rank with. The study's own number is always among them."""
     repeats: int = Field(3, ge=2)
-    """Independent sets of draws, each."""
+    """Independent sets of draws of each number."""
 
 
 class Audit(Frozen):
@@ -100,16 +100,16 @@ class Audit(Frozen):
     """Steps to which the study's fine-tuning is shrunk where the audit repeats it: for the schedules at the paper's
     ratio, and before CED ranks again. Without it, all of them."""
     regime: RegimeTrials
-    criteria: dict[Name, AuditedCriterion] = Field(min_length=1)
+    criteria: Named[AuditedCriterion] = Field(min_length=1)
     proxies: AuditedProxies = AuditedProxies()
     schedules: AuditedSchedules = AuditedSchedules()
     stability: AuditedStability = AuditedStability()
 
     def steps_of(self, finetune: Training) -> int:
-        """Of the study's fine-tuning in the audit."""
+        """Steps of the study's fine-tuning when the audit repeats it."""
         return self.finetune_steps or finetune.steps
 
     def criteria_for(self, backbone: Backbone) -> dict[str, AuditedCriterion]:
-        """Those that can score it."""
+        """The audited criteria that can score this backbone."""
         barred = () if backbone.unet is None else TRANSFORMERS_ONLY
         return {name: audited for name, audited in self.criteria.items() if audited.criterion not in barred}

@@ -33,11 +33,12 @@ class UNetShape(Frozen):
     """A small U-Net. It is scored and audited, beside the transformers; arms are the transformers' alone."""
 
     channels: int = Field(16, gt=0, multiple_of=8)
-    """At the first level; GroupNorm has 8 groups. With 16, a step costs about what one of the digits study does."""
+    """Channels at the first level: a multiple of the 8 groups of GroupNorm. With 16, a step costs about as much
+    as one of a transformer of the digits study."""
     multipliers: tuple[Positive, ...] = Field((1, 2), min_length=1)
     """Channels of each level as multiples of ``channels``; each level has half the side of the one before."""
     blocks_per_level: Positive = 3
-    """In the encoder, and again in the decoder."""
+    """Blocks of each level, in the encoder and again in the decoder."""
     middle_blocks: int = Field(2, ge=0)
 
     @property
@@ -47,7 +48,7 @@ class UNetShape(Frozen):
 
 
 class UNetArchitecture(UNetShape):
-    """The same, as stored beside its weights."""
+    """A U-Net's shape, as stored beside its weights."""
 
     input_size: Positive
     in_channels: Positive
@@ -128,7 +129,7 @@ class Backbone(Frozen):
 
     @property
     def blocks(self) -> int:
-        """Of the unpruned network."""
+        """The number of blocks of the unpruned network."""
         return self.shape["depth"] if self.unet is None else self.unet.depth
 
     @property

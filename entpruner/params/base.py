@@ -20,6 +20,7 @@ Seed = Annotated[int, Field(ge=0)]
 Several = Annotated[  # a list with at least one entry, none of them twice
     tuple[T, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_without_repeats)
 ]
+Named = Annotated[dict[Name, T], Field(json_schema_extra={"additionalProperties": False})]
 
 
 class Frozen(BaseModel):
@@ -35,6 +36,14 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = merge(base[key], value) if both else value
     return merged
+
+
+Section = TypeVar("Section", bound=Frozen)
+
+
+def overridden(section: Section, overlay: dict[str, Any]) -> Section:
+    """The section with an arm's own keys laid over it."""
+    return type(section).model_validate(merge(section.model_dump(), overlay))
 
 
 def listed(value: Any) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from entpruner.params.base import Frozen, Positive
 
 
 class Compute(Frozen):
-    """Where and how it runs; part of a result's record."""
+    """Where and how a study runs. This is part of each result's record."""
 
     AT_WILL: ClassVar[frozenset[str]] = frozenset(
         ("gpus", "nodes", "micro_batch", "gradient_checkpointing", "compile", "gpu_memory")
@@ -22,11 +22,11 @@ class Compute(Frozen):
     """bfloat16 autocast of trainings where the device is CUDA. Sampling multiplies in TF32, as the official samplers;
     scores, proxies and feature nets in full float32."""
     gpus: Positive = 1
-    """Of a training, a sampling or an evaluation, on each of its nodes: one process each. With ``device: cpu``, so many
-    processes. They share each batch, which they must divide."""
+    """GPUs that a training, a sampling or an evaluation uses on each node, with one process on each GPU. With
+    ``device: cpu``, this is the number of processes. They share each batch, so they must divide it."""
     nodes: Positive = 1
-    """Of the same commands: above 1 they need ``srun``, as the workflow gives them under SLURM, and a network that only
-    trusted machines and users reach: the nodes meet there without a password."""
+    """Nodes that the same commands use. More than 1 need ``srun``, as the workflow gives them under SLURM, and a
+    network that only trusted machines and users reach, because the nodes meet there without a password."""
     micro_batch: Positive | None = None
     """Images that a process trains on at once; the gradients of several such pieces add up to its share of a batch.
     Without it, its whole share."""
@@ -41,7 +41,7 @@ class Compute(Frozen):
 
     @property
     def processes(self) -> int:
-        """Of a command that several can share."""
+        """Processes of a command that several processes can share."""
         return self.gpus * self.nodes
 
     @property

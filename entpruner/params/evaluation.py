@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from entpruner.params.base import Frozen, Name, Positive
+from entpruner.params.base import Frozen, Named, Positive
 
 
 class ClassifierExtractor(Frozen):
@@ -53,13 +53,13 @@ class ClassifierTraining(Frozen):
 class Evaluation(Frozen):
     """What the images are measured with."""
 
-    extractors: dict[Name, Extractor] = {"classifier": ClassifierExtractor(kind="classifier")}
+    extractors: Named[Extractor] = {"classifier": ClassifierExtractor(kind="classifier")}
     """Feature nets by name; the first is the one that tables show."""
     batch_size: Positive = 256
     kid_subsets: Positive = 100
     kid_subset_size: Positive = 100
     neighbours: Positive = 3
-    """k of precision and recall."""
+    """Which neighbour's distance precision and recall take as the radius (k)."""
     manifold_images: Positive = 10_000
     """Images of each side that precision and recall see, drawn at random where there are more: what they cost grows
     with the square. ADM's evaluator sees 10,000 real ones."""

@@ -11,25 +11,26 @@ class Autoencoder(Frozen):
     """An image autoencoder of diffusers', trained elsewhere. Networks work on its latents, evaluation on pixels."""
 
     folder: str | None = None
-    """Where it lies as diffusers saves it: config.json and diffusion_pytorch_model.safetensors."""
+    """The folder in which diffusers saved it, with config.json and diffusion_pytorch_model.safetensors."""
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
-    """Or its id on the Hugging Face hub: stabilityai/sd-vae-ft-ema."""
+    """Instead of a folder, its id on the Hugging Face hub, such as stabilityai/sd-vae-ft-ema."""
     revision: str = "main"
-    """Commit, tag or branch on the hub. Of these a commit alone stays what it is."""
+    """Commit, tag or branch on the hub. Only a commit always stands for the same files."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Checksum that its weights must have."""
     channels: Positive = 4
-    """Of a latent."""
+    """Channels of a latent."""
     factor: Positive = 8
-    """An image's side over its latent's."""
+    """The side of an image divided by the side of its latent."""
     mirror: bool = True
-    """Keep the latents of mirror images too, which ``horizontal_flip`` needs: a flipped latent is none of its own."""
+    """Keep the latents of mirror images too. ``horizontal_flip`` needs them: a flipped latent is not the latent of a
+    flipped image."""
     batch_size: Positive = 32
     """Images that are encoded, or decoded, at once."""
     shards: Positive = 1
     """Jobs that encode a data set side by side."""
     scale: float
-    """What networks see is a latent times this."""
+    """Networks see a latent multiplied by this."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -39,7 +40,7 @@ class Autoencoder(Frozen):
 
     @property
     def views(self) -> Literal[1, 2]:
-        """What is encoded: an image, or it and its mirror image."""
+        """Latents of an image: its own, or its own and that of its mirror image."""
         return 2 if self.mirror else 1
 
 
@@ -47,10 +48,10 @@ class KlAutoencoder(Autoencoder):
     """AutoencoderKL (Stable Diffusion's VAE): a latent is a draw from an image's posterior."""
 
     moments: ClassVar[Literal[1, 2]] = 2
-    """Kept of a latent: mean and standard deviation."""
+    """Numbers kept of each element of a latent: mean and standard deviation."""
     kind: Literal["kl"]
     scale: float = Field(0.18215, gt=0)
-    """What networks see is a latent times this; DiT's and SiT's."""
+    """Networks see a latent multiplied by this. The default is DiT's and SiT's."""
 
 
 class TinyAutoencoder(Autoencoder):
@@ -59,7 +60,7 @@ class TinyAutoencoder(Autoencoder):
     moments: ClassVar[Literal[1, 2]] = 1
     kind: Literal["tiny"]
     scale: float = Field(1.0, gt=0)
-    """What networks see is a latent times this; these have about unit variance as they are."""
+    """Networks see a latent multiplied by this. These latents have a variance of about 1 already."""
 
 
 Latents = Annotated[KlAutoencoder | TinyAutoencoder, Field(discriminator="kind")]

@@ -14,9 +14,9 @@ class Origin(Frozen):
     """A file that others made, or in some places a folder: on this machine, or to be downloaded."""
 
     path: str | None = None
-    """Where it lies, relative to where the workflow runs."""
+    """The path of the file, relative to the folder in which the workflow runs."""
     url: str | None = Field(None, pattern=r"^https?://[^/?#\s]+/([^?#\s]*/)?[\w.%+~-]*\w([?]\S*)?$")
-    """Where to download it from instead, once: it is kept in data/downloads/. Needs sha256."""
+    """The address to download the file from instead. The file is kept in data/downloads/. Needs sha256."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Checksum that the file must have."""
 
@@ -30,7 +30,7 @@ class Origin(Frozen):
 
     @property
     def file(self) -> str:
-        """Where it lies, or will once it is downloaded: another checksum is another file."""
+        """The path of the file, also before it is downloaded. Another checksum gives another path."""
         if self.path is not None:
             return self.path
         assert self.url is not None and self.sha256 is not None
@@ -39,7 +39,7 @@ class Origin(Frozen):
 
 
 def origins(section: Any) -> Iterator[Origin]:
-    """All that others made in a part of a study."""
+    """All files that others made, in a part of a study."""
     if isinstance(section, Origin):
         yield section
     if isinstance(section, BaseModel):

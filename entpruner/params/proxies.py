@@ -22,10 +22,10 @@ class Zico(Frozen):
     """ZiCo: gradient mean over spread across batches."""
 
     batches: int = Field(8, ge=8)
-    """D; below 8 the ratio is seed noise."""
+    """Number of batches D. With fewer than 8 the ratio depends on the seed more than on the network."""
     batch_size: Positive = 16
     reduction: Literal["sum", "mean"] = "sum"
-    """Over layers: the published sum, which grows with depth, or the mean."""
+    """How layers are put together: the published sum, which grows with depth, or the mean."""
 
 
 class Proxies(Frozen):

@@ -51,7 +51,7 @@ class Pruning(Frozen):
     """When and how much is pruned."""
 
     stages: Positive = 4
-    """k: pruning decisions, equally spaced over the pruning part of the run."""
+    """Number of pruning decisions (k), equally spaced over the pruning part of the run."""
     fraction: float = Field(0.5, gt=0, le=1)
     """Share of the run's steps that the stages take; the rest is recovery. Ours: the paper's is unknown."""
     lookahead: Positive = 2

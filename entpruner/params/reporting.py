@@ -8,7 +8,7 @@ from entpruner.params.base import Frozen, Name, Ratio, Seed, Several
 
 
 class Only(Frozen):
-    """Which part of the arms' grids to show: all of it where nothing is said."""
+    """Which part of the arms' grids to show. A key that is not given leaves nothing out."""
 
     backbone: Several[Name] | None = None
     data: Several[Name] | None = None

@@ -19,7 +19,7 @@ class FlowSampler(Frozen):
     """Steps of the grid from t=0 to 1 (Heun evaluates twice a step; dopri5 chooses its own)."""
     atol: float = Field(1e-6, gt=0)
     rtol: float = Field(1e-3, gt=0)
-    """Tolerances of dopri5."""
+    """Relative tolerance of dopri5; ``atol`` is the absolute one."""
 
 
 class Sampling(Frozen):

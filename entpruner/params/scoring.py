@@ -16,13 +16,13 @@ class LearnedMask(Frozen):
     groups: Positive = 2
     """Groups of consecutive blocks, each of which loses its share of the blocks."""
     mask_learning_rate: float = Field(3e-3, gt=0)
-    """Of the logits, before they are scaled."""
+    """Learning rate of the logits, before they are scaled."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Of the LoRA weights, which are thrown away afterwards."""
+    """Learning rate of the LoRA weights, which are thrown away afterwards."""
     temperature: tuple[float, float] = (4.0, 0.1)
-    """Of the Gumbel-softmax, at the first and at the last step."""
+    """Temperature of the Gumbel-softmax, at the first and at the last step."""
     scale: float = Field(100.0, gt=0)
-    """What the logits are multiplied by."""
+    """The logits are multiplied by this."""
     lora: Lora = Lora()
 
 
@@ -40,18 +40,18 @@ class Scoring(Frozen):
     projections: Positive = 8
     """Random subspaces that ``knn`` averages over."""
     dimensions: Positive = 4
-    """Dimension of each of them."""
+    """Dimension of each random subspace of ``knn``."""
     neighbours: Positive = 8
     """Which neighbour's distance ``knn`` takes, of neighbours + 1 draws or more: a nearer one scatters more, a farther
     one smooths more."""
     reduction: Literal["pooled", "timestep", "class"] = "pooled"
     """Entropy of all draws together, or the mean over timestep bins, or over classes."""
     bins: Positive = 8
-    """Timestep bins."""
+    """Timestep bins that scores are kept for, and that ``reduction: timestep`` takes the mean over."""
     ld_pruner: Literal["sampling", "one_step"] = "sampling"
     """LD-Pruner's latents: fully sampled ones, or one-step predictions from the same draws."""
     ld_pruner_samples: Positive = 64
-    """Latents a block, for the sampling form."""
+    """Latents sampled for each block, where LD-Pruner takes sampled ones."""
     block_influence: Literal["noised", "clean"] = "noised"
     """Hidden states of noised inputs over all timesteps, or TinyFusion's clean latents at its small timesteps."""
     trial: int = Field(0, ge=0)

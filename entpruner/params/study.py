@@ -1,13 +1,11 @@
 """A whole params file: a study, or the settings for a model of one's own."""
 
-from typing import Literal
-
 from pydantic import Field, field_validator
 
 from entpruner.params.arms import ArmSpec
 from entpruner.params.audit import Audit
 from entpruner.params.backbones import Backbone
-from entpruner.params.base import Frozen, Name, Seed, Several
+from entpruner.params.base import Frozen, Named, Seed, Several
 from entpruner.params.compute import Compute
 from entpruner.params.datasets import Dataset
 from entpruner.params.evaluation import Evaluation
@@ -17,9 +15,7 @@ from entpruner.params.pruning import Pruning
 from entpruner.params.reporting import Figure, Table
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
-from entpruner.params.training import Finetuning, Training
-
-LabelTable = Literal["new", "first_rows"]
+from entpruner.params.training import Finetuning, LabelTable, Training
 
 
 class Study(Frozen):
@@ -29,11 +25,11 @@ class Study(Frozen):
     """Name of the study and of its folder under results/."""
     seeds: Several[Seed] = (0,)
     """Every arm runs once a seed, unless it names its own."""
-    datasets: dict[Name, Dataset]
+    datasets: Named[Dataset]
     """upstream: what the backbones are pre-trained on; any others: what they may be moved to."""
     latents: Latents | None = None
     """The autoencoder whose latents the networks work on; without one they work on pixels."""
-    backbones: dict[Name, Backbone]
+    backbones: Named[Backbone]
     pretrain: Training
     adapt: Training
     """From upstream to another data set, before scoring: new labels and these steps, shared by all arms."""
@@ -48,9 +44,9 @@ class Study(Frozen):
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
-    arms: dict[Name, ArmSpec]
-    tables: dict[Name, Table] = {}
-    figures: dict[Name, Figure] = {}
+    arms: Named[ArmSpec]
+    tables: Named[Table] = {}
+    figures: Named[Figure] = {}
     audit: Audit | None = None
 
     def input_shape(self, data: str) -> tuple[int, int]:

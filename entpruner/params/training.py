@@ -1,14 +1,20 @@
 """Every training: from nothing, of an adapted network, of an arm."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from entpruner.params.base import Frozen, Positive
 
+LabelTable = Literal["new", "first_rows"]
+"""What a network that moves to other classes begins with; see Study."""
+
 
 class Training(Frozen):
     """AdamW on the process's own loss. Budgets are in optimizer steps."""
+
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    """AdamW's decay rates, as DiT and SiT have them."""
 
     steps: int = Field(ge=0)
     """Optimizer steps of the whole run, all stages and the recovery together."""
@@ -19,7 +25,6 @@ class Training(Frozen):
     decay: Literal["constant", "cosine"] = "constant"
     """What the learning rate does after the warm-up; cosine ends at 0."""
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
     gradient_clip: float | None = Field(None, gt=0)
     """Largest global gradient norm."""
     label_dropout: float = Field(0.1, ge=0, lt=1)
@@ -53,12 +58,13 @@ class Lora(Frozen):
 class Distillation(Frozen):
     """Learning from the network before pruning, beside the data (TinyFusion's masked knowledge distillation)."""
 
+    cut: ClassVar[float] = 2.0
+    """Hidden states further than this many standard deviations from their mean (massive activations) do not count."""
+
     output: float = Field(0.9, ge=0, le=1)
     """Weight of the distance to the teacher's output; the data's own loss has the rest."""
     features: float = Field(0.01, ge=0)
     """Weight of the distance between the hidden states after each kept block and the teacher's after the same block."""
-    cut: float = Field(2.0, gt=0)
-    """Hidden states further than this many standard deviations from their mean (massive activations) do not count."""
 
 
 Method = Literal["full", "bitfit", "lora", "difffit", "adapters"]

@@ -1,6 +1,7 @@
 """The plan of a study: a row a rule, as a table to read or as JSON. Snakemake itself says which jobs there are."""
 
 import io
+import logging
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
@@ -73,6 +74,7 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], l
     from snakemake.api import SnakemakeApi  # seconds of imports
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
+    logging.disable(logging.WARNING)  # Snakemake says the same again when it runs
     with TemporaryDirectory(prefix="entpruner-") as empty, SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=1),
@@ -91,6 +93,7 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], l
                 waiting += dag.dependencies[job]
         made = [job for job in dag.jobs if job.rule.name in RULES]
         of = {job: Job.of(job.rule.name, dict(job.wildcards.items())) for job in made}
+    logging.disable(logging.NOTSET)
     return [of[job] for job in made if job in first], [of[job] for job in made if job not in first]
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from entpruner.layout import MODEL, TIMING, Artefact, Layout, file, folder
 from entpruner.params.backbones import Backbone
 from entpruner.params.base import Frozen
-from entpruner.params.study import LabelTable
-from entpruner.params.training import Training
+from entpruner.params.training import LabelTable, Training
 from entpruner.rules.rule import TRAINING_MEMORY, Given, Job, Rule, TrainingSettings
 from entpruner.sizes import memory
 from entpruner.sizes.memory import Memory

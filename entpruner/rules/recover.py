@@ -2,7 +2,7 @@
 
 from entpruner.layout import Artefact, Layout
 from entpruner.params.compute import Compute
-from entpruner.params.study import LabelTable
+from entpruner.params.training import LabelTable
 from entpruner.rules.prune import before, teacher
 from entpruner.rules.rule import TRAINING_MEMORY, ArmTrainingSettings, Given, Job, Rule
 from entpruner.sizes import memory

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from itertools import product
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from entpruner.params.arms import SIZED, ArmSpec, Criterion, Schedule
-from entpruner.params.base import Frozen, listed, merge
+from entpruner.params.base import Frozen, listed
+from entpruner.params.base import overridden as overridden
 from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import Pruning, blocks_to_remove, stage_boundaries
 from entpruner.params.reporting import ArmsFigure, Table
@@ -13,8 +14,6 @@ from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.params.study import Study
 from entpruner.params.training import Finetuning
-
-Section = TypeVar("Section", bound=Frozen)
 
 
 class ArmIdentity(Frozen):
@@ -145,8 +144,3 @@ def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ra
         finetune=overridden(study.finetune, override.finetune),
         sampling=overridden(study.sampling, override.sampling),
     )
-
-
-def overridden(section: Section, overlay: dict[str, Any]) -> Section:
-    """The section with an arm's own keys laid over it."""
-    return type(section).model_validate(merge(section.model_dump(), overlay))

@@ -13,6 +13,8 @@ WITHOUT_EFFECT = {
     "entpruner.rules": "a rule's decisions reach its command as settings and paths, which Snakemake compares",
     "entpruner.layout": "a file that has another name is missing under it, so Snakemake makes it again",
     "entpruner.errors": "an error leaves no result",
+    "entpruner.system.recording": "it writes down how a result was made",
+    "entpruner.system.provenance": "another way to make a digest makes another digest",
     "entpruner.system.progress": "it shows numbers and makes none",
     "entpruner.system.stopping": "it decides when a command ends, which goes on to the same result",
 }

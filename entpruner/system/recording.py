@@ -4,7 +4,7 @@ import hashlib
 import platform
 import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
-from entpruner.params.criteria import module_of
 from entpruner.system import parallel
 from entpruner.system.files import sha256_of
 from entpruner.system.provenance import code_digest, commit
@@ -58,13 +57,13 @@ def processor_name() -> str:
 class Recorder:
     """Made when a command begins; ``record`` is the content of its ``timing.json``.
 
-    ``module`` is the command's own, and ``criteria`` are those by which it scores blocks.
+    ``modules`` are the command's own, and those of the criteria by which it scores blocks.
     """
 
-    def __init__(self, module: str, settings: Frozen, device: torch.device, criteria: Iterable[str] = ()) -> None:
+    def __init__(self, modules: Sequence[str], settings: Frozen, device: torch.device) -> None:
         self.stopwatch = Stopwatch(device)
         self.settings = settings
-        self.code = code_digest(module, *map(module_of, criteria))
+        self.code = code_digest(*modules)
 
     def record(self, **more: Any) -> dict[str, Any]:
         settings = self.settings.model_dump(mode="json")

@@ -22,7 +22,7 @@ def run(
     out: Path,
     **given: Unpack[BenchPaths],
 ) -> None:
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder([__name__], settings, configure(settings.compute))
     context = start_context(settings, given["store"], given["init"])
     scored = read_json(scores)
     within = RegimeChoice.from_json(scored["regime"])

@@ -23,7 +23,7 @@ def run(
     out: Path,
     **given: Unpack[BenchPaths],
 ) -> None:
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder([__name__], settings, configure(settings.compute))
     context = start_context(settings, given["store"], given["init"])
     chosen = RegimeChoice.from_json(read_json(regime))
     bench = bench_of(settings, context, chosen.regime.steps, given)

@@ -14,7 +14,7 @@ from entpruner.system.recording import Recorder
 
 
 def run(settings: ProxiesSettings, *, store: Path, init: Path, masks: Path, out: Path) -> None:
-    recorder = Recorder(__name__, settings, configure(settings.compute))
+    recorder = Recorder([__name__], settings, configure(settings.compute))
     context = start_context(settings, store, init)
     journal = journal_of(out, recorder, store, init, masks)
     draws = [

@@ -10,6 +10,7 @@ from entpruner.audit.regime import RegimeChoice
 from entpruner.audit.schedules import Budget, ScheduleRun, run_schedule, steps_at_equal_flops
 from entpruner.audit.subnetworks import Bench, short_recovery
 from entpruner.params.arms import Schedule
+from entpruner.params.criteria import module_of
 from entpruner.params.pruning import VoteWeights, blocks_to_remove
 from entpruner.params.training import Training
 from entpruner.rules.audit import SchedulesSettings
@@ -29,7 +30,7 @@ def run(
     out: Path,
     **given: Unpack[BenchPaths],
 ) -> None:
-    recorder = Recorder(__name__, settings, configure(settings.compute), ["ced"])
+    recorder = Recorder([__name__, module_of("ced")], settings, configure(settings.compute))
     context = start_context(settings, given["store"], given["init"])
     whole = bench_of(settings, context, settings.paper.steps, given)
     journal = journal_of(out, recorder, given, regime)

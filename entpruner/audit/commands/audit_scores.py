@@ -10,6 +10,7 @@ from entpruner.audit.commands.bench import journal_of, start_context, write_audi
 from entpruner.audit.regime import RegimeChoice
 from entpruner.params.arms import SIZED
 from entpruner.params.audit import AuditedCriterion
+from entpruner.params.criteria import module_of
 from entpruner.rules.audit import ScoresSettings
 from entpruner.scores import score
 from entpruner.study.arms import overridden
@@ -20,7 +21,7 @@ from entpruner.system.recording import Recorder
 
 def run(settings: ScoresSettings, *, store: Path, init: Path, regime: Path, out: Path) -> None:
     criteria = {audited.criterion for audited in settings.criteria.values()}
-    recorder = Recorder(__name__, settings, configure(settings.compute), criteria)
+    recorder = Recorder([__name__, *map(module_of, criteria)], settings, configure(settings.compute))
     context = replace(start_context(settings, store, init), sampling=settings.sampling)
     chosen = RegimeChoice.from_json(read_json(regime))
     journal = journal_of(out, recorder, store, init, regime)

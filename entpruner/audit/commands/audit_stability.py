@@ -9,6 +9,7 @@ from typing import Any
 from entpruner.audit.commands.bench import journal_of, start_context, write_audit
 from entpruner.audit.stability import ranking
 from entpruner.audit.subnetworks import recovered, short_recovery
+from entpruner.params.criteria import module_of
 from entpruner.rules.audit import StabilitySettings
 from entpruner.scores import ScoreContext
 from entpruner.system.devices import configure
@@ -17,7 +18,7 @@ from entpruner.system.recording import Recorder
 
 def run(settings: StabilitySettings, *, store: Path, init: Path, upstream: Path, pretrained: Path, out: Path) -> None:
     """``pretrained`` is the network that ``init`` was adapted from, ``upstream`` its data."""
-    recorder = Recorder(__name__, settings, configure(settings.compute), ["ced"])
+    recorder = Recorder([__name__, module_of("ced")], settings, configure(settings.compute))
     adapted = start_context(settings, store, init)
     journal = journal_of(out, recorder, store, init, upstream, pretrained)
 

@@ -10,11 +10,10 @@ from typing import Any, TypedDict
 from entpruner.audit.subnetworks import Bench, short_recovery
 from entpruner.commands.decoding import codec_for
 from entpruner.commands.inputs import model_for
-from entpruner.data import autoencoder as vae
 from entpruner.data.latent_store import open_store
-from entpruner.data.store import MANIFEST, Store
+from entpruner.data.store import Store
 from entpruner.evaluation.extractors import feature_nets
-from entpruner.layout import CARD, WEIGHTS
+from entpruner.layout import CARD, CODEC_CONFIG, CODEC_WEIGHTS, MANIFEST, WEIGHTS
 from entpruner.params.sampling import Sampling
 from entpruner.process import make_process
 from entpruner.rules.audit import AuditSettings, BenchSettings
@@ -24,7 +23,7 @@ from entpruner.system.files import write_json
 from entpruner.system.journal import Journal
 from entpruner.system.recording import Recorder
 
-IDENTIFYING = (MANIFEST, CARD, WEIGHTS, vae.CONFIG, vae.WEIGHTS)
+IDENTIFYING = (MANIFEST, CARD, WEIGHTS, CODEC_CONFIG, CODEC_WEIGHTS)
 """Files of a folder by which its content is known; a store's manifest holds the checksums of its arrays."""
 
 
