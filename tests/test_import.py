@@ -65,7 +65,8 @@ def test_a_file_of_another_checksum_is_not_even_read(file: Path, tmp_path: Path,
 def test_it_moves_to_other_classes_and_keeps_the_rest(file: Path, tmp_path: Path, label_table: str) -> None:
     assert imports(file, tmp_path / "sit") == 0
     assert entpruner("data", data_settings(3, 4), out=tmp_path / "store") == 0
-    adapt = ARM | {"artefact": "adapt/sit", "training": TRAINING | {"steps": 0}, "label_table": label_table}
+    adapt = ARM | {"artefact": "adapt/sit", "training": TRAINING | {"steps": 0}, "stop": 0}
+    adapt["label_table"] = label_table
     assert entpruner("adapt", adapt, store=tmp_path / "store", init=tmp_path / "sit", out=tmp_path / "adapt") == 0
     model, card = load_model(tmp_path / "adapt")
     assert card.class_names == ("3", "4")

@@ -28,8 +28,8 @@ from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters
 from entpruner.layout import CODEC_WEIGHTS as WEIGHTS
 from entpruner.params.latents import KlAutoencoder, TinyAutoencoder
-from entpruner.planning import memory, work
 from entpruner.scores.context import draws
+from entpruner.sizes.nets import AUTOENCODER_MACS, AUTOENCODER_PARAMETERS
 from entpruner.system.files import read_json, sha256_of, write_json
 
 CPU = torch.device("cpu")
@@ -412,6 +412,7 @@ def test_a_network_is_trained_on_latents_and_its_samples_are_pixels(
         "artefact": "pretrain/sit",
         "seed": 0,
         "training": TRAINING | {"steps": 2, "horizontal_flip": True},
+        "stop": 2,
         "compute": COMPUTE,
         "backbone": {"process": {"kind": "flow"}, **sizes},
     }
@@ -458,5 +459,5 @@ def test_a_plan_counts_what_the_published_autoencoders_cost(kind: str) -> None:
         with FlopCounterMode(display=False) as counter:
             job()
         macs.append(counter.get_total_flops() / 2)
-    counted = *work.AUTOENCODERS[kind], memory.AUTOENCODERS[kind][0]
+    counted = *AUTOENCODER_MACS[kind], AUTOENCODER_PARAMETERS[kind]
     assert (*macs, parameters(network)) == pytest.approx(counted, rel=0.03)

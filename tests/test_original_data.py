@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from entpruner.planning.images import images_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,6 +27,7 @@ from entpruner.data.sources import prepare
 from entpruner.data.store import Store
 from entpruner.errors import UserError
 from entpruner.params.datasets import ArtBench, Cub, Flowers, ImageFolder, ImageNet
+from entpruner.study.images import images_of
 
 Maker = Callable[..., dict[str, Any]]  # (folder, ...) → the settings of a data set whose files it has made there
 
