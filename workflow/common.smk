@@ -120,7 +120,9 @@ def needs_of(job):
 
 def asks(rule, *, only=None):
     """What a job asks a machine for, by name: all but the threads, or one of these."""
-    asked = {what: asked_of(rule, lambda _, study, job, what=what: getattr(needs_of(job), what)) for what in Needs._fields}
+    asked = {
+        what: asked_of(rule, lambda _, study, job, what=what: getattr(needs_of(job), what)) for what in Needs._fields
+    }
     return asked.pop(only) if only else {what: ask for what, ask in asked.items() if what != "threads"}
 
 
