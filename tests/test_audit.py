@@ -102,6 +102,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "artefact": "p",
                 "seed": seed,
                 "training": TRAINING,
+                "stop": TRAINING["steps"],
                 "compute": COMPUTE,
                 "backbone": architecture,
             }

@@ -180,7 +180,7 @@ def test_asked_to_stop_the_command_ends_after_the_batch_and_goes_on_another_time
 ) -> None:
     path, before = source(tmp_path), signal.getsignal(signal.SIGTERM)
     given = json.dumps({"dataset": settings(path).model_dump(mode="json")})
-    command = ["data", "--settings", given, "--threads", str(threads), "--out", str(tmp_path / "store")]
+    command = ["rule", "data", "--settings", given, "--threads", str(threads), "--out", str(tmp_path / "store")]
     with monkeypatch.context() as patch:
         patch.setattr(filling, "square", dying(at=10, number=signal.SIGTERM))
         assert main(command) == os.EX_TEMPFAIL

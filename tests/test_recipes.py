@@ -195,7 +195,7 @@ Dataset = Annotated[
     "entpruner/data/sources.py": (
         "        case Digits():\n",
         """        case Stripes():
-            prepare_stripes(dataset, out)
+            return prepare_stripes(dataset, out)
 """,
     ),
     "entpruner/data/stripes.py": (

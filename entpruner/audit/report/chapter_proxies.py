@@ -177,4 +177,5 @@ def deeper_is_higher(values: Floats) -> NDArray[np.bool_]:
 
     The members of a chain stand from the deepest to the shallowest.
     """
-    return np.array([values[..., i] > values[..., j] for i, j in combinations(range(values.shape[-1]), 2)])
+    pairs = [values[..., i] > values[..., j] for i, j in combinations(range(values.shape[-1]), 2)]
+    return np.array(pairs, dtype=bool).reshape(-1, *values.shape[:-1])  # a chain of one member has no pairs
