@@ -42,11 +42,11 @@ from entpruner.models.checkpoints import (
     official_network,
     plain,
     read_weights,
-    renumbered,
     save_model,
     unnamed_classes,
 )
 from entpruner.models.network import BlockNetwork
+from entpruner.models.surgery import renumbered
 from entpruner.params.arms import SIZED, Criterion, Schedule
 from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
 from entpruner.params.compute import Compute

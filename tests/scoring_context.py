@@ -59,7 +59,7 @@ class KnownNetwork(BlockNetwork):
     """A network of blocks whose functions are given. A subclass says what comes before and behind them."""
 
     def __init__(self, *changes: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # no embedding, no labels
         self.blocks = nn.ModuleList(map(Function, changes))
         self.kept_blocks = tuple(range(len(changes)))
 

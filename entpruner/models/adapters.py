@@ -1,6 +1,6 @@
 """What fine-tuning puts behind attention and MLP: adapters, which stay in the network, and scales, which are merged.
 
-The sub-layer itself then lies one name deeper: ``blocks.0.attn.sublayer.qkv.weight``.
+The names of the weights before them then contain ``sublayer``, as in ``blocks.0.attn.sublayer.qkv.weight``.
 """
 
 from collections import OrderedDict
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
 
-LAST_LAYERS = {"attn": "proj", "mlp": "fc2"}  # the sub-layers of a block, and the linear layer that each ends with
+LAST_LAYERS = {"attn": "proj", "mlp": "fc2"}  # the two sub-layers of a block, and the last linear layer of each
 
 Addition = TypeVar("Addition", bound=nn.Module)
 
 
 class Adapter(nn.Module):
-    """A bottleneck with a residual: x + up(gelu(down(x))), x: (B, T, D). Source: Houlsby et al. 2019, figure 2."""
+    """A bottleneck with a residual: x + up(gelu(down(x))). x: (B, T, D). Source: Houlsby et al. 2019, figure 2."""
 
     def __init__(self, hidden_size: int, width: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """Xavier, drawn on the CPU, and a zero ``up``: the network computes what it did without the adapter."""
+        """Draw ``down`` on the CPU (Xavier uniform) and set ``up`` to zero: the adapter begins as the identity."""
         weight = torch.empty(self.down.weight.shape)
         self.down.weight.copy_(nn.init.xavier_uniform_(weight, generator=generator))
         for parameter in (self.down.bias, self.up.weight, self.up.bias):
@@ -40,7 +40,7 @@ class Adapter(nn.Module):
 
 
 class Scale(nn.Module):
-    """gamma x, a factor a channel, 1 at first. Source: DiffFit (Xie et al. 2023)."""
+    """gamma x, with a factor for each channel, which is 1 at first. Source: DiffFit (Xie et al. 2023)."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -51,18 +51,18 @@ class Scale(nn.Module):
 
 
 def add_adapters(model: Transformer, width: int) -> list[Adapter]:
-    """An adapter behind attention and MLP of every block, in place; returns them in order, not initialised yet."""
+    """Put an adapter behind attention and MLP of every block, in place. Returns the adapters, not yet initialised."""
     return _put_behind(model, "adapter", lambda: Adapter(model.architecture.hidden_size, width))
 
 
-def add_scales(model: Transformer) -> list[Scale]:
-    """A scale behind attention and MLP of every block, in place; returns them in order."""
-    return _put_behind(model, "scale", lambda: Scale(model.architecture.hidden_size))
+def add_scales(model: Transformer) -> None:
+    """Put a scale behind attention and MLP of every block, in place."""
+    _put_behind(model, "scale", lambda: Scale(model.architecture.hidden_size))
 
 
 @torch.no_grad()
 def merge_scales(model: BlockNetwork) -> None:
-    """Multiply every scale into the linear layer before it, weight and bias, and take it out; in place."""
+    """Multiply every scale into the weight and bias of the linear layer before it, and take it out, in place."""
     for block in model.blocks:
         for name, last in LAST_LAYERS.items():
             sublayer, scale = getattr(block, name)

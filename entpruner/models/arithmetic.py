@@ -1,76 +1,106 @@
-"""What the shape of a network comes to: its parameters and multiply-accumulates, counted without building it.
+"""The parameters and multiply-accumulates of a network, counted from its shape without building it.
 
-Arithmetic alone, and no torch: the workflow asks for it whenever it starts. "MACs" are multiply-accumulates and "FLOPs"
-are twice that. The DiT paper's "Gflops" are GMACs.
+This module does not import torch, because the workflow uses it whenever it starts. "MACs" are multiply-accumulates, and
+"FLOPs" are twice that. The DiT paper's "Gflops" are GMACs.
 """
 
-from collections.abc import Collection, Iterator
-from itertools import pairwise
+from collections.abc import Collection, Iterable
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from entpruner.params.backbones import Architecture, UNetArchitecture
 from entpruner.params.training import Finetuning
 
-TIME_FEATURES = 256  # width of the sinusoidal features of t in every published DiT and SiT
+TIME_FEATURES = 256  # the number of sinusoidal features of t in every published DiT and SiT
+
+Shape = Architecture | UNetArchitecture
+
+
+class Layer(NamedTuple):
+    """A linear layer with a bias, or a convolution, which is a linear layer at every position of its output."""
+
+    inputs: int
+    outputs: int
+    positions: int = 1
+    """How many times the layer is applied to one image: to each token or pixel, or once."""
+
+
+def layers_around(shape: Shape) -> list[Layer]:
+    """All layers of a network outside its blocks."""
+    a = shape
+    if isinstance(a, Architecture):
+        d, tokens, patch = a.hidden_size, tokens_of(a), a.patch_size**2 * a.in_channels
+        ends = [Layer(patch, d, tokens), Layer(d, 2 * patch, tokens), Layer(d, 2 * d)]
+        return [*ends, Layer(TIME_FEATURES, d), Layer(d, d)]
+    row, condition, pixels = places(a), 4 * a.channels, pixels_of(a, 0)
+    ends = [Layer(9 * a.in_channels, row[0].channels, pixels), Layer(9 * row[-1].channels, 2 * a.in_channels, pixels)]
+    steps = pairwise(row)
+    joints = [Layer(entering_channels(*step), step[1].channels, pixels_of(a, step[1].level)) for step in steps]
+    projections = [layer for layer in joints if layer.inputs != layer.outputs]
+    return [*ends, *projections, Layer(TIME_FEATURES, condition), Layer(condition, condition)]
+
+
+def block_layers(shape: Shape, block: int = 0) -> list[Layer]:
+    """All layers of one block. The blocks of a transformer are alike."""
+    if isinstance(shape, Architecture):
+        d, mlp, tokens = shape.hidden_size, mlp_width(shape), tokens_of(shape)
+        attention = [Layer(d, 3 * d, tokens), Layer(d, d, tokens)]
+        return [*attention, Layer(d, mlp, tokens), Layer(mlp, d, tokens), Layer(d, 6 * d)]
+    level, channels, _ = places(shape)[block]
+    convolution = Layer(9 * channels, channels, pixels_of(shape, level))
+    return [convolution, convolution, Layer(4 * shape.channels, 2 * channels)]
+
+
+def parameters_of(shape: Shape, blocks: Collection[int]) -> int:
+    """The numbers in a checkpoint of the network with these blocks, the fixed position table among them."""
+    layers = chain(layers_around(shape), *(block_layers(shape, block) for block in blocks))
+    linear = sum((layer.inputs + 1) * layer.outputs for layer in layers)
+    if isinstance(shape, Architecture):
+        return linear + (shape.num_classes + 1 + tokens_of(shape)) * shape.hidden_size
+    row = places(shape)
+    norms = 2 * row[-1].channels + sum(4 * row[block].channels for block in blocks)
+    return linear + norms + (shape.num_classes + 1) * 4 * shape.channels
+
+
+def macs_of(layers: Iterable[Layer]) -> int:
+    """The multiply-accumulates of these layers for one image."""
+    return sum(layer.inputs * layer.outputs * layer.positions for layer in layers)
+
 
 # -------------------------------------------------------------------------------------------------------- transformers
 
 
 def tokens_of(architecture: Architecture) -> int:
+    """The number of patches of one image."""
     return (architecture.input_size // architecture.patch_size) ** 2
 
 
 def mlp_width(architecture: Architecture) -> int:
+    """The width of the hidden layer of a block's MLP."""
     return int(architecture.hidden_size * architecture.mlp_ratio)
 
 
-def transformer_parameters(architecture: Architecture, blocks: int) -> int:
-    a, d, mlp = architecture, architecture.hidden_size, mlp_width(architecture)
-    patch = a.patch_size**2 * a.in_channels
-    embed = linear(patch, d) + linear(TIME_FEATURES, d) + linear(d, d) + (a.num_classes + 1 + tokens_of(a)) * d
-    block = linear(d, 3 * d) + linear(d, d) + linear(d, mlp) + linear(mlp, d) + linear(d, 6 * d)
-    head = linear(d, 2 * patch) + linear(d, 2 * d)
-    return embed + blocks * block + head
-
-
 def macs(architecture: Architecture, blocks: int | None = None, adapter_width: int | None = None) -> int:
-    """Multiply-accumulates of a transformer's forward pass of one image, with ``blocks`` blocks left (default: all).
+    """The multiply-accumulates of a transformer's forward pass of one image, with ``blocks`` blocks left, or with all.
 
-    Matrix products only, as is customary: linear layers, the patch convolution, attention's QK and AV.
+    As is customary, only matrix products are counted: linear layers, the patch convolution, and attention's QK and AV.
     """
-    a = architecture
-    d, tokens = a.hidden_size, tokens_of(a)
-    patch = a.patch_size**2 * a.in_channels
-    block = tokens * (4 * d * d + 2 * d * mlp_width(a))  # qkv, projection, fc1, fc2
-    block += attention_macs(a)
-    block += 6 * d * d  # adaLN, once an image
-    block += 2 * tokens * 2 * d * (adapter_width or 0)  # two adapters: down, up
-    embed = tokens * patch * d + TIME_FEATURES * d + d * d
-    head = 2 * d * d + tokens * d * 2 * patch
-    return embed + (a.depth if blocks is None else blocks) * block + head
+    a, d, tokens, width = architecture, architecture.hidden_size, tokens_of(architecture), adapter_width or 0
+    adapters = 2 * [Layer(d, width, tokens), Layer(width, d, tokens)]
+    block = macs_of(block_layers(a) + adapters) + attention_macs(a)
+    return macs_of(layers_around(a)) + (a.depth if blocks is None else blocks) * block
 
 
 def attention_macs(architecture: Architecture) -> int:
-    """Those of one block's products without weights, QK and AV."""
+    """The multiply-accumulates of QK and AV, the products without weights, in one block for one image."""
     return 2 * tokens_of(architecture) ** 2 * architecture.hidden_size
-
-
-def lora_macs(architecture: Architecture, rank: int) -> int:
-    """Those of the updates beside one block's linear layers: rank times (in + out), a token or (adaLN) an image."""
-    d, mlp = architecture.hidden_size, mlp_width(architecture)
-    return rank * (tokens_of(architecture) * ((d + 3 * d) + (d + d) + 2 * (d + mlp)) + (d + 6 * d))
-
-
-def linear(inputs: int, outputs: int) -> int:
-    """Parameters of a linear layer, its bias among them."""
-    return (inputs + 1) * outputs
 
 
 # --------------------------------------------------------------------------------------------------------------- U-Nets
 
 
 class Place(NamedTuple):
-    """Where a block of the unpruned U-Net stands."""
+    """The place of a block in the unpruned U-Net."""
 
     level: int
     channels: int
@@ -78,7 +108,7 @@ class Place(NamedTuple):
 
 
 def places(architecture: UNetArchitecture) -> list[Place]:
-    """The blocks of the unpruned U-Net in their order."""
+    """The place of each block of the unpruned U-Net, in the order of the blocks."""
     a = architecture
     levels = [(level, a.channels * factor) for level, factor in enumerate(a.multipliers)]
     encoder = [Place(*level, "encoder") for level in levels for _ in range(a.blocks_per_level)]
@@ -86,61 +116,30 @@ def places(architecture: UNetArchitecture) -> list[Place]:
     return encoder + middle + [place._replace(part="decoder") for place in reversed(encoder)]
 
 
+def entering_channels(before: Place, after: Place) -> int:
+    """The number of channels between two blocks: a decoder block also gets the tensor of an encoder block."""
+    return before.channels + (after.channels if after.part == "decoder" else 0)
+
+
 def pixels_of(architecture: UNetArchitecture, level: int) -> int:
+    """The number of pixels of the hidden image at a level."""
     return int((architecture.input_size // 2**level) ** 2)
 
 
-def unet_parameters(architecture: UNetArchitecture, kept_blocks: Collection[int]) -> int:
-    a, row, condition = architecture, places(architecture), 4 * architecture.channels
-    total = linear(9 * a.in_channels, row[0].channels) + 2 * row[-1].channels
-    total += linear(9 * row[-1].channels, 2 * a.in_channels)
-    total += linear(TIME_FEATURES, condition) + linear(condition, condition) + (a.num_classes + 1) * condition
-    total += sum(linear(channels, out) for _, channels, out in projections(architecture))
-    for block in kept_blocks:
-        channels = row[block].channels
-        total += 2 * linear(9 * channels, channels) + linear(condition, 2 * channels) + 4 * channels
-    return total
-
-
 def unet_macs(architecture: UNetArchitecture, kept_blocks: Collection[int]) -> int:
-    """Multiply-accumulates of a U-Net's forward pass with these blocks left: linear layers and convolutions."""
-    a, row, condition = architecture, places(architecture), 4 * architecture.channels
-    total = TIME_FEATURES * condition + condition * condition
-    total += pixels_of(a, 0) * 9 * a.in_channels * (row[0].channels + 2 * row[-1].channels)
-    for block in kept_blocks:
-        level, channels, _ = row[block]
-        total += 2 * pixels_of(a, level) * 9 * channels**2 + 2 * condition * channels
-    return total + sum(pixels_of(a, level) * channels * out for level, channels, out in projections(a))
+    """The multiply-accumulates of a U-Net's forward pass of one image, with these blocks left."""
+    return macs_of(chain(layers_around(architecture), *(block_layers(architecture, block) for block in kept_blocks)))
 
 
-def projections(architecture: UNetArchitecture) -> Iterator[tuple[int, int, int]]:
-    """Level, channels in and channels out of each 1x1 convolution between two blocks."""
-    for before, after in pairwise(places(architecture)):
-        channels = before.channels + (after.channels if after.part == "decoder" else 0)
-        if channels != after.channels:
-            yield after.level, channels, after.channels
-
-
-# ----------------------------------------------------------------------------------------------------- any, in training
-
-
-def parameters_of(architecture: Architecture | UNetArchitecture, blocks: Collection[int]) -> int:
-    """Numbers that a checkpoint of the network with these blocks holds, the fixed position table among them."""
-    if isinstance(architecture, UNetArchitecture):
-        return unet_parameters(architecture, blocks)
-    return transformer_parameters(architecture, len(blocks))
+# ------------------------------------------------------------------------------------------------------------ trainings
 
 
 def training_flops(
-    architecture: Architecture | UNetArchitecture,
-    kept_blocks: Collection[int],
-    batch_size: int,
-    steps: int,
-    tuning: Finetuning | None = None,
+    architecture: Shape, kept_blocks: Collection[int], batch_size: int, steps: int, tuning: Finetuning | None = None
 ) -> int:
-    """FLOPs of a training with these blocks left, by its method, with its teacher's forward passes.
+    """The FLOPs of a training with these blocks left, by its method, with its teacher's forward passes.
 
-    U-Nets train all weights, on the data alone.
+    A U-Net trains all its weights on the data alone.
     """
     if isinstance(architecture, UNetArchitecture):
         macs_a_step = 3 * unet_macs(architecture, kept_blocks)
@@ -150,17 +149,18 @@ def training_flops(
 
 
 def step_macs(architecture: Architecture, blocks: int, tuning: Finetuning | None = None) -> int:
-    """Multiply-accumulates of a training step, an image; ``tuning`` None is training of every weight on the data alone.
+    """The multiply-accumulates of a training step for one image. Without ``tuning``, all weights learn from the data.
 
-    A backward pass costs two forward ones: the gradient of a product's both factors. Where a weight is frozen its half
-    is not computed. A teacher adds a forward pass of the unpruned network.
+    A backward pass costs as much as two forward passes, because it computes the gradients of both factors of every
+    product. The gradient of a frozen weight is not computed. A teacher adds a forward pass of the unpruned network.
     """
     forward = macs(architecture, blocks)
     if tuning is None:
         return 3 * forward
     added = 0
     if tuning.method == "lora":
-        added = blocks * lora_macs(architecture, tuning.lora.rank)
+        updates = sum((layer.inputs + layer.outputs) * layer.positions for layer in block_layers(architecture))
+        added = blocks * tuning.lora.rank * updates
     elif tuning.method == "adapters":
         added = macs(architecture, blocks, tuning.adapter_width) - forward
     frozen = 0 if tuning.method == "full" else forward - blocks * attention_macs(architecture)

@@ -1,4 +1,4 @@
-"""Networks on disk: our folders of model.safetensors and model.json, and the official files. Nothing is unpickled."""
+"""Networks on disk: our folders of model.safetensors and model.json, and official files. No code in a file is run."""
 
 import argparse
 import math
@@ -18,6 +18,7 @@ from torch import Tensor
 from entpruner.errors import UserError
 from entpruner.layout import CARD, WEIGHTS
 from entpruner.models.adapters import add_adapters
+from entpruner.models.arithmetic import Shape
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import LABEL_TABLE
 from entpruner.models.transformer import Attention, Transformer
@@ -26,28 +27,28 @@ from entpruner.params.backbones import SIZES, Architecture, ProcessSettings, Tra
 from entpruner.params.base import Frozen
 from entpruner.system.files import read_json, whole_file, write_json
 
-SHAPED_BY = {  # the keys that the shapes of weights follow from
+SHAPED_BY = {  # the keys of an architecture that decide about the shapes of weights
     Architecture: ("hidden_size", "patch_size", "input_size"),
     UNetArchitecture: ("channels", "multipliers"),
 }
-PARTS = ("ema", "model")  # the weights in a training checkpoint, the average first
-POSITION_TOLERANCE = 0.01  # averaging a constant over millions of steps moves it by roundings
+PARTS = ("ema", "model")  # a training checkpoint has weights under one of these keys, or under both
+POSITION_TOLERANCE = 0.01  # a moving average over millions of steps changes a constant by rounding
 UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
 class ModelCard(Frozen):
-    """What a reader of the weights must know: the content of ``model.json``."""
+    """The content of ``model.json``, which says what network the weights beside it belong to."""
 
-    architecture: Architecture | UNetArchitecture
+    architecture: Shape
     kept_blocks: tuple[int, ...]
-    """The blocks that are left, in the numbering of the unpruned network of ``architecture.depth`` blocks."""
+    """The blocks that the network still has, in the numbering of the unpruned one of ``architecture.depth`` blocks."""
     process: ProcessSettings
     class_names: tuple[str, ...]
-    """One a class; the null class comes after them and has no name."""
+    """The name of each class. The null class comes after them and has no name."""
     source_sha256: str | None = None
-    """Checksum of the official file that the weights were read from, if they were."""
+    """Checksum of the official file that the weights came from, or None for weights that were trained here."""
     adapter_width: int | None = Field(None, gt=0)
-    """Hidden width of the adapters behind attention and MLP, if the network, a transformer, has them."""
+    """Hidden width of the adapters behind attention and MLP, or None without adapters. Only transformers have them."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -61,23 +62,23 @@ class ModelCard(Frozen):
         return self
 
 
-def build(architecture: Architecture | UNetArchitecture, kept_blocks: tuple[int, ...] | None = None) -> BlockNetwork:
-    """The network of an architecture, its weights not yet initialised."""
+def build(architecture: Shape, kept_blocks: tuple[int, ...] | None = None) -> BlockNetwork:
+    """The network of an architecture. Its weights are not initialised yet."""
     if isinstance(architecture, Architecture):
         return Transformer(architecture, kept_blocks)
     return UNet(architecture, kept_blocks)
 
 
 def save_model(folder: Path, model: BlockNetwork, card: ModelCard) -> None:
-    """Write the weights and their card into an existing folder; the same weights give the same bytes."""
+    """Write the weights and their card into an existing folder. Equal weights give equal bytes."""
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
     write_json(folder / CARD, card.model_dump(mode="json"))
 
 
 def load_model(folder: Path) -> tuple[BlockNetwork, ModelCard]:
-    """The network of a folder that ``save_model`` wrote, on the CPU, and its card.
+    """The network and the card of a folder that ``save_model`` wrote, on the CPU.
 
-    Raises UserError for a missing, truncated or foreign file and for weights that are not those of the card.
+    Raises UserError for a missing or damaged file, and for weights that do not fit the card.
     """
     path = folder / CARD
     try:
@@ -93,22 +94,17 @@ def load_model(folder: Path) -> tuple[BlockNetwork, ModelCard]:
     model = build(card.architecture, card.kept_blocks)
     if card.adapter_width is not None and isinstance(model, Transformer):
         add_adapters(model, card.adapter_width)
-    _fill(model, _read_safetensors(folder / WEIGHTS), folder / WEIGHTS)
+    _fill(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return model, card
 
 
 def load_official(path: Path, architecture: Architecture) -> Transformer:
-    """The network of an official DiT or SiT file, on the CPU.
-
-    The file is a bare state dict, a training checkpoint (its ``ema`` is taken, else its ``model``), or safetensors.
-    Raises UserError for a missing or truncated file, for one that would run code (it is not run), and for weights of
-    another architecture.
-    """
+    """The network of an official DiT or SiT file, on the CPU. Raises UserError as its two steps do."""
     return official_network(path, read_weights(path), architecture)
 
 
 def official_network(path: Path, weights: Mapping[str, Tensor], architecture: Architecture) -> Transformer:
-    """The network of weights that were read from ``path``; every key and shape must be DiT's, as SiT's are too."""
+    """The network of weights that were read from ``path``. Every key and shape must be that of DiT and SiT."""
     model = Transformer(architecture)
     expected = model.pos_embed.detach().clone()
     _fill(model, weights, path)
@@ -122,10 +118,10 @@ def official_network(path: Path, weights: Mapping[str, Tensor], architecture: Ar
 
 
 def official_architecture(path: Path, weights: Mapping[str, Tensor], num_heads: int | None = None) -> Architecture:
-    """What the shapes of weights that were read from ``path`` say; they don't say the number of heads.
+    """The architecture of weights that were read from ``path``, by their shapes.
 
-    Without ``num_heads`` it is that of the published size with this width. Raises UserError if there is no such size,
-    and for weights that are not a DiT's or SiT's.
+    Shapes do not show the number of heads. If it is not given, it is that of the published network of this width.
+    Raises UserError if there is none, and for weights that are not those of a DiT or SiT.
     """
     ranks = {"pos_embed": 3, "x_embedder.proj.weight": 4, LABEL_TABLE: 2, "blocks.0.mlp.fc1.weight": 2}
     for key, rank in ranks.items():
@@ -153,7 +149,7 @@ def official_architecture(path: Path, weights: Mapping[str, Tensor], num_heads: 
 
 
 def official_card(network: Transformer, process: ProcessSettings, sha256: str) -> ModelCard:
-    """What is known of the network of an official file with that checksum; its classes have no names."""
+    """The card of the network of an official file with this checksum. Its classes have no names."""
     return ModelCard(
         architecture=network.architecture,
         kept_blocks=network.kept_blocks,
@@ -164,9 +160,9 @@ def official_card(network: Transformer, process: ProcessSettings, sha256: str) -
 
 
 def export_official(path: Path, model: BlockNetwork) -> None:
-    """Write the weights as a bare state dict under DiT's and SiT's names: .pt, .pth or .safetensors, by ``path``.
+    """Write the weights as a state dict with the official names, in the format of the suffix of ``path``.
 
-    The blocks that are left are numbered from 0, so the official code reads it with its ``depth`` set to their number.
+    Blocks are numbered from 0, so the official code reads the file with its ``depth`` set to the number of blocks.
     Raises UserError for another suffix, and for a network that the official code has no names for.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain(model).state_dict().items()}
@@ -177,58 +173,44 @@ def export_official(path: Path, model: BlockNetwork) -> None:
 
 
 def plain(model: BlockNetwork) -> Transformer:
-    """The same network, if it is a transformer with nothing added. Raises UserError otherwise."""
+    """The same network, if it is a transformer without adapters. Raises UserError otherwise."""
     if not isinstance(model, Transformer):
         raise UserError("the model is a U-Net; give a DiT or SiT")
     if not all(isinstance(block.attn, Attention) for block in model.blocks):
-        raise UserError("the model has adapters, which DiT and SiT don't know; give one without")
+        raise UserError("the model has adapters, which DiT and SiT do not have; give a model without adapters")
     return model
 
 
-def renumbered(model: Transformer) -> Transformer:
-    """The same network with the blocks that are left as all of its blocks: 0, 1, ..."""
-    architecture = model.architecture.model_copy(update={"depth": len(model.blocks)})
-    whole = Transformer(architecture).to(model.pos_embed)
-    whole.load_state_dict(model.state_dict())
-    return whole
-
-
 def unnamed_classes(count: int) -> tuple[str, ...]:
-    """Stand-ins for the class names that an official file does not hold."""
+    """Names for the classes of an official file, which does not hold their names."""
     return tuple(f"class {label}" for label in range(count))
 
 
 def read_weights(path: Path, which: TrainedWeights | None = None) -> dict[str, Tensor]:
-    """Weights by name, on the CPU, from a .safetensors or a torch file of anybody's: code in it is refused, not run.
+    """Weights by name, on the CPU, from a .safetensors or torch file. Code in the file is refused and not run.
 
-    Of a training checkpoint the part ``which`` is taken, by default its ``ema``, else its ``model``. Raises UserError
-    for a file that is missing, truncated or unsafe, for a training checkpoint without that part, and for one that
-    holds no state dict.
+    A training checkpoint has several parts, and ``which`` is read, or by default ``ema``, or else ``model``. Raises
+    UserError for a file that is missing, damaged or unsafe, that lacks this part, or that holds no state dict.
     """
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, which)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        mapped = zipfile.is_zipfile(path)  # a mapped file's optimizer moments, which are not needed, are never read
+        # The official training checkpoints hold their arguments. The errors below replace the warnings of torch.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UNREADABLE:
         raise UserError(f"{path}: no such file, or not readable; check the path") from None
     except SafetensorError as error:
         raise UserError(f"{path}: truncated or not safetensors ({error}); get the file again") from None
-
-
-def _read_torch(path: Path, which: TrainedWeights | None) -> dict[str, Tensor]:
-    try:
-        mapped = zipfile.is_zipfile(path)  # then an optimizer's moments, which nobody asks for, are never read
-        # training checkpoints hold their arguments; and of what is odd about a file, one line is said
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
-            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except UNREADABLE:
-        raise UserError(f"{path}: no such file, or not readable; check the path") from None
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError):
         raise UserError(
             f"{path}: damaged, or a pickle with code, which is not run; get it again, or as safetensors"
         ) from None
+    return _state_dict(path, content, which)
+
+
+def _state_dict(path: Path, content: Any, which: TrainedWeights | None) -> dict[str, Tensor]:
     parts = [key for key in PARTS if isinstance(content, dict) and isinstance(content.get(key), dict)]
     if parts:
         part = which or parts[0]
@@ -241,7 +223,7 @@ def _read_torch(path: Path, which: TrainedWeights | None) -> dict[str, Tensor]:
 
 
 def _fill(model: BlockNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Copy the weights in; every key and shape must fit."""
+    """Copy the weights into the network. Raises UserError for a key or a shape that does not fit."""
     a, places = model.architecture, model.state_dict()
     for key, place in places.items():
         if key not in weights:
@@ -256,7 +238,7 @@ def _fill(model: BlockNetwork, weights: Mapping[str, Tensor], path: Path) -> Non
         elif key == "pos_embed" and found[2:] == expected[2:]:
             advice = f"it is for images of another size: check input_size {a.input_size}, or patch_size"
         elif key.startswith("final_layer.linear") and found[1:] == expected[1:] and 2 * found[0] == expected[0]:
-            advice = "it was trained with learn_sigma off: only heads with DiT's second half, used or not, can be read"
+            advice = "it was trained with learn_sigma off, and only layers with twice the image's channels can be read"
         else:
             advice = "check " + ", ".join(f"{name} {getattr(a, name)}" for name in SHAPED_BY[type(a)])
         raise UserError(f"{path}: {key} has shape {found} where {expected} is expected; {advice}")

@@ -11,7 +11,7 @@ from entpruner.params.training import Lora
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer and its trainable update; ``up`` is zero at first, so that nothing changes yet.
+    """A frozen linear layer and its trainable update. ``up`` is zero at first, so the output begins unchanged.
 
     ``down`` is drawn on the CPU as in the authors' code, uniform within ±1/sqrt(in).
     """
@@ -30,26 +30,28 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One trainable linear layer, of weights of its own, that computes the same."""
+        """A trainable linear layer that computes the same, with a copy of the weights."""
         linear = copy.deepcopy(self.base).requires_grad_(True)
         linear.weight += self.scale * self.up @ self.down
         return linear
 
 
 def add_lora(module: nn.Module, settings: Lora, generator: torch.Generator) -> list[nn.Parameter]:
-    """Put an update beside every linear layer inside ``module``, in place; returns the new, trainable parameters.
+    """Put an update beside every linear layer inside ``module``, in place. Returns the new parameters.
 
-    Other parameters of the module than its linear layers' are left as they are, trainable or not.
+    Parameters outside linear layers stay trainable or frozen.
     """
     parameters: list[nn.Parameter] = []
-    linears = [
-        (parent, name, child)
-        for parent in module.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, nn.Linear)
-    ]
-    for parent, name, linear in linears:
-        lora = LoraLinear(linear, settings, generator)
-        setattr(parent, name, lora)
-        parameters += [lora.down, lora.up]
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, nn.Linear):
+            lora = LoraLinear(layer, settings, generator)
+            module.set_submodule(name, lora)
+            parameters += [lora.down, lora.up]
     return parameters
+
+
+def merge_lora(module: nn.Module) -> None:
+    """Add every update to the weights of its linear layer, and take it out, in place."""
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, LoraLinear):
+            module.set_submodule(name, layer.merged())

@@ -1,36 +1,48 @@
-"""What scoring, pruning, training and sampling ask of a network: an embedding, residual blocks in a row, and a head.
+"""What the transformer and the U-Net share: an embedding, residual blocks in a row, and a head.
 
-Every block is residual: x + f(x, c), so what is left where a block is taken out is the identity, and the state that
-entered it goes on. A state is what the network hands from block to block: the tokens of a transformer, or the U-Net's
-hidden image with the skip tensors that wait for the decoder.
+Every block computes x + f(x, c). A network without this block lets x pass unchanged. A state is what the network hands
+from block to block: the tokens of a transformer, or the hidden image of a U-Net with the tensors of its skip
+connections.
+
+Shape letters: B batch, C image channels, H and W image height and width, T tokens, D hidden or condition size.
 """
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from entpruner.models.embedders import LabelEmbedder
-from entpruner.params.backbones import Architecture, UNetArchitecture
+from entpruner.models.arithmetic import Shape
+from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
 
-State = Any  # each network's own; never changed in place, so that one may be kept and gone on from later
+State = Any  # no block changes a state in place, so a stored state can be used again later
 
 
 class BlockNetwork(nn.Module):
-    """A network whose blocks can be left out.
+    """A network that takes a noised image, its time and its class, and returns 2C channels.
 
-    ``kept_blocks`` are the blocks that this network still has, in the numbering of the unpruned one; the blocks
-    themselves are renumbered from 0. All of a block's parameters, and no others, are in ``blocks``: they are what its
-    removal saves. A subclass is made from ``(architecture, kept_blocks)``.
+    The first C channels are the prediction, and the others are the variance or unused. ``kept_blocks`` are the blocks
+    that this network still has, in the numbering of the unpruned network; None stands for all blocks. In ``blocks``
+    they are numbered from 0, as the official loaders expect. The parameters in ``blocks``, and no others, go when
+    blocks are pruned. A subclass is made from ``(architecture, kept_blocks)``.
     """
 
-    architecture: Architecture | UNetArchitecture
-    kept_blocks: tuple[int, ...]
-    blocks: nn.ModuleList  # of (state, c) -> state
-    y_embedder: LabelEmbedder
+    architecture: Shape
+    blocks: nn.ModuleList  # of modules that map (state, c) to a state
     checkpointing = False
     """Whether training keeps only what enters each block, and computes its inside again in the backward pass."""
+    zero_at_first: ClassVar[tuple[str, ...]]
+    """Training begins with zeros in the parameters whose names contain one of these."""
+
+    def __init__(self, architecture: Shape, kept: tuple[int, ...] | None, x_embedder: nn.Module, width: int) -> None:
+        """``width`` is the size D of the condition."""
+        super().__init__()
+        self.architecture = architecture
+        self.kept_blocks = tuple(range(architecture.depth)) if kept is None else tuple(kept)
+        self.x_embedder = x_embedder
+        self.t_embedder = TimestepEmbedder(width)
+        self.y_embedder = LabelEmbedder(architecture.num_classes, width)
 
     @property
     def null_class(self) -> int:
@@ -38,50 +50,66 @@ class BlockNetwork(nn.Module):
         return self.architecture.num_classes
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """x: (B, C, H, W); t: (B,) in the process's own scale; y: (B,) class or null class -> (B, 2C, H, W)."""
+        """x: (B, C, H, W); t: (B,) in the scale of the process; y: (B,) class or null class -> (B, 2C, H, W)."""
         state, c = self.embed(x, t, y)
         for position in range(len(self.blocks)):
             state = self.onward(position, self.through(position, state, c))
         return self.head(state, c)
 
     def embed(self, x: Tensor, t: Tensor, y: Tensor) -> tuple[State, Tensor]:
-        """What enters the first block, and the condition (B, D) that all blocks share."""
+        """The state that enters the first block, and the condition (B, D) that all blocks share."""
+        return self.first_state(self.x_embedder(x)), self.t_embedder(t) + self.y_embedder(y)
+
+    def first_state(self, embedded: Tensor) -> State:
         raise NotImplementedError
 
     def through(self, position: int, state: State, c: Tensor) -> State:
-        """From what enters the block at ``position`` (in ``blocks``) to what leaves it."""
+        """The state that leaves the block at ``position`` in ``blocks``, of the state that enters it."""
         block = self.blocks[position]
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(block, state, c, use_reentrant=False, preserve_rng_state=False)  # blocks draw nothing
         return block(state, c)
 
     def onward(self, position: int, state: State) -> State:
-        """From behind the block at ``position`` (in ``blocks``) to the next one or the head; here nothing lies between.
+        """The state that enters the next block or the head, of the state behind the block at ``position``.
 
-        Given the state before the block instead, the network goes on as it does without that block.
+        With the state before the block instead, the network goes on as it does without this block.
         """
         return state
 
     def head(self, state: State, c: Tensor) -> Tensor:
-        """What comes from behind the last block, as an image: (B, 2C, H, W)."""
+        """The output (B, 2C, H, W), of the state behind the last block."""
         raise NotImplementedError
 
     def hidden(self, state: State) -> Tensor:
-        """A state's hidden vectors, one a token or position: (B, T, D), as tokens are. A block keeps both T and D."""
+        """The hidden vectors of a state, one for each token or pixel: (B, T, D). A block changes neither T nor D."""
         return state
 
     def compile_blocks(self) -> None:
-        """Compile the blocks in place; weights and their names stay as they are.
+        """Compile the blocks in place. Weights and their names stay as they are.
 
-        Equal blocks share what the first is compiled to, however deep the network is. What lies around them is little.
+        Equal blocks share one compiled graph, however deep the network is. Little computation lies outside the blocks.
         """
         for block in self.blocks:
             block.compile()
 
+    @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> Self:
-        """Weights to begin training with, which follow from the generator alone. Returns self."""
-        raise NotImplementedError
+        """Draw the weights that training begins with from the generator alone. Returns self.
 
-    def initialize_labels(self, generator: torch.Generator) -> None:
-        """A new label table, N(0, 0.02), for a network that moves to other classes."""
-        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02, generator=generator)
+        Linear layers and convolutions are Xavier uniform, embeddings are N(0, 0.02). Every block is the identity, and
+        the output is zero, because of the layers in ``zero_at_first``.
+        """
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if name.endswith("bias") or any(part in name for part in self.zero_at_first):
+                nn.init.zeros_(parameter)
+            elif "norm" in name:
+                nn.init.ones_(parameter)
+            elif name.startswith(("t_embedder", "y_embedder")):
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+            else:
+                patches = name == "x_embedder.proj.weight"  # DiT draws the convolution over patches as a linear layer
+                nn.init.xavier_uniform_(parameter.flatten(1) if patches else parameter, generator=generator)
+        return self

@@ -1,19 +1,16 @@
 """DiT and SiT are one network: a transformer over patches, conditioned by adaLN-zero.
 
 Names, shapes and state-dict keys are those of the published checkpoints (Peebles & Xie 2023, "Scalable Diffusion
-Models with Transformers"; Ma et al. 2024, "SiT"), so an official state dict loads with ``strict=True``. What differs
-between the two, the meaning of ``t`` and of the output channels, belongs to the process, not to the network.
+Models with Transformers"; Ma et al. 2024, "SiT"), so an official state dict loads with ``strict=True``. DiT and SiT
+differ in the meaning of ``t`` and of the output channels, which the modules in ``process`` define.
 
 Shape letters: B batch, C image channels, H and W image height and width, T tokens (H*W / patch_size**2), D hidden size.
 """
-
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
 from entpruner.models.network import BlockNetwork
 from entpruner.params.backbones import Architecture
 
@@ -64,7 +61,7 @@ def layer_norm(hidden_size: int) -> nn.LayerNorm:
 
 
 class Block(nn.Module):
-    """The unit that is scored and pruned: attention and MLP, each gated by adaLN-zero."""
+    """Attention and MLP, each gated by adaLN-zero. Blocks are scored and pruned as a whole."""
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -94,59 +91,34 @@ class FinalLayer(nn.Module):
 
 
 class Transformer(BlockNetwork):
-    """DiT/SiT: noised image, time and class in; 2C channels out (prediction, then variance or an unused half).
-
-    ``kept_blocks`` are the blocks that this network still has, in the numbering of the unpruned one; the blocks
-    themselves are renumbered from 0, as the official loaders expect. Without it every block is there.
-    """
+    """DiT or SiT. Its initial weights are those of DiT."""
 
     architecture: Architecture
+    zero_at_first = ("adaLN_modulation", "final_layer.linear")
 
     def __init__(self, architecture: Architecture, kept_blocks: tuple[int, ...] | None = None) -> None:
-        super().__init__()
-        a = self.architecture = architecture
-        self.kept_blocks = tuple(range(a.depth)) if kept_blocks is None else tuple(kept_blocks)
-        self.out_channels = 2 * a.in_channels
-        self.x_embedder = PatchEmbed(a.patch_size, a.in_channels, a.hidden_size)
-        self.t_embedder = TimestepEmbedder(a.hidden_size)
-        self.y_embedder = LabelEmbedder(a.num_classes, a.hidden_size)
-        # Never trained, yet a Parameter: the official checkpoints carry it under this key.
-        self.pos_embed = nn.Parameter(
-            sincos_position_table(a.hidden_size, a.input_size // a.patch_size)[None], requires_grad=False
-        )
+        a = architecture
+        super().__init__(a, kept_blocks, PatchEmbed(a.patch_size, a.in_channels, a.hidden_size), a.hidden_size)
+        # The position table is never trained. It is a Parameter because the official checkpoints hold it.
+        table = sincos_position_table(a.hidden_size, a.input_size // a.patch_size)
+        self.pos_embed = nn.Parameter(table[None], requires_grad=False)
         self.blocks = nn.ModuleList(Block(a.hidden_size, a.num_heads, a.mlp_ratio) for _ in self.kept_blocks)
-        self.final_layer = FinalLayer(a.hidden_size, a.patch_size, self.out_channels)
+        self.final_layer = FinalLayer(a.hidden_size, a.patch_size, 2 * a.in_channels)
 
-    def embed(self, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """What enters the first block: the tokens (B, T, D) and the condition (B, D) that all blocks share."""
-        tokens = self.x_embedder(x) + self.pos_embed                      # (B, T, D)
-        c = self.t_embedder(t) + self.y_embedder(y)                       # (B, D)
-        return tokens, c
+    def first_state(self, embedded: Tensor) -> Tensor:
+        return embedded + self.pos_embed                                  # (B, T, D)
 
     def head(self, tokens: Tensor, c: Tensor) -> Tensor:
-        """What leaves the last block, back as an image: (B, T, D) -> (B, 2C, H, W)."""
         side, p = self.architecture.input_size // self.architecture.patch_size, self.architecture.patch_size
         x = self.final_layer(tokens, c)                                   # (B, T, p*p*2C)
         x = x.unflatten(1, (side, side)).unflatten(-1, (p, p, -1))        # (B, h, w, p, p, 2C)
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)    # (B, 2C, H, W)
 
-    def initialize(self, generator: torch.Generator) -> Self:
-        """DiT's initialisation: Xavier linears, N(0, 0.02) embeddings, zero adaLN and zero output. Returns self."""
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if not parameter.requires_grad:
-                    continue
-                if name.endswith("bias") or "adaLN_modulation" in name or name.startswith("final_layer.linear"):
-                    nn.init.zeros_(parameter)
-                elif name.startswith(("t_embedder", "y_embedder")):
-                    nn.init.normal_(parameter, std=0.02, generator=generator)
-                else:
-                    nn.init.xavier_uniform_(parameter.flatten(1), generator=generator)
-        return self
-
 
 def sincos_position_table(hidden_size: int, side: int) -> Tensor:
-    """DiT's fixed 2-D position table for a side*side grid: (side**2, D); columns first, each half [sin, cos]."""
+    """DiT's fixed table of 2-D positions on a side*side grid: (side**2, D). The first D/2 columns are the sines and
+    cosines of a token's column, the others those of its row.
+    """
     frequencies = 1 / 10000 ** (torch.arange(hidden_size // 4, dtype=torch.float64) / (hidden_size / 4))
     angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies   # (side, D/4)
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)                     # (side, D/2)

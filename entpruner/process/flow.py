@@ -12,16 +12,16 @@ from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.params.backbones import Flow
 from entpruner.params.sampling import FlowSampler, Sampling
+from entpruner.process.base import Process, fresh_noise, image_means, uniform
 from entpruner.process.guidance import Network, guided
-from entpruner.process.times import uniform
 
-Velocity = Callable[[Tensor, float], Tensor]  # x (B, C, H, W), one t for all -> dx/dt (B, C, H, W)
+Velocity = Callable[[Tensor, float], Tensor]  # x (B, C, H, W), one t for the batch -> dx/dt (B, C, H, W)
 
-LAST_STEP = 0.04  # SiT: the SDE's noise stops here before t = 1, where its score has no limit
+LAST_STEP = 0.04  # the last step of SiT's SDE has no noise, because the score has no limit at t = 1
 
 
 class Coefficients(NamedTuple):
-    """x_t = alpha data + sigma noise, and the derivatives in t: numbers, or tensors of the shape of t."""
+    """x_t = alpha data + sigma noise, and the derivatives of alpha and sigma in t, each of the shape of t."""
 
     alpha: Tensor
     sigma: Tensor
@@ -30,12 +30,12 @@ class Coefficients(NamedTuple):
 
 
 def linear(t: Tensor) -> Coefficients:
-    """The straight line from noise to data."""
+    """The interpolant that is a straight line from noise to data."""
     return Coefficients(t, 1 - t, torch.ones_like(t), -torch.ones_like(t))
 
 
 def gvp(t: Tensor) -> Coefficients:
-    """Generalised variance preserving: a quarter of a circle, alpha**2 + sigma**2 = 1."""
+    """The generalised variance preserving interpolant: a quarter of the circle alpha**2 + sigma**2 = 1."""
     angle, speed = t * (math.pi / 2), math.pi / 2
     return Coefficients(angle.sin(), angle.cos(), speed * angle.cos(), -speed * angle.sin())
 
@@ -43,62 +43,55 @@ def gvp(t: Tensor) -> Coefficients:
 INTERPOLANTS = {"linear": linear, "gvp": gvp}
 
 
-class FlowMatching:
-    """SiT's process: t in [0, 1] runs from noise to data; the network predicts the velocity dx/dt.
+class FlowMatching(Process):
+    """SiT's process: t in [0, 1] runs from noise to data, and the network predicts the velocity dx/dt.
 
-    The second half of its output is unused, inherited from DiT.
+    The second half of the output is unused. SiT has it because its networks are those of DiT.
     """
 
     def __init__(self, settings: Flow) -> None:
         self.interpolant = INTERPOLANTS[settings.interpolant]
 
     def draw_times(self, n: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
-        """(n,) float32 in (0, 1]."""
+        """The times are float32 in (0, 1]."""
         return (1 - uniform(n, generator, stratified)).float()
 
     def time_fraction(self, t: Tensor) -> Tensor:
-        """1 - t: 0 is the data."""
         return 1 - t
 
     def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The interpolant alpha x + sigma noise: (B, C, H, W)."""
         at = self.interpolant(t.to(x.dtype).view(-1, 1, 1, 1))
         return at.alpha * x + at.sigma * noise
 
     def velocity(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the network learns: the interpolant's derivative in t, (B, C, H, W)."""
+        """The velocity that the network learns, which is the interpolant's derivative in t: (B, C, H, W)."""
         at = self.interpolant(t.to(x.dtype).view(-1, 1, 1, 1))
         return at.d_alpha * x + at.d_sigma * noise
 
     def score(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The gradient of log p_t at x, (B, C, H, W), which the velocity there determines (SiT). t: ()."""
+        """The gradient of log p_t at x, (B, C, H, W), computed from the velocity at x as in SiT. t: ()."""
         at = self.interpolant(t)
         return (at.alpha * velocity - at.d_alpha * x) / (at.sigma * (at.d_alpha * at.sigma - at.alpha * at.d_sigma))
 
-    def prediction(self, output: Tensor) -> Tensor:
-        """The predicted velocity."""
-        return output.chunk(2, dim=1)[0]
-
     def losses(self, model: Network, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The mean squared error of the velocity, (B,)."""
+        """The loss is the mean squared error of the velocity."""
         error = self.prediction(model(self.add_noise(x, noise, t), t, y)) - self.velocity(x, noise, t)
-        return {"loss": (error**2).flatten(1).mean(1)}
+        return {"loss": image_means(error**2)}
 
     def distillation_loss(self, output: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The mean squared difference of the velocities, (B,)."""
-        return ((self.prediction(output) - self.prediction(target)) ** 2).flatten(1).mean(1)
+        """The distance is the mean squared difference of the velocities."""
+        return image_means((self.prediction(output) - self.prediction(target)) ** 2)
 
     @torch.no_grad()
     def sample(
         self, model: BlockNetwork, noise: Tensor, y: Tensor, sampling: Sampling, generator: torch.Generator
     ) -> Tensor:
-        """From noise at t = 0 to images at t = 1 by ``sampling.flow``: (B, C, H, W)."""
         settings = sampling.flow
         network = guided(model, sampling.guidance, sampling.guided_channels)
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            # back in x's precision where autocast lowered it
-            return self.prediction(network(x, torch.full((len(x),), t, device=x.device), y)).to(x.dtype)
+            output = network(x, torch.full((len(x),), t, device=x.device), y)
+            return self.prediction(output).to(x.dtype)  # under autocast the output is bfloat16
 
         match settings.name:
             case "euler":
@@ -113,13 +106,11 @@ class FlowMatching:
     def euler_maruyama(self, velocity: Velocity, x: Tensor, steps: int, generator: torch.Generator) -> Tensor:
         """SiT's SDE with the same marginals as the ODE: dx = (v + w score) dt + sqrt(2 w) dW, where w = sigma(t).
 
-        ``steps`` evaluations of the network: steps - 1 even steps from t = 0 to 0.96, then one of 0.04 without noise.
-        The score is computed from the very velocity of the step. Raises UserError for fewer than 2 steps.
+        There are steps - 1 even steps from t = 0 to 0.96, and then one of 0.04 without noise. The network is evaluated
+        once in each step, for the velocity and the score. Raises UserError for fewer than 2 steps.
         """
         if steps < 2:
-            raise UserError(
-                f"flow sampler sde with steps {steps}: one has noise and one has not; set steps to 2 or more"
-            )
+            raise UserError(f"flow sampler sde with steps {steps}: the last step has no noise; set steps to 2 or more")
         times = torch.linspace(0, 1 - LAST_STEP, steps, dtype=torch.float64)
         sizes = [*times.diff().tolist(), LAST_STEP]
         for step, (t, size) in enumerate(zip(times, sizes, strict=True)):
@@ -127,20 +118,19 @@ class FlowMatching:
             w = self.interpolant(t).sigma.item()
             x = x + size * (v + w * self.score(v, x, t))
             if step < steps - 1:
-                fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-                x = x + math.sqrt(2 * w * size) * fresh
+                x = x + math.sqrt(2 * w * size) * fresh_noise(x, generator)
         return x
 
 
 def euler(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
-    """Even steps of the first order from t = 0 to 1: one evaluation a step."""
+    """Euler's method in even steps from t = 0 to 1, with one evaluation in each step."""
     for step in range(steps):
         x = x + velocity(x, step / steps) / steps
     return x
 
 
 def heun(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
-    """Even steps of the second order from t = 0 to 1: two evaluations a step."""
+    """Heun's method in even steps from t = 0 to 1, with two evaluations in each step."""
     for step in range(steps):
         here = velocity(x, step / steps)
         there = velocity(x + here / steps, (step + 1) / steps)
@@ -149,16 +139,16 @@ def heun(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
 
 
 def dopri5(velocity: Velocity, x: Tensor, settings: FlowSampler) -> Tensor:
-    """The adaptive Dormand-Prince 5(4) from t = 0 to 1, by SciPy: the state is float64, the network sees x's type.
+    """The adaptive Dormand-Prince 5(4) method of SciPy from t = 0 to 1, with a float64 state.
 
-    One step size for the batch, from the error of all its elements. Raises UserError if a velocity is not finite or the
-    solver gives up.
+    All images of the batch share one step size, which follows from the error of all their values. Raises UserError if
+    a velocity is not finite, or if the solver fails.
     """
-    from scipy.integrate import solve_ivp  # slow to import, and used by this sampler alone
+    from scipy.integrate import solve_ivp  # its import is slow, and only this sampler needs it
 
     def derivative(t: float, state: np.ndarray) -> np.ndarray:
         v = velocity(torch.from_numpy(state).to(x).view_as(x), t).flatten().double().cpu().numpy()
-        if not np.isfinite(v).all():  # the solver would try ever smaller steps without end
+        if not np.isfinite(v).all():  # the solver would try smaller and smaller steps without an end
             raise UserError(
                 f"flow sampler dopri5: the velocity at t={t:.3g} is not finite; check the network's training"
             )

@@ -11,11 +11,11 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]  # x (B, C, H, W), t (B,), 
 
 
 def guided(model: BlockNetwork, scale: float, guided_channels: int) -> Network:
-    """The network guided by ``scale`` on its first ``guided_channels`` image channels (all, if it has fewer).
+    """The network guided by ``scale`` on its first ``guided_channels`` image channels, or on all if it has fewer.
 
-    One evaluation on a doubled batch gives the output with and without the class; every other channel, the variance
-    among them, is that with the class. The published figures guide three of four latent channels. Scale 1 is the
-    network itself.
+    One evaluation of a doubled batch gives the outputs with and without the class. All other channels, such as those
+    of the variance, are those of the output with the class. The published images guide three of four latent channels.
+    Scale 1 means no guidance.
     """
     if scale == 1:
         return model

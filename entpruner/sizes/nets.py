@@ -1,30 +1,30 @@
-"""What the networks cost that are not pruned: autoencoders, and the nets whose features images are measured with."""
+"""The cost of the networks that are not pruned: autoencoders, and the nets whose features the metrics compare."""
 
 from entpruner.params.datasets import Dataset
 from entpruner.params.evaluation import ClassifierTraining, Evaluation
 from entpruner.params.latents import KlAutoencoder, TinyAutoencoder
 
 AUTOENCODER_MACS = {"kl": (136.4e9, 311.1e9), "tiny": (15.3e9, 17.7e9)}
-"""To encode and to decode 256 x 256 pixels: Stable Diffusion's autoencoder, and TAESD."""
+"""MACs to encode and to decode 256 x 256 pixels, by Stable Diffusion's autoencoder and by TAESD."""
 AUTOENCODER_PARAMETERS = {"kl": 83.7e6, "tiny": 2.4e6}
 INCEPTION_MACS, INCEPTION_FEATURES = 5.7e9, 2048
-"""InceptionV3 at its 299 pixels. A classifier of torchvision's is counted as if it were this one."""
+"""MACs and features of InceptionV3 at its 299 pixels. They also stand for the classifiers of torchvision."""
 
 
 def coded(latents: KlAutoencoder | TinyAutoencoder, image_size: int, *, decode: bool) -> float:
-    """FLOPs of one image through the autoencoder, either way."""
+    """FLOPs to encode or decode one image."""
     return 2 * AUTOENCODER_MACS[latents.kind][decode] * (image_size / 256) ** 2
 
 
 def classified(training: ClassifierTraining, dataset: Dataset) -> float:
-    """FLOPs of one image through a data set's own classifier (``evaluation/classifier.py``)."""
+    """FLOPs of one image in the classifier that is trained on a data set (``evaluation/classifier.py``)."""
     width = training.width
     convolutions = 9 * width * dataset.channels + (18 * width**2 + 36 * width**2) / 4
     return 2 * (dataset.image_size**2 * convolutions + 2 * width * 16 * training.features)
 
 
 def features(evaluation: Evaluation, dataset: Dataset) -> float:
-    """FLOPs of one image through every feature net of a study."""
+    """FLOPs of one image in all feature nets of a study."""
     own = classified(evaluation.classifier, dataset)
     return sum(own if net.kind == "classifier" else 2 * INCEPTION_MACS for net in evaluation.extractors.values())
 

@@ -1,4 +1,4 @@
-"""What one pass of a network, one step of its training and one score of its blocks cost, as FLOPs.
+"""The FLOPs of a pass of a network, of a step of its training and of a ranking of its blocks.
 
 FLOPs are those of matrix products, twice the multiply-accumulates of ``models/arithmetic.py``. Reading images,
 entropies, nearest neighbours and distances between features are not counted.
@@ -7,9 +7,9 @@ entropies, nearest neighbours and distances between features are not counted.
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from entpruner.models.arithmetic import macs, parameters_of, step_macs, unet_macs
+from entpruner.models.arithmetic import Shape, macs, parameters_of, step_macs, unet_macs
 from entpruner.params.arms import Criterion
-from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings, UNetArchitecture
+from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings
 from entpruner.params.criteria import cost_of
 from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import Sampling
@@ -19,23 +19,23 @@ from entpruner.params.training import Finetuning, Training
 WORD = 4
 """Bytes of a float32."""
 DOPRI5_EVALUATIONS = 100
-"""An assumption: this solver chooses its own steps."""
+"""The assumed number of network evaluations of this solver, which chooses its own steps."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a job computes and leaves behind: FLOPs by kind, as a machine does each kind at a speed of its own."""
+    """What a job computes and leaves on the disk. A machine has another speed for each of the three kinds of FLOPs."""
 
     steps: float = 0
     """Optimizer steps."""
     training: float = 0.0
-    """FLOPs of trainings, which a GPU does in bfloat16."""
+    """FLOPs of trainings, which a GPU computes in bfloat16."""
     sampling: float = 0.0
-    """FLOPs of samplings and autoencoders, which a GPU does in TF32."""
+    """FLOPs of samplings and autoencoders, which a GPU computes in TF32."""
     measuring: float = 0.0
-    """FLOPs of scores, proxies and feature nets, which every device does in float32."""
+    """FLOPs of scores, proxies and feature nets, which every device computes in float32."""
     disk: float = 0.0
-    """Bytes that stay."""
+    """Bytes of the files that the job makes."""
 
     def __add__(self, other: "Work") -> "Work":
         return Work(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Work)))
@@ -49,42 +49,42 @@ class Work:
 
 
 class Speed(NamedTuple):
-    """FLOP/s of each kind of ``Work``."""
+    """The speed of a machine: FLOP/s for each kind of ``Work``."""
 
     training: float
     sampling: float
     measuring: float
     machine: str = ""
-    """What the machine is, and how its speed is known."""
+    """A description of the machine and of the source of its speed."""
     memory: float | None = None
-    """Bytes of a GPU's memory, where a GPU is named."""
+    """Bytes of the memory of the GPU, or None if no GPU is named."""
 
     def seconds(self, work: Work, processes: int = 1) -> float:
-        """Duration of a job whose training and sampling so many processes share; the first measures alone."""
+        """The duration of a job. Its processes share training and sampling, and the first one measures alone."""
         shared = work.training / self.training + work.sampling / self.sampling
         return shared / processes + work.measuring / self.measuring
 
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone on the images of a data set, as a whole or with fewer blocks."""
+    """A backbone for the images of a data set. Its methods count work with all its blocks or with fewer."""
 
-    architecture: Architecture | UNetArchitecture
+    architecture: Shape
     process: ProcessSettings
     depth: int
 
     def forward(self, blocks: float, adapter_width: int | None = None) -> float:
-        """FLOPs of one image through ``blocks`` blocks. The blocks of a U-Net differ, and their mean is counted."""
+        """FLOPs of one image in ``blocks`` blocks and the layers around them. A block of a U-Net counts as the mean."""
         if isinstance(self.architecture, Architecture):
-            joints: float = macs(self.architecture, 0)
-            block: float = macs(self.architecture, 1, adapter_width) - joints
+            around: float = macs(self.architecture, 0)
+            block: float = macs(self.architecture, 1, adapter_width) - around
         else:
-            joints = unet_macs(self.architecture, ())
-            block = (unet_macs(self.architecture, range(self.depth)) - joints) / self.depth
-        return 2 * (joints + blocks * block)
+            around = unet_macs(self.architecture, ())
+            block = (unet_macs(self.architecture, range(self.depth)) - around) / self.depth
+        return 2 * (around + blocks * block)
 
     def step(self, blocks: int, tuning: Finetuning | None = None) -> float:
-        """FLOPs of one image in an optimizer step, with a teacher's where there is one."""
+        """FLOPs of one image in an optimizer step, with those of a teacher if there is one."""
         if isinstance(self.architecture, Architecture):
             return 2 * step_macs(self.architecture, blocks, tuning)
         return 3 * self.forward(blocks)
@@ -93,19 +93,19 @@ class Network:
         return parameters_of(self.architecture, range(blocks))
 
     def trained(self, blocks: int, training: Training, steps: int) -> Work:
-        """Steps with so many blocks, and the folder that they leave: weights, their average, AdamW's two moments."""
+        """A training with so many blocks, and its folder: weights, their average and the two moments of AdamW."""
         tuning = training if isinstance(training, Finetuning) else None
         flops = steps * training.batch_size * self.step(blocks, tuning)
         copies = 4 if tuning is None or tuning.method == "full" else 2
         return Work(steps=steps, training=flops, disk=copies * WORD * self.parameters(blocks))
 
     def sampled(self, blocks: int, sampling: Sampling, adapter_width: int | None = None) -> float:
-        """FLOPs of one image from noise to data; with guidance the network is asked twice each time."""
+        """FLOPs to sample one image. Guidance evaluates the network twice for each image."""
         passes = evaluations(self.process, sampling) * (2 if sampling.guidance > 1 else 1)
         return passes * self.forward(blocks, adapter_width)
 
     def scores(self, criterion: Criterion, scoring: Scoring, sampling: Sampling, blocks: int, remove: int) -> Work:
-        """One ranking of ``blocks`` blocks; ``remove`` of them, where a criterion chooses a set of that size."""
+        """One ranking of ``blocks`` blocks. ``remove`` is the size of the set that some criteria choose."""
         match cost_of(criterion, scoring):
             case "samples":
                 variants = self.sampled(blocks, sampling) + blocks * self.sampled(blocks - 1, sampling)
@@ -114,7 +114,7 @@ class Network:
                 search = scoring.learned
                 step = self.step(blocks, Finetuning(steps=0, method="lora", lora=search.lora))
                 return Work(steps=search.steps, training=search.steps * search.batch_size * step)
-            case "removals":  # one full pass, then the removal of block i costs the blocks after it
+            case "removals":  # one full pass, and for every block a pass of the blocks behind it
                 a_draw = self.forward(blocks + blocks * (blocks - 1) / 2)
             case "masks":
                 a_draw = scoring.masks * self.forward(blocks - remove)
@@ -125,21 +125,21 @@ class Network:
         return Work(measuring=scoring.draws * a_draw)
 
     def proxied(self, blocks: int, proxies: Proxies) -> Work:
-        """Both proxies of one sub-network."""
+        """The measurement of both proxies of one sub-network."""
         return Work(measuring=self.ntk(blocks, proxies) + self.zico(blocks, proxies))
 
     def ntk(self, blocks: int, proxies: Proxies) -> float:
-        """A forward pass; for each probe every sample's gradient, and the products of these with each other."""
+        """FLOPs of a forward pass, and for each probe of all samples' gradients and the products of these gradients."""
         n, probes = proxies.ntk.samples, proxies.ntk.projections if proxies.ntk.functional == "projection" else 1
         return n * (1 + 2 * probes) * self.forward(blocks) + probes * 2 * n**2 * self.parameters(blocks)
 
     def zico(self, blocks: int, proxies: Proxies) -> float:
-        """The gradient of every batch."""
+        """FLOPs of the gradients of all batches."""
         return proxies.zico.batches * proxies.zico.batch_size * 3 * self.forward(blocks)
 
 
 def evaluations(process: ProcessSettings, sampling: Sampling) -> int:
-    """How often the sampler asks the network for an image; guidance is not counted."""
+    """The number of network evaluations for an image, without those of guidance."""
     if isinstance(process, Diffusion):
         return sampling.diffusion.steps
     return {"heun": 2 * sampling.flow.steps, "dopri5": DOPRI5_EVALUATIONS}.get(sampling.flow.name, sampling.flow.steps)

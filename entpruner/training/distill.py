@@ -1,7 +1,7 @@
-"""Masked knowledge distillation (Fang et al. 2025, "TinyFusion"): a pruned network learns from the unpruned one too.
+"""Masked knowledge distillation (Fang et al. 2025, "TinyFusion"): a pruned network also learns from the unpruned one.
 
-Teacher and student see the same x_t, t and labels, the dropped ones included. Two things differ from TinyFusion: each
-block is matched with the teacher's same block, whichever were kept, and the weight of the features does not decay.
+Teacher and student get the same x_t, t and labels, of which some are the null class. Two things differ from TinyFusion:
+each kept block is matched with the same block of the teacher, and the weight of the features does not decay.
 """
 
 import torch
@@ -15,8 +15,8 @@ from entpruner.training.loop import Objective
 
 
 def distilled(process: Process, teacher: BlockNetwork, settings: Distillation) -> Objective:
-    """(1 - output) times the data's loss + output times the distance to the teacher's output + features times that of
-    the hidden states, which is the mean over the kept blocks of ``masked_distance``. The teacher isn't trained.
+    """(1 - output) times the data's loss, plus output times the distance to the teacher's output, plus features times
+    the mean ``masked_distance`` of the hidden states behind the kept blocks. The teacher is not trained.
     """
 
     def objective(model: BlockNetwork, x: Tensor, noise: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def distilled(process: Process, teacher: BlockNetwork, settings: Distillation) -
         output, states = with_states(model, x_t, t, y)
         with torch.no_grad():
             target, teachers = with_states(teacher, x_t, t, y)
-        own = process.losses(lambda *_: output, x, noise, t, y)["loss"]  # the network, already evaluated at x_t
+        own = process.losses(lambda *_: output, x, noise, t, y)["loss"]  # reuses the output
         imitation = process.distillation_loss(output.to(x.dtype), target.to(x.dtype), x_t, t)
         apart = [masked_distance(state, teachers[block], settings.cut) for block, state in states.items()]
         features = torch.stack(apart).mean()
@@ -34,7 +34,7 @@ def distilled(process: Process, teacher: BlockNetwork, settings: Distillation) -
 
 
 def with_states(model: BlockNetwork, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-    """The network's output (B, 2C, H, W), and the hidden states (B, T, D) after its blocks, by original number."""
+    """The network's output (B, 2C, H, W), and the hidden states (B, T, D) behind its blocks, by original number."""
     state, c = model.embed(x, t, y)
     states = {}
     for position, number in enumerate(model.kept_blocks):
@@ -45,11 +45,11 @@ def with_states(model: BlockNetwork, x: Tensor, t: Tensor, y: Tensor) -> tuple[T
 
 
 def masked_distance(student: Tensor, teacher: Tensor, cut: float) -> Tensor:
-    """Mean squared difference over the entries within ``cut`` standard deviations of the mean in both networks.
+    """Mean squared difference of the entries that are within ``cut`` standard deviations of the mean in both networks.
 
-    Mean and deviation are those of all entries of a state (B, T, D). What lies further are massive activations: few,
-    huge, and else nearly all of the loss. 0 where no entry is left. Where several processes share a batch, mean,
-    deviation and count are those of all their states, and the mean of what they return is the whole batch's distance.
+    Mean and deviation are those of all entries of a state (B, T, D). The entries outside are massive activations, which
+    are few and huge and would dominate the loss. The distance is 0 if no entry is left. If several processes share a
+    batch, they share mean, deviation and count, and the mean of their results is the distance of the whole batch.
     """
     counted = _usual(student, cut) & _usual(teacher, cut)
     squared = torch.where(counted, student - teacher, 0) ** 2

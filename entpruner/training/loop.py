@@ -1,4 +1,4 @@
-"""The training loop: AdamW on an objective, a moving average of the weights, and an exact resume."""
+"""The training loop: AdamW, a moving average of the weights, and exact resume."""
 
 import logging
 import math
@@ -29,11 +29,11 @@ from entpruner.training.state import TrainState
 log = logging.getLogger(__name__)
 
 Objective = Callable[[BlockNetwork, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""What is minimised: model, images x (B, C, H, W), noise as x, times t (B,), labels y (B,) -> the batch's loss ()."""
+"""The loss () of a batch: of model, images x (B, C, H, W), noise of the shape of x, times t (B,) and labels y (B,)."""
 
 
 def data_loss(process: Process) -> Objective:
-    """The process's own loss, on average over the batch."""
+    """The mean of the process's loss over the batch."""
     return lambda model, x, noise, t, y: process.losses(model, x, noise, t, y)["loss"].mean()
 
 
@@ -52,22 +52,21 @@ def train(
     fingerprint: str = "",
     objective: Objective | None = None,
 ) -> list[CurvePoint]:
-    """Train ``state`` in place over the steps start..stop of a run of ``settings.steps``; returns the curve.
+    """Train ``state`` in place over the steps start..stop of a run of ``settings.steps``. Returns the curve.
 
-    Only parameters that require a gradient are trained and averaged: the others are equal in both networks.
-    ``objective`` is the process's own loss unless given; a network inside it must already be on the device.
+    Only parameters that require a gradient are trained and averaged. ``objective`` is by default the loss of the
+    process; a network that it uses must already be on the device. ``state`` stays on the device.
 
-    Every random number comes from (seed, artefact, step). Checkpoints go to ``resume_folder``, which the caller deletes
-    once its output is whole; after a kill the same call goes on from the last one, unless its ``fingerprint`` (of all
-    that the result depends on) is another, and on the CPU ends with the same bits. Without a folder nothing is written.
-    ``state`` is left on the device.
+    Every random number follows from (seed, artefact, step). Checkpoints go to ``resume_folder``, which the caller
+    deletes when its output is complete. After a kill the same call goes on from the last checkpoint with the same
+    ``fingerprint`` (a digest of all that the result depends on), and on the CPU it ends with the same bits.
 
-    Several processes (``parallel``) make the same call, and a batch of ``settings.batch_size`` is theirs together. How
-    many they are, and in how many pieces each computes its share, changes the result by rounding alone.
+    Several processes (``parallel``) make the same call and share each batch. Their number, and the number of pieces in
+    which each computes its share, change the result by rounding alone.
 
-    Raises UserError when the images' classes aren't the model's, when the processes can't share a batch evenly, and
-    when a loss or the weights aren't finite; Stopped on SIGTERM to any process, after the step and a checkpoint
-    (without a folder it ends the process, as ever).
+    Raises UserError for images of other classes than the model's, for a batch that the processes cannot share evenly,
+    and for a loss or weights that are not finite. With a folder, SIGTERM to any process raises Stopped after the step
+    and a checkpoint.
     """
     if images.num_classes != state.model.null_class:
         raise UserError(
@@ -99,7 +98,7 @@ def train(
     half_life = settings.ema_half_life * max(stop - start, 1)  # in steps
     forget = 1 - 0.5 ** (1 / half_life)
 
-    unread: list[Tensor] = []  # losses still on the device: reading each would make the GPU wait every step
+    unread: list[Tensor] = []  # losses on the device, because reading one makes the GPU wait
     clock, clock_step = time.perf_counter(), state.step
     heeded = resume_folder is not None
     with Progress(state.step, stop, settings.batch_size) as progress, StopRequest(heeded) as stop_request:
@@ -145,13 +144,13 @@ def train(
                 log.info("step %d of %d, loss %.4f: %s", state.step, stop, losses[-1], last_good)
             progress.update()
             if stopping:
-                saved = parallel.said_by_first(str(last_good))  # when the first has done so
+                saved = parallel.said_by_first(str(last_good))  # waits until the first has saved it
                 raise Stopped(f"asked to stop, saved {saved}: run the same command again to go on")
     return run.curve
 
 
 def learning_rate(settings: Training, step: int) -> float:
-    """The rate of a step (from 0) of the whole run: a linear warm-up, then constant or half a cosine down to 0."""
+    """The rate of a step (from 0) of the whole run: a linear warm-up, then a constant or half a cosine down to 0."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     if settings.decay == "constant":
@@ -163,9 +162,9 @@ def learning_rate(settings: Training, step: int) -> float:
 def draw_batch(
     images: Images, indices: Tensor, process: Process, settings: Training, random: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A step's images (B, C, H, W), noise, times (B,) and labels (B,), on the CPU.
+    """The images (B, C, H, W), noise, times (B,) and labels (B,) of a step, on the CPU.
 
-    A share of the labels is the null class, and half of the images may be mirrored: the network draws nothing.
+    All random numbers of a step are drawn here, also those that drop labels and mirror images.
     """
     n = len(indices)
     t = process.draw_times(n, random)
@@ -185,9 +184,9 @@ def backward(
     compute: Compute,
     device: torch.device,
 ) -> Tensor:
-    """Add the gradient of this process's share of a batch to the weights', piece by piece; returns its loss ().
+    """Add the gradient of this process's share of a batch to that of the weights, piece by piece. Returns its loss ().
 
-    Shares and pieces are weighted by their rows, so that gradients and losses add up to those of the batch.
+    Shares and pieces are weighted by their rows, so gradients and losses add up to those of the batch.
     """
     losses = []
     for rows in parallel.rows_of(settings.batch_size, compute.micro_batch):
@@ -201,7 +200,7 @@ def backward(
 
 @torch.no_grad()
 def adamw_step(parameters: list[Tensor], adam: list[dict[str, Tensor]], settings: Training, lr: float) -> None:
-    """PyTorch's fused AdamW on tensors that are ours; its Optimizer class costs seconds of imports a process."""
+    """One step of PyTorch's fused AdamW. Its Optimizer class is not used, because its imports take seconds."""
     adamw(
         parameters,
         [parameter.grad for parameter in parameters if parameter.grad is not None],
@@ -221,14 +220,14 @@ def adamw_step(parameters: list[Tensor], adam: list[dict[str, Tensor]], settings
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device; to a GPU from pinned memory, so that the next batch is drawn while it still computes."""
+    """The tensor on the device. It goes to a GPU from pinned memory, so that the CPU can draw the next batch."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def require_finite(
     losses: list[float], parameters: list[Tensor], step: int, settings: Training, last_good: Path | None
 ) -> None:
-    """Raise UserError if one of the losses of the steps before ``step``, or a weight after them, is not finite."""
+    """Raise UserError if one of the losses of the steps up to ``step``, or a weight after them, is not finite."""
     bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
     if bad is not None:
         step = step - len(losses) + bad + 1

@@ -1,4 +1,4 @@
-"""Checkpoints from which a killed run goes on: ``<folder>/step-<step>/``, each written whole."""
+"""Checkpoints from which a killed run goes on: ``<folder>/step-<step>/``, which is always complete."""
 
 import logging
 import shutil
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 class CurvePoint(TypedDict):
-    """A point of the training curve: loss and speed are means over the steps since the point before."""
+    """A point of the training curve. Loss and speed are means over the steps since the last point."""
 
     step: int
-    """Steps of the whole run done so far."""
+    """The number of steps of the whole run that are done."""
     loss: float
     lr: float
     images_per_second: float
@@ -31,16 +31,16 @@ class CurvePoint(TypedDict):
 
 @dataclass
 class Run:
-    """All that the rest of a run depends on."""
+    """The state and the curve of a run: all that its further steps depend on."""
 
     state: TrainState
     curve: list[CurvePoint]
     recent: list[float]
-    """Losses of the steps since the curve's last point."""
+    """The losses of the steps since the last point of the curve."""
 
 
 def write_checkpoint(run: Run, folder: Path, fingerprint: str) -> Path:
-    """Write the run's checkpoint, and only then delete the earlier ones. Returns where it lies."""
+    """Write a checkpoint of the run, and then delete the earlier ones. Returns its folder."""
     target = folder / f"step-{run.state.step:08d}"
     with whole_folder(target) as partial:
         run.state.save(partial)
@@ -53,9 +53,9 @@ def write_checkpoint(run: Run, folder: Path, fingerprint: str) -> Path:
 
 
 def resume(run: Run, folder: Path, fingerprint: str) -> Path | None:
-    """Bring ``run`` to the newest checkpoint with this fingerprint; returns where that lies, None if there is none.
+    """Set ``run`` to the newest checkpoint with this fingerprint. Returns its folder, or None if there is none.
 
-    A checkpoint of another run (other settings) and a damaged one are passed over, with a line in the log.
+    A checkpoint of a run with other settings is ignored, and so is a damaged one. The log has a line for each.
     """
     state = run.state
     for path in sorted(folder.glob("step-" + "[0-9]" * 8), reverse=True):
@@ -78,9 +78,9 @@ def resume(run: Run, folder: Path, fingerprint: str) -> Path | None:
 
 
 def as_first_has_it(run: Run) -> None:
-    """Give every process the run of the first, which alone reads and writes checkpoints: all go on from the same bits.
+    """Copy the run of the first process, which alone reads and writes checkpoints, to every process.
 
-    The states must be alike in names and shapes, and on the device.
+    The states must have the same names and shapes, and lie on the device.
     """
     tensors = [tensor for _, tensor in run.state.named_tensors()] + list(run.state.ema.state_dict().values())
     parallel.copied_from_first(tensors)

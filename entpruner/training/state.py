@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and from one pruning stage to the next."""
+"""The state of a training, which goes from step to step and from one pruning stage to the next."""
 
 from collections.abc import Collection, Iterator
 from copy import deepcopy
@@ -18,10 +18,10 @@ from entpruner.models.surgery import drop_blocks, renumbered_parameters
 
 @dataclass
 class TrainState:
-    """Raw weights, their moving average, AdamW's state and the global step.
+    """Raw weights, their moving average, the state of AdamW and the global step.
 
-    A method of fine-tuning may have added to both networks and frozen part of them (``training.peft``). ``adam`` holds
-    AdamW's tensors by name of trained parameter: ``step`` (0-d), ``exp_avg`` and ``exp_avg_sq`` (as the parameter).
+    A method of fine-tuning may have added parameters to both networks and frozen others (``training.peft``). ``adam``
+    has for each trained parameter ``step`` (0-d), ``exp_avg`` and ``exp_avg_sq`` (of the shape of the parameter).
     """
 
     model: BlockNetwork
@@ -31,22 +31,18 @@ class TrainState:
 
     @classmethod
     def start(cls, model: BlockNetwork) -> "TrainState":
-        """Before the first step: the average is a copy of ``model``, the moments are zero (as AdamW begins)."""
+        """The state before the first step: the average is a copy of ``model``, and AdamW's tensors are zero."""
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         adam = {
-            name: {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
+            name: {"step": torch.zeros(()), **{kind: torch.zeros_like(parameter) for kind in ("exp_avg", "exp_avg_sq")}}
+            for name, parameter in trained.items()
         }
         return cls(model, deepcopy(model), adam, step=0)
 
     def drop_blocks(self, drop: Collection[int]) -> "TrainState":
-        """The state without these blocks (original numbering): gone from model, average and moments alike.
+        """The state without these blocks (original numbering) in model, average and moments.
 
-        What remains is kept bit for bit. Raises UserError for a block that isn't there.
+        The other tensors keep their bits. Raises UserError for a block that the model does not have.
         """
         old_names = renumbered_parameters(self.model, drop)
         return TrainState(
@@ -57,13 +53,13 @@ class TrainState:
         )
 
     def to(self, device: torch.device) -> None:
-        """Move everything, in place."""
+        """Move all tensors, in place."""
         self.model.to(device)
         self.ema.to(device)
         self.adam = {name: {k: v.to(device) for k, v in moments.items()} for name, moments in self.adam.items()}
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """What ``train_state.safetensors`` holds: raw weights and moments."""
+        """The raw weights and AdamW's tensors, by their names in ``train_state.safetensors``."""
         for name, tensor in self.model.state_dict().items():
             yield f"model.{name}", tensor
         for name, moments in self.adam.items():
@@ -71,14 +67,14 @@ class TrainState:
                 yield f"{kind}.{name}", tensor
 
     def save(self, folder: Path) -> None:
-        """Write raw weights, moments and step into an existing folder; the average is the folder's own model."""
+        """Write all but the average into an existing folder. The average is the model of this folder."""
         save_file(dict(self.named_tensors()), folder / STATE, metadata={"step": str(self.step)})
 
     @classmethod
     def load(cls, folder: Path, ema: BlockNetwork) -> "TrainState":
-        """Read back what ``save`` wrote, beside the average ``ema`` that lies in the same folder.
+        """The state that ``save`` wrote, with ``ema``, the model of the same folder, as the average.
 
-        Raises UserError when the file is unreadable, or isn't the state of a network like ``ema``.
+        Raises UserError for a file that is unreadable or is not the state of a network like ``ema``.
         """
         path = folder / STATE
         state = cls.start(deepcopy(ema))
@@ -94,5 +90,5 @@ class TrainState:
             expected, given = (tuple(t[name].shape) if name in t else "nothing" for t in (wanted, found))
             if expected != given:
                 raise UserError(f"{path} doesn't fit its model: {name} should be {expected}, is {given}: make it again")
-            wanted[name].copy_(found[name])  # into our own memory: how a mapped file is aligned can change sums
+            wanted[name].copy_(found[name])  # a copy, because the alignment of a mapped file can change sums
         return state
