@@ -53,7 +53,7 @@ def scores(criterion: str, settings: FigureSettings, results: Path) -> dict[str,
 
 
 def draw_samples(arms: Mapping[ArmIdentity, Path], results: Path, out: Path) -> None:
-    """Draw the samples of arms below real images. Raises UserError for several data sets, as their classes differ."""
+    """Draw samples of the arms below real images. Raises UserError if the arms are of several data sets."""
     first, *others = dict.fromkeys(arm.data for arm in arms)
     if others:
         raise UserError(f"figure {out.name}: its arms are of {', '.join([first, *others])}; see its key `only`")
@@ -63,7 +63,7 @@ def draw_samples(arms: Mapping[ArmIdentity, Path], results: Path, out: Path) -> 
 
 
 def kept(folder: Path) -> tuple[int, ...]:
-    """The blocks that an arm kept."""
+    """The blocks that the arm in ``folder`` kept."""
     return ModelCard.model_validate(read_json(folder / "final/model.json")).kept_blocks
 
 
@@ -84,7 +84,7 @@ def percent(arm: ArmIdentity) -> str:
 
 
 def row_label(arm: ArmIdentity, arms: Collection[ArmIdentity]) -> str:
-    """The backbone, label and ratio of an arm; its data and seed too where the arms beside it have others."""
+    """The backbone, label and ratio of an arm, with its data and seed if those of other ``arms`` differ."""
     data = f" {arm.data}" if len({other.data for other in arms}) > 1 else ""
     seed = f" s{arm.seed}" if len({other.seed for other in arms}) > 1 else ""
     return f"{arm.backbone} {arm.label}{percent(arm)}{data}{seed}"

@@ -25,7 +25,7 @@ from entpruner.system.recording import Recorder
 
 
 def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, latents: Path | None, out: Path) -> None:
-    """If the network was trained on the store ``latents``, ``autoencoder`` decodes what it samples.
+    """If the network was trained on the store ``latents``, ``autoencoder`` decodes its samples.
 
     Every process keeps its finished batches in ``<out>.resume``, so a killed command goes on after them.
     """
@@ -42,7 +42,7 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
     process, labels = make_process(card.process), asked_labels(model, settings.sampling)
     journal = Journal(out.with_name(out.name + ".resume"), recorder.fingerprint(*inputs))
     parts = [journal.array_file(str(batch)) for batch in range(len(labels))]
-    # the first process shares out what is missing: another one may begin when some of it is already written
+    # The first process decides which batches are missing, because others may begin when some are already written.
     own = parallel.mine(parallel.said_by_first([batch for batch, file in enumerate(parts) if not file.exists()]))
     for index, images in sampled_batches(
         model, process, settings.sampling, own, seed=settings.seed, device=device, decode=decode
@@ -61,7 +61,7 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
 
 
 def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.Image:
-    """The first images (N, C, H, W) as one picture, each at least 32 pixels wide; no larger than they need."""
+    """The first images (N, C, H, W) in a grid, each at least 32 pixels wide. Few images make a smaller grid."""
     n, c, h, w = images[: columns * rows].shape
     columns = min(columns, n)
     rows = math.ceil(n / columns)
@@ -73,5 +73,5 @@ def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.I
 
 
 def picture(image: NDArray[np.uint8]) -> Image.Image:
-    """One image (C, H, W), grey or RGB."""
+    """A picture of one image (C, H, W), grey or RGB."""
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
