@@ -5,6 +5,7 @@ from pathlib import Path
 
 from entpruner.data.store import Store
 from entpruner.errors import UserError
+from entpruner.layout import CARD, METRICS, SCORES
 from entpruner.models.checkpoints import ModelCard
 from entpruner.reporting.arm_figures import (
     Curve,
@@ -48,7 +49,7 @@ def run(settings: FigureSettings, *, results: Path, out: Path) -> None:
 def scores(criterion: str, settings: FigureSettings, results: Path) -> dict[str, Scores]:
     """The scores of ``criterion`` for each backbone."""
     folders = {backbone: f"{backbone}-{settings.data}-s{settings.seed}" for backbone in settings.backbones}
-    files = {backbone: results / "scores" / folder / criterion / "scores.json" for backbone, folder in folders.items()}
+    files = {backbone: results / "scores" / folder / criterion / SCORES for backbone, folder in folders.items()}
     return {backbone: Scores.from_json(read_json(file)) for backbone, file in files.items()}
 
 
@@ -64,13 +65,13 @@ def draw_samples(arms: Mapping[ArmIdentity, Path], results: Path, out: Path) -> 
 
 def kept(folder: Path) -> tuple[int, ...]:
     """The blocks that the arm in ``folder`` kept."""
-    return ModelCard.model_validate(read_json(folder / "final/model.json")).kept_blocks
+    return ModelCard.model_validate(read_json(folder / "final" / CARD)).kept_blocks
 
 
 def draw_distance_vs_ratio(arms: Mapping[ArmIdentity, Path], distance: str, out: Path) -> None:
     seeds: dict[tuple[str, str, float | None], list[float]] = {}
     for arm, folder in arms.items():
-        found = read_json(folder / "metrics.json")[distance]
+        found = read_json(folder / METRICS)[distance]
         seeds.setdefault((panel(arm), arm.label, arm.ratio), []).append(found)
     distance_vs_ratio([DistanceRow(*row, distances) for row, distances in seeds.items()], distance, out)
 

@@ -13,7 +13,7 @@ from entpruner.data import autoencoder as vae
 from entpruner.data.store import Store
 from entpruner.data.writing import write_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
-from entpruner.layout import CARD, WEIGHTS
+from entpruner.layout import CARD, GRID, TIMING, WEIGHTS
 from entpruner.models.checkpoints import load_model
 from entpruner.process import make_process
 from entpruner.rules.evaluate import SampleSettings
@@ -55,8 +55,8 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
     with whole_folder(out) as folder:
         batches = [np.load(file, mmap_mode="r", allow_pickle=False) for file in parts]
         write_store(folder, {"samples": (batches, torch.cat(labels).numpy())}, card.class_names, source)
-        grid(Store.open(folder).images).save(folder / "grid.png")
-        write_json(folder / "timing.json", recorder.record())
+        grid(Store.open(folder).images).save(folder / GRID)
+        write_json(folder / TIMING, recorder.record())
     journal.discard()
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from entpruner.layout import DECISION, GRID
 from entpruner.reporting.records import Records
 from entpruner.reporting.stages import curve_of, stage_folders
 from entpruner.reporting.study_tables import result_of
@@ -29,7 +30,7 @@ def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunR
     result = result_of(Records(results), results, arm, columns=())
     metrics, costs, timing = (result.documents[name].content for name in ("metrics", "cost", "training"))
     cost = {name: costs["blocks"][result.network][name] for name in COSTS}
-    files = [("decisions/" + stage.name, stage / "decision.json") for stage in stage_folders(folder)]
+    files = [("decisions/" + stage.name, stage / DECISION) for stage in stage_folders(folder)]
     return RunRecord(
         key=f"{study}/{arm.key}",
         name=arm.key,
@@ -37,6 +38,6 @@ def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunR
         settings=arm.model_dump(mode="json") | {"training": timing["settings"]["training"]},
         curve=curve_of(folder),
         metrics={**metrics, **cost, "training_flops": timing["total_flops"]},
-        files=[*files, ("samples", folder / "samples/grid.png")],
+        files=[*files, ("samples", folder / "samples" / GRID)],
         tags={"code": timing["code"], "commit": str(timing["commit"]), "checkpoint": (folder / "final").as_posix()},
     )
