@@ -1,5 +1,6 @@
-"""EntPruner on a model and images of one's own, without Snakemake: the functions behind ``entpruner score``, ``prune``,
-``sample`` and ``export``.
+"""EntPruner on your own model and images, without Snakemake.
+
+``entpruner score``, ``prune``, ``sample`` and ``export`` call the functions of the same names.
 
 A model is an official DiT or SiT file, or a folder of model.safetensors and model.json. Images are a folder or archive
 of ``<class>/*.jpg|png``, or a store of images or latents that the workflow made. A model that works on latents, as
@@ -20,13 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from entpruner.commands.adapt import run as run_adapt
-from entpruner.commands.autoencoder import run as run_autoencoder
-from entpruner.commands.latents import run as run_latents
-from entpruner.commands.latents_shard import run as run_latents_shard
-from entpruner.commands.prune import run as run_prune
-from entpruner.commands.recover import run as run_recover
-from entpruner.commands.score import run as run_score
+from entpruner.commands import adapt, autoencoder, latents, latents_shard, recover
+from entpruner.commands import prune as stage_command
+from entpruner.commands import score as score_command
 from entpruner.data.autoencoder import fetch_autoencoder, load_autoencoder
 from entpruner.data.class_folders import prepare_class_folders
 from entpruner.data.latent_store import AnyStore, LatentStore, open_store
@@ -59,8 +56,7 @@ from entpruner.rules.pretrain import AdaptSettings
 from entpruner.rules.prune import PruneSettings
 from entpruner.rules.recover import RecoverSettings
 from entpruner.rules.score import Ranking, ScoreSettings
-from entpruner.scores import ScoreContext, Scores
-from entpruner.scores import score as score_blocks
+from entpruner.scores import Scores
 from entpruner.study.arms import Arm
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
@@ -76,8 +72,10 @@ class Model(NamedTuple):
 
 
 def load(path: str | Path, process: str | None = None, num_heads: int | None = None) -> Model:
-    """A folder of ours, or an official file (.pt, .pth, .safetensors), whose ``process`` it does not tell: a key of
-    PROCESSES, ``diffusion`` for DiT's and ``flow`` for SiT's. ``num_heads`` only for a width that is none of DiT's.
+    """Read a folder that this package wrote, or an official file (.pt, .pth, .safetensors).
+
+    An official file does not tell its ``process``, so it must be given: a key of PROCESSES, ``diffusion`` for a DiT and
+    ``flow`` for a SiT. ``num_heads`` is needed if the width is not that of a published DiT.
 
     Raises UserError for a file that is missing, unsafe or not a DiT or SiT.
     """
@@ -100,15 +98,16 @@ def score(
     ratio: float | None = None,
     settings: OwnModel | None = None,
 ) -> Scores:
-    """The importance of every block, the lowest to go first; ``ratio`` is for criteria that choose a set (SIZED).
+    """The importance of every block. The block with the lowest one goes first.
 
-    The images are shown with their classes if the model knows these, and else with no class: it is not trained.
+    Criteria that choose a set of blocks (SIZED) need ``ratio``, the share of the blocks to remove. The images are shown
+    with their classes if the model knows these, and with no class otherwise, because the model is not trained here.
     """
     settings = settings or OwnModel()
     network, card = model
-    device = configure(settings.compute)
+    configure(settings.compute)
     if criterion in SIZED and ratio is None:
-        raise UserError(f"{criterion} chooses a set of blocks; give the ratio that is to go (--ratio)")
+        raise UserError(f"{criterion} chooses a set of blocks; give the ratio of blocks to remove (--ratio)")
     remove = None if ratio is None else number_to_remove(len(network.blocks), ratio)
     with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
         store = opened_store(prepared(Path(images), Path(folder), card, settings), card)
@@ -119,18 +118,8 @@ def score(
             log.info("the model does not know the images' classes: they are shown with no class")
             none = np.full_like(data.labels, network.null_class)
             data = replace(data, labels=none, num_classes=network.null_class + 1)
-        context = ScoreContext(
-            model=network.to(device),
-            process=make_process(card.process),
-            images=data,
-            settings=settings.scoring,
-            sampling=settings.sampling,
-            seed=settings.seed,
-            artefact="scores",
-            device=device,
-            remove=remove,
-        )
-        return score_blocks(criterion, context)
+        how = score_settings(settings, criterion, remove)
+        return score_command.ranked(how, how, network, make_process(card.process), data, remove)
 
 
 def prune(
@@ -142,11 +131,11 @@ def prune(
     schedule: Schedule = "vote",
     settings: OwnModel | None = None,
 ) -> Model:
-    """Score, prune in stages and train as the workflow's arms do; returns what lies in ``out``/final.
+    """Score, prune in stages and train, as the workflow does with an arm. Returns the model in ``out``/final.
 
-    If the model does not know the images' classes, new labels are trained first. ``out`` has the folders of an arm:
-    data, latents, start, adapt, scores, stage1 ..., final; what is there already is kept, so a killed run goes on when
-    it is started again. Blocks are numbered as ``model`` has them, and there are no more stages than blocks to remove.
+    If the model does not know the classes of the images, new labels are trained first. ``out`` gets the folders of an
+    arm: data, latents, start, adapt, scores, stage1 ..., final. A folder that exists is kept, so a killed run goes on
+    when it is started again. Blocks are numbered as in ``model``. There are at most as many stages as blocks to remove.
 
     Raises UserError if ``out`` holds anything else, and for a ratio that leaves all or no blocks.
     """
@@ -160,30 +149,26 @@ def prune(
     init = start(Model(network, model.card), store, out, settings)
 
     if missing(out / "scores", f"scoring {arm.depth} blocks by {criterion}"):
-        ranking = Ranking.of(criterion, settings.scoring, settings.sampling)
         remove = arm.blocks_removed if criterion in SIZED else None
-        scored = ScoreSettings(
-            artefact="scores", seed=arm.seed, compute=settings.compute, remove=remove, **dict(ranking)
-        )
-        run_score(scored, store=store, init=init, out=out / "scores")
+        score_command.run(score_settings(settings, criterion, remove), store=store, init=init, out=out / "scores")
     teacher = None if settings.finetune.distillation is None else init
     for stage in range(1, arm.stages + 1):
         folder = out / f"stage{stage}"
         if missing(folder, f"stage {stage} of {arm.stages}"):
             staged = PruneSettings.of(arm, stage, folder.name, settings.sampling, settings.compute)
             scores = out / "scores" / SCORES
-            run_prune(staged, store=store, init=init, scores=scores, teacher=teacher, out=folder)
+            stage_command.run(staged, store=store, init=init, scores=scores, teacher=teacher, out=folder)
         init = folder
     if missing(out / "final", "recovery"):
         last = RecoverSettings.of(arm, "final", settings.label_table, settings.compute)
-        run_recover(last, store=store, init=init, teacher=teacher, out=out / "final")
+        recover.run(last, store=store, init=init, teacher=teacher, out=out / "final")
     return load(out / "final")
 
 
 def arm_of(
     depth: int, card: ModelCard, ratio: float, criterion: Criterion, schedule: Schedule, settings: OwnModel
 ) -> Arm:
-    """The one arm of a pruning. Raises UserError where its steps are too few for its stages."""
+    """The arm of the pruning. Raises UserError if its steps are too few for its stages."""
     total = number_to_remove(depth, ratio)
     stages = min(settings.pruning.stages, total)
     arm = Arm(
@@ -214,6 +199,13 @@ def arm_of(
     return arm
 
 
+def score_settings(settings: OwnModel, criterion: Criterion, remove: int | None) -> ScoreSettings:
+    ranking = Ranking.of(criterion, settings.scoring, settings.sampling)
+    return ScoreSettings(
+        artefact="scores", seed=settings.seed, compute=settings.compute, remove=remove, **dict(ranking)
+    )
+
+
 def number_to_remove(depth: int, ratio: float) -> int:
     total = blocks_to_remove(depth, ratio)
     if not 0 < total < depth:
@@ -222,7 +214,10 @@ def number_to_remove(depth: int, ratio: float) -> int:
 
 
 def start(model: Model, store: Path, out: Path, settings: OwnModel) -> Path:
-    """Folder of the model that scoring and pruning begin with: as it was given, or trained on the images' classes."""
+    """The folder of the model that scoring and pruning begin with.
+
+    It holds the given model, or the model that was trained on the classes of the images.
+    """
     (network, card), folder = model, out / "start"
     known = class_names(card, opened_store(store, card))
     if not folder.exists():
@@ -241,15 +236,17 @@ def start(model: Model, store: Path, out: Path, settings: OwnModel) -> Path:
             label_table=settings.label_table,
             compute=settings.compute,
         )
-        run_adapt(adapted, store=store, init=folder, out=out / "adapt")
+        adapt.run(adapted, store=store, init=folder, out=out / "adapt")
     return out / "adapt"
 
 
 def sample(
     model: Model, classes: Sequence[int | str] | None = None, settings: OwnModel | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """``settings.sampling.samples`` images (n, C, H, W) uint8 and their classes (n,), which come in turn: all of the
-    model's, or those given by number or name. Raises UserError for a class that it does not have.
+    """Images (n, C, H, W) uint8 and their classes (n,), where n is ``settings.sampling.samples``.
+
+    The classes take turns. They are all classes of the model, or those that are given by number or name. Raises
+    UserError for a class that the model does not have.
     """
     settings = settings or OwnModel()
     network, card = model
@@ -262,10 +259,10 @@ def sample(
 
 
 def export(model: Model, path: str | Path) -> None:
-    """Write the weights for the official code, which reads them with its ``depth`` set to the blocks that are left.
+    """Write the weights for the official code. Its ``depth`` must be set to the number of blocks that are left.
 
-    The official samplers take row 1000 for "no class": with other numbers of classes their guidance needs a change.
-    Raises UserError for a network with adapters, and for a U-Net.
+    The official samplers take row 1000 of the label table as "no class", so their guidance needs a change if the model
+    has another number of classes. Raises UserError for a network with adapters, and for a U-Net.
     """
     export_official(Path(path), model.network)
 
@@ -274,9 +271,9 @@ def export(model: Model, path: str | Path) -> None:
 
 
 def class_names(card: ModelCard, store: AnyStore) -> tuple[str, ...] | None:
-    """Names of the model's classes if the images are of the same ones; None if not.
+    """The names of the classes if the model and the images have the same classes, and None otherwise.
 
-    An official file has no names: the same number of classes will do.
+    An official file has no names of classes, so the same number of classes is enough.
     """
     same = card.class_names in (store.class_names, unnamed_classes(store.num_classes))
     return tuple(store.class_names) if same else None
@@ -292,7 +289,7 @@ def class_number(card: ModelCard, name: int | str) -> int:
 
 
 def prepared(images: Path, folder: Path, card: ModelCard, settings: OwnModel) -> Path:
-    """The store of what the model sees, the images or their latents: made in ``folder``, unless ``images`` is it."""
+    """The store of what the model sees, images or latents. It is made in ``folder``, unless ``images`` is the store."""
     a, how = card.architecture, settings.latents
     store = images if (images / MANIFEST).exists() else folder / "data"
     if store == images and isinstance(open_store(images), LatentStore):
@@ -305,18 +302,18 @@ def prepared(images: Path, folder: Path, card: ModelCard, settings: OwnModel) ->
         return store
     out, codec, parts = folder / "latents", folder / "autoencoder", folder / "latents.parts"
     if missing(codec, "fetching the autoencoder"):
-        run_autoencoder(AutoencoderSettings(latents=how), out=codec)
+        autoencoder.run(AutoencoderSettings(latents=how), out=codec)
     if missing(out, "encoding the images"):
         for shard in range(how.shards):
             share = ShardSettings(latents=how, shard=shard, compute=settings.compute)
-            run_latents_shard(share, store=store, autoencoder=codec, parts=parts)
+            latents_shard.run(share, store=store, autoencoder=codec, parts=parts)
         shards = [parts / f"{shard}.json" for shard in range(how.shards)]
-        run_latents(AutoencoderSettings(latents=how), store=store, autoencoder=codec, shards=shards, out=out)
+        latents.run(AutoencoderSettings(latents=how), store=store, autoencoder=codec, shards=shards, out=out)
     return out
 
 
 def require_match(card: ModelCard, settings: OwnModel) -> None:
-    """Raise UserError if the model doesn't work on what the settings say: images, or latents of as many channels."""
+    """Raise UserError if the model cannot work on the images or latents that the settings describe."""
     channels, how = card.architecture.in_channels, settings.latents
     if how is None and channels not in (1, 3):
         raise UserError(
@@ -331,7 +328,7 @@ def require_match(card: ModelCard, settings: OwnModel) -> None:
 
 
 def opened_store(path: Path, card: ModelCard) -> AnyStore:
-    """Raises UserError if the images, or latents, are not of the form that the model works on."""
+    """The opened store. Raises UserError if its images or latents do not have the shape that the model works on."""
     store, a = open_store(path), card.architecture
     wanted = (a.in_channels, a.input_size, a.input_size)
     if store.manifest.shape != wanted:
@@ -340,7 +337,10 @@ def opened_store(path: Path, card: ModelCard) -> AnyStore:
 
 
 def decoder(settings: OwnModel, card: ModelCard, device: torch.device) -> Callable[[Tensor], Tensor] | None:
-    """What makes images of the model's samples; None if they are images. Raises UserError if they can't be any."""
+    """The function that makes images of the model's samples, or None if the samples are images.
+
+    Raises UserError if nothing can make images of them.
+    """
     require_match(card, settings)
     if settings.latents is None:
         return None
@@ -350,14 +350,14 @@ def decoder(settings: OwnModel, card: ModelCard, device: torch.device) -> Callab
 
 
 def missing(folder: Path, message: str) -> bool:
-    """Whether a step has yet to be done; then says which. A folder that is there is whole."""
+    """Whether a step has not been done yet. If so, ``message`` is logged. A folder that exists is always complete."""
     if not folder.exists():
         log.info(message)
     return not folder.exists()
 
 
 def claim(out: Path, asked: dict[str, Any]) -> None:
-    """Note in ``out`` what it is for. Raises UserError if that is something else already."""
+    """Write into ``out`` what it is for. Raises UserError if it is in use for something else."""
     note = out / "asked.json"
     if note.exists():
         before = read_json(note)

@@ -1,9 +1,10 @@
-"""When and how much is pruned: the grid of block counts, the candidates of a stage, and the vote among them.
+"""How much is pruned at each stage: the grid of block counts, the candidates of a stage, and the vote among them.
 
-The paper prunes in k stages and lets two training-free proxies vote on each; grid, candidates and the tie rule are not
-public. Ours follow the authors' earlier AutoProg-Zero: the candidates are "stay" and a few steps further on an even
-grid, and the last stage is forced to the target. A two-way tie is decided by a rule of its own, ``tie``, and recorded:
-ZiCo's published sum always prefers the larger network, so with it every disagreement of two candidates is a tie.
+The paper prunes in k stages and lets two training-free proxies vote at each. Its grid, candidates and rule for ties are
+not public. Here they follow AutoProg-Zero, an earlier work of the authors: the candidates are "stay" and a few steps
+further on an even grid, and the last stage must reach the target. The setting ``tie`` decides ties, and each tie is
+recorded. Ties are common: ZiCo's published sum nearly always prefers the larger network, so if the proxies disagree
+about two candidates, these are tied.
 """
 
 import math
@@ -18,64 +19,66 @@ from entpruner.params.pruning import Pruning, candidate_counts, removal_grid
 from entpruner.proxies import NtkResult, ZicoResult
 
 Measure = Callable[[tuple[int, ...]], tuple[NtkResult, ZicoResult]]
-"""Both proxies of the network without these blocks (original numbering)."""
+"""A function that measures both proxies of the network without some blocks, which have their original numbers."""
 
 How = Literal["only candidate", "forced to the target", "grid", "vote", "random"]
 
 
 class Candidate(Frozen):
-    """A sub-network that a stage may choose; the numbers are None where nothing was voted on."""
+    """A sub-network that a stage may choose. Proxies, ranks and score are None if there was no vote."""
 
     removed: int
-    """Blocks removed in all, earlier stages included."""
+    """The number of blocks removed by this stage and earlier ones."""
     dropped: tuple[int, ...]
-    """The blocks that this stage would drop, in the order of their scores."""
+    """The blocks that this stage would drop, lowest score first."""
     kappa: float | None = None
-    """NTK condition number, lower is better; None for a rank-deficient Gram matrix too, which ranks last."""
+    """The condition number of the NTK; lower is better. It is also None if the Gram matrix is rank-deficient."""
     rank_deficient: bool | None = None
     zico: float | None = None
-    """Higher is better."""
+    """ZiCo; higher is better."""
     rank_ntk: int | None = None
     rank_zico: int | None = None
     score: float | None = None
-    """Weighted sum of the ranks, lower is better."""
+    """The weighted sum of the ranks; lower is better."""
 
 
 class Decision(Frozen):
-    """One stage: all that a reader needs to redo it by hand. The content of ``decision.json``."""
+    """The content of ``decision.json``: all that a reader needs to decide a stage again by hand."""
 
     schedule: Schedule
     stage: int
     stages: int
     grid: tuple[int, ...]
-    """Blocks removed after stage 0, 1, ..., k if every stage went one step."""
+    """The numbers of blocks removed after stage 0, 1, ..., k if every stage goes one step."""
     order: tuple[int, ...]
-    """The blocks in the order in which they are removed: scores.json, or at a re-ranked stage those that are left."""
+    """The ranked blocks in the order in which they are removed. A stage with a new ranking has the blocks left only."""
     removed_before: int
     candidates: tuple[Candidate, ...]
     weights: dict[str, float]
     tie: Literal["more", "fewer"]
     tied: bool
-    """Whether the best score was shared, so that ``tie`` decided."""
+    """Whether several candidates had the best score, so that ``tie`` decided."""
     how: How
     removed: int
+    """``removed`` of the chosen candidate."""
     dropped: tuple[int, ...]
-    """What was chosen."""
+    """``dropped`` of the chosen candidate."""
 
 
 def ranks(values: Sequence[float], tolerance: float = 1e-6) -> tuple[int, ...]:
-    """1 for the lowest; values equal to a relative ``tolerance`` share the better rank."""
+    """The ranks of the values, 1 for the lowest. Values that are equal within ``tolerance`` share the better rank."""
 
     def better(a: float, b: float) -> bool:
-        return a < b and not math.isclose(a, b, rel_tol=tolerance)  # infinity is close to nothing but itself
+        return a < b and not math.isclose(a, b, rel_tol=tolerance)  # infinity is close to itself only
 
     return tuple(1 + sum(better(other, value) for other in values) for value in values)
 
 
 def vote(candidates: Sequence[Candidate], pruning: Pruning) -> tuple[tuple[Candidate, ...], int, bool]:
-    """Rank the measured candidates by each proxy, add the weighted ranks; returns them, the winner's index, and ties.
+    """Rank the measured candidates by each proxy, and add the weighted ranks. The candidate with the lowest sum wins.
 
-    κ: lower is better, rank-deficient last. ZiCo: higher is better. The lowest sum wins, ties go to ``pruning.tie``.
+    A lower κ is better, and a rank-deficient network ranks last. A higher ZiCo is better. ``pruning.tie`` decides ties.
+    Returns the candidates with their ranks, the index of the winner, and whether there was a tie.
     """
     by_ntk = ranks([float("inf") if c.kappa is None else c.kappa for c in candidates])
     by_zico = ranks([-c.zico if c.zico is not None else float("inf") for c in candidates])
@@ -103,10 +106,11 @@ def decide(
     measure: Measure,
     random: torch.Generator,
 ) -> Decision:
-    """What stage ``stage`` (from 1) of ``stages`` drops, on the way to ``total`` blocks in all.
+    """Decide what a ``stage`` (from 1) of ``stages`` drops, if all stages together remove ``total`` blocks.
 
-    ``order`` are the scored blocks, the first to go first; ``kept`` the blocks that are left, after ``removed`` went.
-    ``measure`` is asked only by ``vote`` with more than one candidate, ``random`` only by ``random_vote``.
+    ``order`` are the ranked blocks in the order in which they are removed. ``kept`` are the blocks that are left after
+    ``removed`` blocks were removed. Only ``vote`` calls ``measure``, and only if it has several candidates. Only
+    ``random_vote`` draws from ``random``.
     """
     grid = removal_grid(total, stages)
     still = [block for block in order if block in kept]

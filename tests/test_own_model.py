@@ -222,7 +222,7 @@ def test_ctrl_c_is_one_line_and_keeps_what_is_finished(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("entpruner.own_model.run_score", interrupt)
+    monkeypatch.setattr("entpruner.commands.score.run", interrupt)
     assert entpruner(own, "prune", "ours", "photos", "--ratio", "0.5", "--out", "stopped") == 130
     assert refused(capsys).startswith("interrupted; what is finished stays")
     assert {path.name for path in (own / "stopped").iterdir()} == {"asked.json", "data", "start"}

@@ -87,7 +87,7 @@ def test_a_diverged_network_is_reported_not_stored() -> None:
 
 def test_a_killed_sampling_goes_on_after_the_batches_that_it_has_finished(tmp_path: Path, monkeypatch) -> None:
     save_model(tmp_path, model := network(0), CARD)
-    settings = {"seed": 0, "sampling": SETTINGS, "compute": Compute(device="cpu")}
+    settings = SampleSettings(seed=0, sampling=SETTINGS, compute=Compute(device="cpu"))
     sampled = []
 
     def sampler(last: int) -> Callable[..., Iterator[tuple[int, np.ndarray]]]:
@@ -103,7 +103,7 @@ def test_a_killed_sampling_goes_on_after_the_batches_that_it_has_finished(tmp_pa
     for last, out in [(9, "whole"), (1, "killed"), (9, "killed")]:
         monkeypatch.setattr(sample, "sampled_batches", sampler(last))
         with suppress(KeyboardInterrupt):
-            sample.run(SampleSettings(**settings), init=tmp_path, autoencoder=None, latents=None, out=tmp_path / out)
+            sample.run(settings, init=tmp_path, autoencoder=None, latents=None, out=tmp_path / out)
     assert sampled == [0, 1, 2, 0, 1, 2]
     images, labels = sample_images(model, make_process(CARD.process), SETTINGS, seed=0, device=CPU)
     for out in ("whole", "killed"):

@@ -1,1 +1,1 @@
-"""One module a rule: the settings it is given, and ``run``, whose keyword arguments are its paths."""
+"""The commands of the rules, a module for each. ``run`` takes the settings of the rule, and its paths as keywords."""

@@ -1,9 +1,9 @@
-"""Move a backbone to other data: new labels, then some training. All arms on that data begin here."""
+"""Move a backbone to other data: it gets new labels and some training. All arms on these data begin with it."""
 
 from pathlib import Path
 
 from entpruner.commands.inputs import moved_model
-from entpruner.commands.training import inputs_of, train_into
+from entpruner.commands.training import train_into
 from entpruner.data.latent_store import open_store
 from entpruner.rules.pretrain import AdaptSettings
 from entpruner.system.devices import configure
@@ -16,5 +16,4 @@ def run(settings: AdaptSettings, *, store: Path, init: Path, out: Path) -> None:
     recorder = Recorder([__name__], settings, configure(settings.compute))
     random = generator(settings.seed, settings.artefact, "labels")
     model, card = moved_model(open_store(store), init, random, settings.label_table)
-    fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=True))
-    train_into(out, TrainState.start(model), card, store, settings, recorder, fingerprint)
+    train_into(out, TrainState.start(model), card, settings, recorder, store=store, init=init)

@@ -1,4 +1,4 @@
-"""Train the small classifier of a data set, whose features are the study's own feature net."""
+"""Train the small classifier of a data set, which is a feature net of the study."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Parameters, MACs and measured latency of a backbone at each number of blocks that the study's arms keep."""
+"""Measure parameters, MACs and latency of a backbone for each number of blocks that arms of the study keep."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +44,7 @@ def run(settings: CostSettings, *, store: Path, out: Path) -> None:
 
 
 def untrained(architecture: Architecture, blocks: int, adapter_width: int | None) -> Transformer:
-    """Time does not depend on the weights."""
+    """A network with random weights, which serves here because its speed does not depend on them."""
     model = Transformer(architecture, tuple(range(blocks))).initialize(generator("cost", blocks))
     if adapter_width is not None:
         for adapter in add_adapters(model, adapter_width):

@@ -1,4 +1,4 @@
-"""The network right after an arm's last cut, before any training on it: what recovery had to make up for."""
+"""Take the network right after an arm's last cut, before any training on it. Recovery has to make up for this cut."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ from entpruner.system.recording import Recorder
 
 
 def run(settings: CutSettings, *, inits: Sequence[Path], decisions: Sequence[Path], out: Path) -> None:
-    """``inits`` are the folders of the models that the arm's stages began with, ``decisions`` their decision.json.
+    """``inits`` are the folders of the models that the arm's stages began with, ``decisions`` are their decision.json.
 
-    Stages may decide to drop nothing: the last that did drop blocks is the one. Its blocks are dropped from the
-    averaged weights, which are also what is sampled from after recovery.
+    A stage may drop nothing, so the last cut is that of the last stage that dropped blocks. They are dropped from the
+    averaged weights, because samples come from the averaged weights after recovery too.
     """
     recorder = Recorder([__name__], settings, configure(settings.compute))
     dropped = [read_json(decision)["dropped"] for decision in decisions]
-    last = max(stage for stage, blocks in enumerate(dropped) if blocks)  # an arm's ratio removes a block or more
+    last = max(stage for stage, blocks in enumerate(dropped) if blocks)  # every pruned arm removes a block or more
     model, card = load_model(inits[last])
     model = drop_blocks(model, dropped[last])
     with whole_folder(out) as folder:

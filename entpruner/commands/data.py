@@ -1,4 +1,4 @@
-"""Prepare a data set: a source becomes a memory-mapped store."""
+"""Prepare a data set: write the images of a source into a memory-mapped store."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ from entpruner.rules.data import DataSettings
 
 
 def run(settings: DataSettings, *, threads: int = 1, out: Path) -> None:
-    """The number of threads is not one of the settings, because the store does not depend on it."""
+    """``threads`` is not one of the settings, because the store does not depend on it."""
     prepare(settings.dataset, out, threads)

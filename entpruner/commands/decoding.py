@@ -1,4 +1,4 @@
-"""What makes images of the latents that a network samples."""
+"""The autoencoder that makes images of the latents that a network samples."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from entpruner.params.latents import Latents
 
 
 def codec_for(model: BlockNetwork, latents: Path, folder: Path, settings: Latents, device: torch.device) -> Codec:
-    """The autoencoder in ``folder``. Raises UserError if ``latents`` are not its own, or not of the model's shape."""
+    """The autoencoder in ``folder``. Raises UserError if it did not make ``latents`` or does not fit the model."""
     codec, made = load_autoencoder(folder, settings, device), read_manifest(latents, LatentManifest)
     if (made.autoencoder_sha256, made.scale) != (codec.sha256, settings.scale):
         raise UserError(f"{latents}: not the latents of {folder} at scale {settings.scale}; encode the data again")

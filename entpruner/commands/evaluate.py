@@ -15,7 +15,7 @@ from entpruner.system.recording import Recorder
 def run(
     settings: EvaluateSettings, *, store: Path, samples: Path, out: Path, timing: Path, classifier: Path | None
 ) -> None:
-    """``classifier`` is the folder of the data set's own, where ``evaluation.extractors`` names that."""
+    """``classifier`` is the folder of the data set's classifier, if ``evaluation.extractors`` names it."""
     device = configure(settings.compute)
     recorder = Recorder([__name__], settings, device)
     real, generated = Store.open(store).split("train"), Store.open(samples).split("samples")

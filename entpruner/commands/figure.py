@@ -5,6 +5,7 @@ from pathlib import Path
 
 from entpruner.data.store import Store
 from entpruner.errors import UserError
+from entpruner.layout import CARD, METRICS, SCORES
 from entpruner.models.checkpoints import ModelCard
 from entpruner.reporting.arm_figures import (
     Curve,
@@ -48,12 +49,12 @@ def run(settings: FigureSettings, *, results: Path, out: Path) -> None:
 def scores(criterion: str, settings: FigureSettings, results: Path) -> dict[str, Scores]:
     """The scores of ``criterion`` for each backbone."""
     folders = {backbone: f"{backbone}-{settings.data}-s{settings.seed}" for backbone in settings.backbones}
-    files = {backbone: results / "scores" / folder / criterion / "scores.json" for backbone, folder in folders.items()}
+    files = {backbone: results / "scores" / folder / criterion / SCORES for backbone, folder in folders.items()}
     return {backbone: Scores.from_json(read_json(file)) for backbone, file in files.items()}
 
 
 def draw_samples(arms: Mapping[ArmIdentity, Path], results: Path, out: Path) -> None:
-    """Draw the samples of arms below real images. Raises UserError for several data sets, as their classes differ."""
+    """Draw samples of the arms below real images. Raises UserError if the arms are of several data sets."""
     first, *others = dict.fromkeys(arm.data for arm in arms)
     if others:
         raise UserError(f"figure {out.name}: its arms are of {', '.join([first, *others])}; see its key `only`")
@@ -63,14 +64,14 @@ def draw_samples(arms: Mapping[ArmIdentity, Path], results: Path, out: Path) -> 
 
 
 def kept(folder: Path) -> tuple[int, ...]:
-    """The blocks that an arm kept."""
-    return ModelCard.model_validate(read_json(folder / "final/model.json")).kept_blocks
+    """The blocks that the arm in ``folder`` kept."""
+    return ModelCard.model_validate(read_json(folder / "final" / CARD)).kept_blocks
 
 
 def draw_distance_vs_ratio(arms: Mapping[ArmIdentity, Path], distance: str, out: Path) -> None:
     seeds: dict[tuple[str, str, float | None], list[float]] = {}
     for arm, folder in arms.items():
-        found = read_json(folder / "metrics.json")[distance]
+        found = read_json(folder / METRICS)[distance]
         seeds.setdefault((panel(arm), arm.label, arm.ratio), []).append(found)
     distance_vs_ratio([DistanceRow(*row, distances) for row, distances in seeds.items()], distance, out)
 
@@ -84,7 +85,7 @@ def percent(arm: ArmIdentity) -> str:
 
 
 def row_label(arm: ArmIdentity, arms: Collection[ArmIdentity]) -> str:
-    """The backbone, label and ratio of an arm; its data and seed too where the arms beside it have others."""
+    """The backbone, label and ratio of an arm, with its data and seed if those of other ``arms`` differ."""
     data = f" {arm.data}" if len({other.data for other in arms}) > 1 else ""
     seed = f" s{arm.seed}" if len({other.seed for other in arms}) > 1 else ""
     return f"{arm.backbone} {arm.label}{percent(arm)}{data}{seed}"

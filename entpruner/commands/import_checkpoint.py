@@ -1,4 +1,4 @@
-"""Take a backbone's weights from an official file, where it is not pre-trained here."""
+"""Take the weights of a backbone from an official file, instead of pre-training it."""
 
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from entpruner.system.recording import Recorder
 
 
 def run(settings: ImportSettings, *, checkpoint: Path, out: Path) -> None:
-    """``checkpoint`` is the file, which was there or has been downloaded.
+    """``checkpoint`` is the official file.
 
-    The classes are as many as the file's label table has; only data with as many can be its upstream data. Raises
+    The network has as many classes as the label table in the file. The upstream data must have as many. Raises
     UserError for another checksum, and for a file that is not of the backbone's architecture.
     """
     recorder = Recorder([__name__], settings, torch.device("cpu"))

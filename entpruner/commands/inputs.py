@@ -1,4 +1,4 @@
-"""What commands read that go on from a trained model."""
+"""The models that commands begin with, matched to the classes of their data."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from entpruner.params.training import LabelTable
 def model_for(data: AnyStore, init: Path) -> tuple[BlockNetwork, ModelCard]:
     """The model in ``init`` and its card. Raises UserError if its classes are not those of the data.
 
-    An imported model's classes have no names: with the same number of them they are those of the data.
+    The classes of an imported model have no names. If they are as many as those of the data, they get their names.
     """
 
     def listed(names: Sequence[str]) -> str:
@@ -39,7 +39,8 @@ def moved_model(
 ) -> tuple[BlockNetwork, ModelCard]:
     """The model in ``init`` with a label table for the classes of the data, and its card.
 
-    Raises UserError if the table's first rows are asked for and are too few.
+    ``label_table`` says whether the table is new or has the first rows of the old one. Raises UserError if these are
+    too few.
     """
     model, card = load_model(init)
     classes = tuple(data.class_names)

@@ -1,4 +1,4 @@
-"""Make a store of latents from what the shards have encoded."""
+"""Make a store of latents from the files that the shards have written."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from entpruner.commands.training import train_into
 from entpruner.data.latent_store import open_store
-from entpruner.layout import MANIFEST
 from entpruner.models.checkpoints import ModelCard, build
 from entpruner.rules.pretrain import PretrainSettings
 from entpruner.system.devices import configure
@@ -25,5 +24,4 @@ def run(settings: PretrainSettings, *, store: Path, out: Path) -> None:
         process=settings.backbone.process,
         class_names=tuple(data.class_names),
     )
-    fingerprint = recorder.fingerprint(store / MANIFEST)
-    train_into(out, TrainState.start(model), card, store, settings, recorder, fingerprint)
+    train_into(out, TrainState.start(model), card, settings, recorder, store=store)

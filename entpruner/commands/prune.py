@@ -1,23 +1,20 @@
-"""One stage: decide how many blocks go, drop them from weights, average and moments, and train on."""
+"""Do one stage: decide how many blocks go, drop them from weights, average and moments, and train on."""
 
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
-from entpruner.commands.training import inputs_of, starting_state, train_into
+from entpruner.commands.score import ranked
+from entpruner.commands.training import starting_state, train_into
 from entpruner.data.latent_store import open_store
-from entpruner.data.store import Images
 from entpruner.layout import DECISION
-from entpruner.models.network import BlockNetwork
 from entpruner.params.criteria import module_of
-from entpruner.params.sampling import Sampling
-from entpruner.process import Process, make_process
+from entpruner.process import make_process
 from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.rules.prune import PruneSettings
-from entpruner.rules.score import Ranking
 from entpruner.schedule import decide
-from entpruner.scores import ScoreContext, Scores, score
+from entpruner.scores import Scores
 from entpruner.system import parallel
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json
@@ -28,13 +25,12 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teacher: Path | None, out: Path) -> None:
-    """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
+    """``teacher`` is the folder of the model that the arm began with. It is needed for ``training.distillation``."""
     device = configure(settings.compute)
     criteria = [] if settings.rescoring is None else [settings.rescoring.criterion]
     recorder = Recorder([__name__, *map(module_of, criteria)], settings, device)
-    fresh = settings.stage == 1
     data = open_store(store)
-    state, card = starting_state(data, init, fresh=fresh)
+    state, card = starting_state(settings, data, init)
     process, images = make_process(card.process), data.split("train")
     removed = state.model.architecture.depth - len(state.model.kept_blocks)
 
@@ -44,8 +40,8 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
         if settings.rescoring is None:
             found = Scores.from_json(read_json(scores))
         else:
-            model, remove = state.ema.to(device), settings.total - removed
-            found = rescored(settings.rescoring, model, process, images, settings, remove)
+            remove = settings.total - removed
+            found = ranked(settings.rescoring, settings, state.ema, process, images, remove)
         decision = decide(
             settings.schedule,
             settings.pruning,
@@ -62,40 +58,21 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
         seconds = time.perf_counter() - began
         return decision.model_dump(mode="json") | {"rescored": rescoring, "seconds": seconds}
 
-    # One process decides: measured on another GPU, proxies may differ in their last bits.
+    # One process decides for all, because proxies that another GPU measures may differ in their last bits.
     decision = parallel.said_by_first(decided() if parallel.is_first() else None)
     state = state.drop_blocks(decision["dropped"])
     dropped = ", ".join(map(str, decision["dropped"])) or "none"
     log.info("blocks to go: %s; %d are left", dropped, len(state.model.kept_blocks))
-    fingerprint = recorder.fingerprint(scores, *inputs_of(store, init, fresh=fresh, teacher=teacher))
-    content = decision | {"kept_blocks": state.model.kept_blocks}
+    documents = {DECISION: decision | {"kept_blocks": state.model.kept_blocks}}
     train_into(
         out,
         state,
         card,
-        store,
         settings,
         recorder,
-        fingerprint,
-        before=None if fresh else init,
+        store=store,
+        init=init,
         teacher=teacher,
-        documents={DECISION: content},
+        scores=scores,
+        documents=documents,
     )
-
-
-def rescored(
-    how: Ranking, model: BlockNetwork, process: Process, images: Images, settings: PruneSettings, remove: int
-) -> Scores:
-    """Scores of the blocks that are left, from the averaged weights, as the first ranking's were."""
-    context = ScoreContext(
-        model=model,
-        process=process,
-        images=images,
-        settings=how.scoring,
-        sampling=how.sampling or Sampling(),
-        seed=settings.seed,
-        artefact=settings.artefact,
-        device=next(model.parameters()).device,
-        remove=remove,
-    )
-    return score(how.criterion, context)

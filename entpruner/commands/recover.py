@@ -1,9 +1,9 @@
-"""Train on after the last pruning; for an unpruned arm, its whole fine-tuning, by any method."""
+"""Train on after the last pruning. For an unpruned arm this is its whole fine-tuning, by any method."""
 
 from pathlib import Path
 
 from entpruner.commands.inputs import model_for, moved_model
-from entpruner.commands.training import inputs_of, starting_state, train_into
+from entpruner.commands.training import is_fresh, starting_state, train_into
 from entpruner.data.latent_store import AnyStore, open_store
 from entpruner.models.checkpoints import ModelCard
 from entpruner.rules.recover import RecoverSettings
@@ -15,17 +15,14 @@ from entpruner.training.state import TrainState
 
 
 def run(settings: RecoverSettings, *, store: Path, init: Path, teacher: Path | None, out: Path) -> None:
-    """``teacher`` is the folder of the model that the arm began with, where ``training.distillation`` is set."""
+    """``teacher`` is the folder of the model that the arm began with. It is needed for ``training.distillation``."""
     recorder = Recorder([__name__], settings, configure(settings.compute))
-    fresh = settings.stage == 1
-    data = open_store(store)
-    state, card = fresh_state(data, init, settings) if fresh else starting_state(data, init, fresh=False)
-    fingerprint = recorder.fingerprint(*inputs_of(store, init, fresh=fresh, teacher=teacher))
-    before = None if fresh else init
-    train_into(out, state, card, store, settings, recorder, fingerprint, before=before, teacher=teacher)
+    begun = unpruned_state if is_fresh(settings) else starting_state
+    state, card = begun(settings, open_store(store), init)
+    train_into(out, state, card, settings, recorder, store=store, init=init, teacher=teacher)
 
 
-def fresh_state(data: AnyStore, init: Path, settings: RecoverSettings) -> tuple[TrainState, ModelCard]:
+def unpruned_state(settings: RecoverSettings, data: AnyStore, init: Path) -> tuple[TrainState, ModelCard]:
     """The state that an unpruned arm's training begins with, and the card of the network that it ends as."""
     tuning = settings.training
     if settings.new_labels:

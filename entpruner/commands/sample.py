@@ -12,7 +12,7 @@ from entpruner.commands.decoding import codec_for
 from entpruner.data.store import Store
 from entpruner.data.writing import write_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
-from entpruner.layout import CARD, CODEC_CONFIG, CODEC_WEIGHTS, WEIGHTS
+from entpruner.layout import CARD, CODEC_CONFIG, CODEC_WEIGHTS, GRID, TIMING, WEIGHTS
 from entpruner.models.checkpoints import load_model
 from entpruner.process import make_process
 from entpruner.rules.evaluate import SampleSettings
@@ -24,7 +24,7 @@ from entpruner.system.recording import Recorder
 
 
 def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, latents: Path | None, out: Path) -> None:
-    """If the network was trained on the store ``latents``, ``autoencoder`` decodes what it samples.
+    """If the network was trained on the store ``latents``, ``autoencoder`` decodes its samples.
 
     Every process keeps its finished batches in ``<out>.resume``, so a killed command goes on after them.
     """
@@ -41,7 +41,7 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
     process, labels = make_process(card.process), asked_labels(model, settings.sampling)
     journal = Journal(out.with_name(out.name + ".resume"), recorder.fingerprint(*inputs))
     parts = [journal.array_file(str(batch)) for batch in range(len(labels))]
-    # the first process shares out what is missing: another one may begin when some of it is already written
+    # The first process decides which batches are missing, because others may begin when some are already written.
     own = parallel.mine(parallel.said_by_first([batch for batch, file in enumerate(parts) if not file.exists()]))
     for index, images in sampled_batches(
         model, process, settings.sampling, own, seed=settings.seed, device=device, decode=decode
@@ -54,13 +54,13 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
     with whole_folder(out) as folder:
         batches = [np.load(file, mmap_mode="r", allow_pickle=False) for file in parts]
         write_store(folder, {"samples": (batches, torch.cat(labels).numpy())}, card.class_names, source)
-        grid(Store.open(folder).images).save(folder / "grid.png")
-        write_json(folder / "timing.json", recorder.record())
+        grid(Store.open(folder).images).save(folder / GRID)
+        write_json(folder / TIMING, recorder.record())
     journal.discard()
 
 
 def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.Image:
-    """The first images (N, C, H, W) as one picture, each at least 32 pixels wide; no larger than they need."""
+    """The first images (N, C, H, W) in a grid, each at least 32 pixels wide. Few images make a smaller grid."""
     n, c, h, w = images[: columns * rows].shape
     columns = min(columns, n)
     rows = math.ceil(n / columns)
@@ -72,5 +72,5 @@ def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.I
 
 
 def picture(image: NDArray[np.uint8]) -> Image.Image:
-    """One image (C, H, W), grey or RGB."""
+    """A picture of one image (C, H, W), grey or RGB."""
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))

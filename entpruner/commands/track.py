@@ -1,15 +1,17 @@
-"""Bring MLflow's view up to date with the arms' files."""
+"""Bring the runs in MLflow up to date with the files of the arms."""
 
 from pathlib import Path
-from typing import Any
 
-from entpruner.evaluation.cost import cost_key
-from entpruner.models.checkpoints import ModelCard
+from entpruner.layout import DECISION, GRID
+from entpruner.reporting.records import Records
 from entpruner.reporting.stages import curve_of, stage_folders
+from entpruner.reporting.study_tables import result_of
 from entpruner.reporting.tracking import RunRecord, sync
 from entpruner.rules.report import TrackSettings
 from entpruner.study.arms import ArmIdentity
-from entpruner.system.files import read_json, write_json
+from entpruner.system.files import write_json
+
+COSTS = ("blocks", "parameters", "macs", "speedup", "seconds_per_image")
 
 
 def run(settings: TrackSettings, *, results: Path, database: Path, artifacts: Path, out: Path) -> None:
@@ -25,22 +27,17 @@ def run(settings: TrackSettings, *, results: Path, database: Path, artifacts: Pa
 
 def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunRecord:
     folder = results / "arms" / arm.key
-    timing, cost = read_json(folder / "final/timing.json"), cost_of(results, arm)
-    files = [("decisions/" + stage.name, stage / "decision.json") for stage in stage_folders(folder)]
+    result = result_of(Records(results), results, arm, columns=())
+    metrics, costs, timing = (result.documents[name].content for name in ("metrics", "cost", "training"))
+    cost = {name: costs["blocks"][result.network][name] for name in COSTS}
+    files = [("decisions/" + stage.name, stage / DECISION) for stage in stage_folders(folder)]
     return RunRecord(
         key=f"{study}/{arm.key}",
         name=arm.key,
         parent=parent,
         settings=arm.model_dump(mode="json") | {"training": timing["settings"]["training"]},
         curve=curve_of(folder),
-        metrics=read_json(folder / "metrics.json") | cost | {"training_flops": timing["total_flops"]},
-        files=[*files, ("samples", folder / "samples/grid.png")],
+        metrics={**metrics, **cost, "training_flops": timing["total_flops"]},
+        files=[*files, ("samples", folder / "samples" / GRID)],
         tags={"code": timing["code"], "commit": str(timing["commit"]), "checkpoint": (folder / "final").as_posix()},
     )
-
-
-def cost_of(results: Path, arm: ArmIdentity) -> dict[str, Any]:
-    card = ModelCard.model_validate(read_json(results / "arms" / arm.key / "final/model.json"))
-    network = cost_key(len(card.kept_blocks), card.adapter_width)
-    cost = read_json(results / "cost" / f"{arm.backbone}-{arm.data}.json")["blocks"][network]
-    return {name: cost[name] for name in ("blocks", "parameters", "macs", "speedup", "seconds_per_image")}

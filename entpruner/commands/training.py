@@ -1,4 +1,4 @@
-"""What the four training commands share: train a state over some steps, write it whole, resume after a kill."""
+"""What the four training commands share: they train a state over some steps, and go on after a kill."""
 
 import json
 import shutil
@@ -24,36 +24,44 @@ from entpruner.training.peft import merge, trained_parameters
 from entpruner.training.state import TrainState
 
 
-def starting_state(data: AnyStore, init: Path, *, fresh: bool) -> tuple[TrainState, ModelCard]:
-    """The state that a training begins with: the weights in ``init``, or if not ``fresh`` its whole training state."""
+def is_fresh(settings: TrainingSettings) -> bool:
+    """Whether a training begins with weights alone, as all but the later stages of an arm do."""
+    return settings.stage <= 1
+
+
+def starting_state(settings: TrainingSettings, data: AnyStore, init: Path) -> tuple[TrainState, ModelCard]:
+    """The state that a training begins with: the weights in ``init``, and in a later stage the whole state there."""
     model, card = model_for(data, init)
-    return (TrainState.start(model) if fresh else TrainState.load(init, model)), card
+    return (TrainState.start(model) if is_fresh(settings) else TrainState.load(init, model)), card
 
 
 def train_into(
     out: Path,
     state: TrainState,
     card: ModelCard,
-    store: Path,
     settings: TrainingSettings,
     recorder: Recorder,
-    fingerprint: str,
     *,
-    before: Path | None = None,
+    store: Path,
+    init: Path | None = None,
     teacher: Path | None = None,
+    scores: Path | None = None,
     documents: dict[str, Any] | None = None,
 ) -> None:
     """Train ``state`` and write model, training state, curve and timing to ``out``.
 
-    ``before`` is the folder that the run goes on from: its steps, FLOPs and seconds are added up (of a command that
-    was killed and went on, the seconds since it went on). ``teacher`` is the folder of the network to learn from, where
-    the settings ask for distillation. ``documents`` are further JSON files, by name. Checkpoints lie in
-    ``<out>.resume`` until all is written.
+    ``init`` is the folder that ``state`` was read from. In a later stage of an arm its steps, FLOPs and seconds are
+    part of the totals. The seconds of a command that was killed count from when it went on. ``teacher`` is the folder
+    of the network to learn from, where the settings ask for distillation. ``scores`` is a file that decided what was
+    dropped from ``state``. ``documents`` are further JSON files to write, by name. Checkpoints lie in ``<out>.resume``
+    until all is written.
 
-    What a method of fine-tuning added is merged into the model, but not into the training state: that is the training's
-    own, and where something was added no training goes on from it.
+    What a method of fine-tuning added is merged into the model, but not into the training state. No training goes on
+    from a state to which a method has added something.
     """
     resume_folder = out.with_name(out.name + ".resume")
+    inputs = [] if scores is None else [scores]
+    inputs += inputs_of(settings, store, init, teacher)
     data, process = open_store(store), make_process(card.process)
     tuning = settings.training if isinstance(settings.training, Finetuning) else None
     curve = train(
@@ -67,7 +75,7 @@ def train_into(
         artefact=settings.artefact,
         compute=settings.compute,
         resume_folder=resume_folder,
-        fingerprint=fingerprint,
+        fingerprint=recorder.fingerprint(*inputs),
         objective=objective_of(settings, process, data, teacher),
     )
     if not parallel.is_first():
@@ -75,7 +83,7 @@ def train_into(
     steps, kept = settings.stop - settings.start, state.ema.kept_blocks
     flops = training_flops(card.architecture, kept, settings.training.batch_size, steps, tuning)
     totals = {"total_steps": 0, "total_flops": 0, "total_seconds": 0.0}
-    earlier = totals if before is None else read_json(before / TIMING)
+    earlier = totals if init is None or is_fresh(settings) else read_json(init / TIMING)
     if tuning is not None:
         merge(state.ema, tuning)
     with whole_folder(out) as folder:
@@ -98,9 +106,9 @@ def train_into(
 
 
 def objective_of(settings: TrainingSettings, process: Process, data: AnyStore, teacher: Path | None) -> Objective:
-    """What the training minimises: the data's own loss, or distillation from ``teacher`` where the settings say so.
+    """What the training minimises: the loss on the data, or distillation from ``teacher`` where the settings say so.
 
-    Raises UserError if hidden states, which are compared over a whole batch, would be seen in pieces.
+    Raises UserError if hidden states are to be compared, which takes a whole batch, and the batch is cut into pieces.
     """
     training, compute = settings.training, settings.compute
     if not isinstance(training, Finetuning) or training.distillation is None:
@@ -115,8 +123,8 @@ def objective_of(settings: TrainingSettings, process: Process, data: AnyStore, t
     return distilled(process, unpruned.to(device_of(compute)), training.distillation)
 
 
-def inputs_of(store: Path, init: Path, *, fresh: bool, teacher: Path | None = None) -> list[Path]:
-    """The files whose content a training depends on; the store's manifest holds the checksums of its arrays."""
+def inputs_of(settings: TrainingSettings, store: Path, init: Path | None, teacher: Path | None) -> list[Path]:
+    """The files whose content a training depends on. The store's manifest holds the checksums of its arrays."""
     files = [store / MANIFEST]
     files += [folder / name for folder in (init, teacher) if folder for name in (CARD, WEIGHTS)]
-    return files if fresh else [*files, init / STATE]
+    return files if init is None or is_fresh(settings) else [*files, init / STATE]

@@ -1,4 +1,4 @@
-"""A small classifier of the study's own images: features for the Fréchet distance, and a judge of class agreement."""
+"""A small classifier of the study's own images. It gives features for distances, and it checks classes of samples."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from entpruner.params.evaluation import ClassifierTraining
 from entpruner.system.files import read_json, write_json
 from entpruner.system.randomness import generator
 
-POOLED_SIDE = 4  # the last feature map is averaged to 4x4, which for 8x8 images it is already
+POOLED_SIDE = 4  # the last feature map is averaged to 4x4; that of an 8x8 image has this size already
 
 
 class Classifier(nn.Module):
-    """Three convolutions, one layer of features, one of logits. ``config`` is what rebuilds it."""
+    """Three convolutions, a linear layer of features and one of logits. ``config`` holds its arguments."""
 
     def __init__(self, *, in_channels: int, num_classes: int, width: int, features: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(features, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """x: (B, C, H, W) in [-1, 1] -> (B, D), what the last layer sees."""
+        """x: (B, C, H, W) in [-1, 1] -> the features (B, D) that enter the last layer."""
         return self.body(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Classifier(nn.Module):
 def fit(
     images: ImageSet, settings: ClassifierTraining, *, seed: int, artefact: str, device: torch.device
 ) -> Classifier:
-    """AdamW with a cosine schedule; each batch is shifted by up to a pixel."""
+    """Train a classifier by AdamW with a cosine schedule. Each batch is shifted by at most one pixel."""
     classifier = Classifier(
         in_channels=images.images.shape[1],
         num_classes=images.num_classes,
@@ -75,7 +75,7 @@ def fit(
 
 
 def initialize(classifier: Classifier, draw: torch.Generator) -> None:
-    """He initialisation from ``draw``, zero biases."""
+    """Draw the weights by He's initialisation from ``draw``, and set the biases to zero."""
     for parameter in classifier.parameters():
         if parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=draw)
@@ -84,7 +84,7 @@ def initialize(classifier: Classifier, draw: torch.Generator) -> None:
 
 
 def shifted(x: Tensor, draw: torch.Generator) -> Tensor:
-    """The batch (B, C, H, W) moved by -1, 0 or 1 pixel each way, its border repeated."""
+    """The batch (B, C, H, W) moved by -1, 0 or 1 pixels in each direction. The pixels of the border are repeated."""
     height, width = x.shape[-2:]
     down, right = torch.randint(3, (2,), generator=draw).tolist()
     return F.pad(x, (1, 1, 1, 1), mode="replicate")[..., down : down + height, right : right + width]
@@ -92,7 +92,7 @@ def shifted(x: Tensor, draw: torch.Generator) -> Tensor:
 
 @torch.inference_mode()
 def accuracy(classifier: Classifier, images: ImageSet, batch_size: int) -> float:
-    """Share of the images that the classifier puts in their class."""
+    """The share of the images that the classifier assigns to their class."""
     device = next(classifier.parameters()).device
     correct = 0
     for indices in torch.split(torch.arange(len(images)), batch_size):
@@ -102,7 +102,7 @@ def accuracy(classifier: Classifier, images: ImageSet, batch_size: int) -> float
 
 
 def save_classifier(folder: Path, classifier: Classifier) -> None:
-    """``model.safetensors`` and ``model.json`` into an existing folder."""
+    """Write ``model.safetensors`` and ``model.json`` into an existing folder."""
     state = {name: value.cpu().contiguous() for name, value in classifier.state_dict().items()}
     save_file(state, folder / WEIGHTS)
     write_json(folder / CARD, classifier.config)

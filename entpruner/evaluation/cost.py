@@ -1,4 +1,4 @@
-"""What a built network costs: parameters and measured latency. ``models/arithmetic.py`` counts by its shape alone."""
+"""The cost of a built network: parameters and measured latency. ``models/arithmetic.py`` needs its shape only."""
 
 import time
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from entpruner.system.randomness import generator
 
 
 def parameters(model: torch.nn.Module) -> int:
-    """Numbers that a checkpoint of ``model`` holds, the fixed position table among them, as the papers count."""
+    """The number of parameters of ``model``. The fixed position table is counted too, as in the papers."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def cost_key(blocks: int, adapter_width: int | None = None) -> str:
-    """A network's name in a cost file: ``12``, or with adapters of width 8 ``12+a8``."""
+    """The name of a network in a cost file: ``12`` for 12 blocks, ``12+a8`` if they have adapters of width 8."""
     return str(blocks) if adapter_width is None else f"{blocks}+a{adapter_width}"
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Forward passes of one network, and how much faster they are than the reference's; quartiles over the repeats."""
+    """The time of a network's forward pass, and its speed-up over the reference: medians and quartiles of repeats."""
 
     batch_size: int
     repeats: int
@@ -39,8 +39,9 @@ def latency(
 ) -> dict[str, Latency]:
     """Time ``repeats`` forward passes of ``batch_size`` images in each of the named models.
 
-    The models take turns within a repeat, so a machine that slows down slows all of them: the speed-up is the median
-    of the ratios to the model ``reference`` within the same repeat. The first round is a warm-up and is not counted.
+    The models take turns in each repeat, so a machine that becomes slower slows down all of them. The speed-up is the
+    median over the repeats of the time of the model ``reference`` divided by the time of the model. The first round is
+    a warm-up and is not counted.
     """
     a = next(iter(models.values())).architecture
     draw = generator("latency")
@@ -63,13 +64,13 @@ def latency(
 
 
 def clock(device: torch.device) -> float:
-    """Seconds, once the device has done all that it was given."""
+    """The time in seconds, after the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def spread(values: NDArray[np.float64]) -> tuple[float, tuple[float, float]]:
-    """Median and quartiles."""
+    """The median of the values, and their quartiles."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return middle, (low, high)

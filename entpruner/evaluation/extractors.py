@@ -1,11 +1,12 @@
-"""Feature nets: what turns images into the vectors whose distributions are compared.
+"""Feature nets. They turn images into the vectors whose distributions are compared.
 
-Three kinds. ``inception`` is torch-fidelity's InceptionV3, the only one whose Fréchet distance is called FID;
-``torchvision`` is any of its classifiers with a weights file; ``classifier`` is the study's own (``classifier.py``).
+There are three kinds. ``inception`` is torch-fidelity's InceptionV3. Only its Fréchet distance is called FID.
+``torchvision`` is any classifier of torchvision, with a file of weights. ``classifier`` is the small classifier that
+the study trains itself (``classifier.py``).
 
-Of torch-fidelity only the network and the metric formulas are used, never its inputs or its feature cache: that cache
-goes by name and would hand out the features of other images. Its networks run in float32 whatever ``internal_dtype``
-says, as every published FID does; features leave here in float64, so means and covariances are float64.
+This package uses torch-fidelity's network and formulas, but not its inputs or its cache of features, because that cache
+can return the features of other images of the same name. Networks run in float32, as for every published FID. Features
+are converted to float64, so means and covariances are float64.
 """
 
 import io
@@ -36,21 +37,21 @@ IMAGENET_SIDE = 224
 
 @dataclass(frozen=True)
 class FeatureNet:
-    """A feature net, the name it has in the params file, and the rule that names its metrics."""
+    """A feature net and its name in the params file, which is part of the names of its metrics."""
 
     name: str
     kind: Literal["inception", "torchvision", "classifier"]
     network: Callable[[Tensor], Tensor]
-    """uint8 images (B, C, H, W) -> features (B, D)."""
+    """It takes uint8 images (B, C, H, W) and returns features (B, D)."""
     device: torch.device
     batch_size: int
     logits: Callable[[Tensor], Tensor] | None = None
-    """Features (N, D) -> logits (N, classes) on the CPU, where the net is a classifier with its last layer."""
+    """It takes features (N, D) and returns logits (N, classes) on the CPU. None for a net without a last layer."""
 
     def features(self, images: NDArray[np.uint8]) -> Tensor:
-        """uint8 (N, C, H, W), memory-mapped or not -> float64 (N, D) on the CPU.
+        """The features (N, D) float64, on the CPU, of uint8 images (N, C, H, W), which may be memory-mapped.
 
-        Several processes share the batches out; the first gets all features, the others none.
+        Several processes share the batches. The first process gets all features, and the others get none.
         """
         parts, starts = [], range(0, len(images), self.batch_size)
         with torch.inference_mode(), without_tf32():
@@ -60,14 +61,14 @@ class FeatureNet:
         return torch.cat(parallel.gathered(parts, len(starts)) or [torch.empty(0, 0)])
 
     def key(self, metric: str) -> str:
-        """Name of a metric in ``metrics.json``: ``fid`` on InceptionV3, ``fd_<name>`` on any other net."""
+        """The name of a metric in ``metrics.json``: ``fid`` for InceptionV3, and ``fd_<name>`` for any other net."""
         if self.kind == "inception":
             return {"fd": "fid"}.get(metric, metric)
         return f"{metric}_{self.name}"
 
 
 def feature_nets(settings: Evaluation, classifier: Path | None, device: torch.device) -> list[FeatureNet]:
-    """The study's feature nets, the one that tables show first; ``classifier`` is the folder of the data set's own."""
+    """The feature nets of a study. Tables show the first. ``classifier`` is the folder of the data set's classifier."""
     nets = []
     for name, extractor in settings.extractors.items():
         if isinstance(extractor, ClassifierExtractor):
@@ -81,7 +82,7 @@ def feature_nets(settings: Evaluation, classifier: Path | None, device: torch.de
 
 
 def classifier_net(name: str, classifier: Classifier, device: torch.device, batch_size: int) -> FeatureNet:
-    """The study's own classifier: what enters its last layer."""
+    """The study's own classifier. Its features are the inputs of its last layer."""
     classifier = classifier.to(device).eval()
 
     def network(images: Tensor) -> Tensor:
@@ -95,9 +96,10 @@ def classifier_net(name: str, classifier: Classifier, device: torch.device, batc
 
 
 def torchvision_net(name: str, settings: TorchvisionExtractor, device: torch.device, batch_size: int) -> FeatureNet:
-    """A torchvision classifier: what enters its last linear or convolutional layer, averaged over space.
+    """A classifier of torchvision. Its features are the inputs of its last linear or convolutional layer.
 
-    Images are resized to 224x224 (bilinear, antialiased) and normalised as torchvision's ImageNet weights expect.
+    Inputs of a convolutional layer are averaged over space. Images are resized to 224x224 (bilinear, antialiased) and
+    normalised as torchvision's ImageNet weights expect.
 
     Raises UserError for an unknown model, and for weights that are missing, unsafe or another model's.
     """
@@ -115,7 +117,7 @@ def torchvision_net(name: str, settings: TorchvisionExtractor, device: torch.dev
         found = " ".join(str(error).split())[:160]
         raise UserError(f"extractor {name}: {settings.weights} is not a {settings.model}: {found}") from error
     last = [path for path, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
-    model.set_submodule(last, nn.Identity())  # what entered it now leaves the network; SqueezeNet averages over space
+    model.set_submodule(last, nn.Identity())  # now the network returns the inputs of this layer
     model = model.to(device).eval()
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
 
@@ -128,18 +130,19 @@ def torchvision_net(name: str, settings: TorchvisionExtractor, device: torch.dev
 
 
 def inception_net(name: str, settings: InceptionExtractor, device: torch.device, batch_size: int) -> FeatureNet:
-    """torch-fidelity's ``inception-v3-compat``: pool features (2048), resized as the original TensorFlow graph does.
+    """The network ``inception-v3-compat`` of torch-fidelity, whose features are the outputs (2048) of its last pooling.
 
-    Its logits are those of the published Inception Score, ``logits_unbiased``: the last layer without its bias.
+    It resizes images as the original TensorFlow graph does. Its logits are ``logits_unbiased``, from the last layer
+    without its bias, as for the published Inception Score.
 
-    Without a weights file, torch-fidelity's own is downloaded into torch's hub folder and its checksum is tested.
+    Without a file of weights, that of torch-fidelity is downloaded into torch's hub folder and its checksum is tested.
 
     Raises UserError for weights that are missing, unsafe or another network's, and when the download fails.
     """
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
     file = Path(settings.weights) if settings.weights else downloaded(name, URL_INCEPTION_V3)
-    # torch-fidelity unpickles its weights file without weights_only: give it one that we have written ourselves.
+    # torch-fidelity would run code in a weights file, so it gets a copy that this process has written.
     checked = io.BytesIO()
     torch.save(checked_weights(name, file, settings.sha256), checked)
     checked.seek(0)
@@ -161,13 +164,16 @@ def inception_net(name: str, settings: InceptionExtractor, device: torch.device,
 
 
 def downloaded(name: str, url: str) -> Path:
-    """Where torch's hub folder holds ``url``; fetched if it isn't there, its sha256 beginning as its name ends."""
+    """The file of ``url`` in torch's hub folder. If it is missing, it is downloaded.
+
+    The name of the file ends with the first digits of its sha256, which are tested.
+    """
     file = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[1])
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rsplit("-", 1)[1], progress=False)
-        except (OSError, RuntimeError) as error:  # no network; another checksum
+        except (OSError, RuntimeError) as error:  # there is no network, or the checksum is another
             raise UserError(
                 f"extractor {name}: cannot download {url} ({error}); give `weights`, a local copy"
             ) from error
@@ -175,7 +181,7 @@ def downloaded(name: str, url: str) -> Path:
 
 
 def checked_weights(name: str, file: Path, sha256: str | None) -> dict[str, Tensor]:
-    """The state dict in ``file``. Raises UserError as ``read_weights`` does, and for another ``sha256``."""
+    """The state dict in ``file``. Raises UserError as ``read_weights`` does, and if ``sha256`` is another."""
     if not file.is_file():
         raise UserError(f"extractor {name}: there is no weights file {file}; put it there or change `weights`")
     if sha256 is not None and (found := sha256_of(file)) != sha256:
@@ -187,7 +193,7 @@ def checked_weights(name: str, file: Path, sha256: str | None) -> dict[str, Tens
 
 
 def rgb(images: Tensor) -> Tensor:
-    """Grey images (B, 1, H, W) as RGB ones. Raises UserError for a number of channels that is not an image's."""
+    """Images (B, 3, H, W) of grey or RGB images (B, C, H, W). Raises UserError if C is neither 1 nor 3."""
     if images.shape[1] not in (1, 3):
         raise UserError(f"feature nets see images of 1 or 3 channels, not {images.shape[1]}; decode latents first")
     return images.expand(-1, 3, -1, -1)

@@ -1,9 +1,10 @@
 """How near generated images are to real ones: Fréchet distance, KID, precision, recall, Inception Score, agreement.
 
-The formulas are torch-fidelity's; the features are computed here once, in float64, and handed to them
-(``extractors.py`` says why). A distance on a small sample is biased upwards and means little by itself, so each comes
-with the real floor, the distance between two halves of the real images, and with that of as many generated images to
-one of the halves. Few images make both uncertain, so they are means over several random halvings.
+The formulas are torch-fidelity's. The features are computed here once, in float64 (``extractors.py`` says why).
+
+A distance on a small sample is biased upwards, so two more distances are measured on samples of equal size: the floor,
+from one half of the real images to the other, and the distance from as many generated images to one half. Few images
+make both uncertain, so each is a mean over several random halvings.
 """
 
 from collections.abc import Sequence
@@ -24,36 +25,36 @@ Labels = NDArray[np.int64]
 Indices = NDArray[np.int64]
 
 HALVINGS = 5
-SPLIT = 5000  # images that an Inception Score is of: the published one is the mean over ten such splits of 50,000
+SPLIT = 5000  # images of a split of the Inception Score; published scores are means over ten splits of 50,000 images
 
 
 def evaluate(
     real: ImageSet, generated: ImageSet, nets: Sequence[FeatureNet], settings: Evaluation, *, seed: int
 ) -> dict[str, float]:
-    """Every metric on every feature net, by name, as flat numbers. The same seed gives the same numbers.
+    """All metrics by name. The same seed gives the same numbers.
 
-    ``generated.labels`` are the classes that were asked for. Per net, ``<fd>`` being ``fid`` on InceptionV3 and
-    ``fd_<name>`` on any other (where ``kid`` is ``kid_<name>``, and so on):
+    ``generated.labels`` are the classes that were asked for. Each net has the metrics below. ``<fd>`` stands for
+    ``fid`` if the net is InceptionV3, and for ``fd_<name>`` otherwise. The other names then end in ``_<name>`` too.
 
     =======================  =========================================================================================
-    ``<fd>``                 Fréchet distance of all generated images to all real ones
-    ``<fd>_floor``           ... of one half of the real images to the other: mean over ``HALVINGS`` random halvings
-    ``<fd>_floor_std``       ... its standard deviation over them
-    ``<fd>_half``            ... of as many generated images, drawn at random, to one half: mean over the same halvings
-    ``<fd>_ratio``           half / floor: 1 would be as good as real
+    ``<fd>``                 Fréchet distance from all generated images to all real images
+    ``<fd>_floor``           distance from one half of the real images to the other: mean over ``HALVINGS`` halvings
+    ``<fd>_floor_std``       standard deviation of the floor over the halvings
+    ``<fd>_half``            distance from as many generated images to one half: mean over the same halvings
+    ``<fd>_ratio``           ``<fd>_half`` divided by ``<fd>_floor``; it is 1 if the images are as good as real ones
     ``<fd>_rank_deficient``  1 if a half has no more images than features, so that its covariance is singular
     ``kid``, ``kid_std``     kernel distance: mean and standard deviation over ``settings.kid_subsets`` subsets
-    ``precision``            share of generated images inside the manifold of the real ones, both at most
-                             ``settings.manifold_images``
-    ``recall``               share of real images inside the manifold of the generated ones, likewise
-    ``is``                   Inception Score of the generated images, where the net has logits
+    ``precision``            share of generated images inside the manifold of the real images
+    ``recall``               share of real images inside the manifold of the generated images
+    ``is``                   Inception Score of the generated images, if the net has logits
     =======================  =========================================================================================
 
-    ``agreement`` and ``agreement_<class>``: share of the images that the study's own classifier puts in the class that
-    was asked for (only where it is among the nets). ``kid_subset_size`` is what was used: the setting, or the smaller
-    set's size.
+    Precision and recall see at most ``settings.manifold_images`` images of each kind. ``agreement`` and
+    ``agreement_<class>`` are the shares of the images that the study's own classifier assigns to the class that was
+    asked for, if it is among the nets. ``kid_subset_size`` is the size that was used: the setting, or the number of
+    images if there are fewer.
 
-    Several processes share the work of the feature nets, and the first returns the metrics; the others {}.
+    Several processes share the work of the feature nets. The first returns the metrics, and the others return {}.
 
     Raises UserError if there are too few images for a half and its ``settings.neighbours``.
     """
@@ -97,7 +98,7 @@ def evaluate(
         if net.logits is not None:
             logits = net.logits(f_generated)
             metrics[net.key("is")] = inception_score(logits, seed_of(seed, "is"))
-            if net.kind == "classifier":  # it alone knows the study's classes
+            if net.kind == "classifier":  # no other net knows the study's classes
                 metrics |= class_agreement(logits.argmax(dim=1).numpy(), generated.labels)
     return metrics
 
@@ -105,7 +106,10 @@ def evaluate(
 def random_halvings(
     real_labels: Labels, generated_labels: Labels, half: int, seed: int
 ) -> list[tuple[Indices, Indices, Indices]]:
-    """``HALVINGS`` times: two disjoint halves of the real images, and as many generated ones; classes in proportion."""
+    """Indices of two disjoint halves of the real images, and of as many generated images, ``HALVINGS`` times.
+
+    Each half has the classes nearly in the proportion of all images.
+    """
     halvings = []
     for index in range(HALVINGS):
         draw = generator(seed, "evaluation", index)
@@ -116,8 +120,8 @@ def random_halvings(
 
 
 def stratified_order(labels: Labels, draw: torch.Generator) -> Indices:
-    """A random order of the indices in which every stretch holds the classes nearly in proportion."""
-    place = np.empty(len(labels))  # where in [0, 1) an image stands: the images of a class stand evenly
+    """A random order of the indices. Each part of it has the classes nearly in the proportion of all labels."""
+    place = np.empty(len(labels))  # the images are sorted by it; those of a class are spread evenly over [0, 1)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         members = members[torch.randperm(len(members), generator=draw).numpy()]
@@ -126,7 +130,7 @@ def stratified_order(labels: Labels, draw: torch.Generator) -> Indices:
 
 
 def frechet_distance(features_1: Tensor, features_2: Tensor) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to two float64 feature sets (n, D) and (m, D)."""
+    """The squared Fréchet distance between Gaussians that are fitted to two sets of features, (n, D) and (m, D)."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
     statistics = [fid_features_to_statistics(features.double()) for features in (features_1, features_2)]
@@ -134,7 +138,7 @@ def frechet_distance(features_1: Tensor, features_2: Tensor) -> float:
 
 
 def kernel_distance(generated: Tensor, real: Tensor, subsets: int, subset_size: int, seed: int) -> tuple[float, float]:
-    """KID: unbiased MMD² with a cubic polynomial kernel; mean and standard deviation over random subsets."""
+    """The KID, an unbiased MMD² with a cubic polynomial kernel: mean and standard deviation over random subsets."""
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
     result = kid_features_to_metric(
@@ -142,19 +146,22 @@ def kernel_distance(generated: Tensor, real: Tensor, subsets: int, subset_size: 
         real,
         kid_subsets=subsets,
         kid_subset_size=subset_size,
-        rng_seed=seed % 2**32,  # what NumPy's RandomState takes
+        rng_seed=seed % 2**32,  # NumPy's RandomState takes 32 bits
         verbose=False,
     )
     return result[KEY_METRIC_KID_MEAN], result[KEY_METRIC_KID_STD]
 
 
 def at_most(images: int, features: Tensor, draw: torch.Generator) -> Tensor:
-    """The features (N, D) of so many images, drawn without replacement; all in their order, if these are no more."""
+    """The features (N, D) of as many ``images``, drawn without replacement. Fewer features are returned as they are."""
     return features if len(features) <= images else features[torch.randperm(len(features), generator=draw)[:images]]
 
 
 def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> tuple[float, float]:
-    """Improved precision and recall (Kynkäänniemi et al. 2019): manifolds of balls to the k-th neighbour."""
+    """Improved precision and recall (Kynkäänniemi et al. 2019). A manifold is the union of balls around the images.
+
+    The radius of a ball is the distance to the neighbour of number ``neighbours``.
+    """
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
     result = prc_features_to_metric(
@@ -164,11 +171,11 @@ def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> tuple[
 
 
 def inception_score(logits: Tensor, seed: int) -> float:
-    """exp of the mean KL divergence of p(class | image) from p(class) (Salimans et al. 2016), of logits (N, classes).
+    """The Inception Score (Salimans et al. 2016) of logits (N, classes), a mean over splits of the images.
 
-    From 1, all images alike to the net, to the number of classes. p(class) is that of a split, and the score of a small
-    split is too low; so splits have ``SPLIT`` images or more, and fewer images than twice that are one split. The seed
-    says how the images are shuffled over the splits.
+    The score of a split is exp of the mean KL divergence of p(class | image) from p(class) within the split. It is 1 if
+    all images are alike to the net, and at most the number of classes. A small split has too low a score, so splits
+    have ``SPLIT`` images or more. The seed decides how the images are shuffled over the splits.
     """
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
@@ -178,7 +185,7 @@ def inception_score(logits: Tensor, seed: int) -> float:
 
 
 def class_agreement(found: Labels, asked: Labels) -> dict[str, float]:
-    """Share of images found in the class (N,) that was asked for: of all, and class by class."""
+    """The share of the images (N,) whose ``found`` class is the one ``asked`` for: of all images, and of each class."""
     agreed = found == asked
     per_class = {f"agreement_{label}": float(agreed[asked == label].mean()) for label in np.unique(asked)}
     return {"agreement": float(agreed.mean()), **per_class}

@@ -1,17 +1,17 @@
-"""How sure a mean over seeds is, by Student's t-distribution."""
+"""Confidence intervals of means over seeds, by Student's t-distribution."""
 
 import math
 from collections.abc import Sequence
 from statistics import stdev
 
-from scipy.special import stdtrit  # scipy.stats, which has the same number, takes most of a second to import
+from scipy.special import stdtrit  # the import of scipy.stats takes most of a second
 
 
 def t_quantile(probability: float, freedom: float) -> float:
-    """The quantile of Student's distribution; with infinite ``freedom`` that of the normal distribution."""
+    """The quantile of Student's distribution. With infinite ``freedom`` this is the normal distribution."""
     return float(stdtrit(freedom, probability))
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> float:
-    """Half-width of Student's interval of the mean of two or more values."""
+    """Half the width of Student's confidence interval of the mean of two or more values."""
     return t_quantile((1 + level) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))

@@ -1,4 +1,4 @@
-"""Images from a trained network, to measure and to look at: the same noise and labels for every arm of a seed."""
+"""Images from a trained network. All arms of a seed get the same noise and the same labels."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -26,27 +26,21 @@ def sample_images(
     classes: Sequence[int] | None = None,
     decode: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """``settings.samples`` images (n, C, H, W) and the classes (n,) that were asked for, in turn: all, or ``classes``.
+    """Images (n, C, H, W) and the classes (n,) that were asked for, where n is ``settings.samples``.
 
-    ``decode`` makes images of the latents of a network that works on such. Raises UserError if an image is not finite.
+    The classes take turns. They are all classes of the model, or ``classes``. If the network works on latents,
+    ``decode`` makes images of them. Raises UserError if an image is not finite.
     """
     labels = asked_labels(model, settings, classes)
-    parts = sampled_batches(
-        model,
-        process,
-        settings,
-        range(len(labels)),
-        seed=seed,
-        device=device,
-        classes=classes,
-        decode=decode,
+    numbers = range(len(labels))
+    batches = sampled_batches(
+        model, process, settings, numbers, seed=seed, device=device, classes=classes, decode=decode
     )
-    images = [batch for _, batch in parts]
-    return np.concatenate(images), torch.cat(labels).numpy()
+    return np.concatenate([images for _, images in batches]), torch.cat(labels).numpy()
 
 
 def asked_labels(model: BlockNetwork, settings: Sampling, classes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
-    """The class (B,) that each image of each batch is to be of: all classes in turn, or ``classes``."""
+    """The classes (B,) of each batch to sample. All classes of the model, or ``classes``, take turns."""
     asked = torch.tensor(classes or range(model.architecture.num_classes))
     return torch.split(asked[torch.arange(settings.samples) % len(asked)], settings.batch_size)
 
@@ -62,11 +56,11 @@ def sampled_batches(
     classes: Sequence[int] | None = None,
     decode: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The images (B, C, H, W) of these batches of ``asked_labels``, one batch after the other, with their numbers.
+    """The numbers and the images (B, C, H, W) of these batches of ``asked_labels``, one batch after the other.
 
-    Batch i draws from (seed, "sampling", i) and from nothing else. So two networks of one data set start from the same
-    noise: their images can stand side by side and their distances share the sampling noise. And the batches may be
-    spread over processes and runs in any way: their images are the same.
+    Batch i draws from (seed, "sampling", i) and from nothing else. So two networks of a data set start from the same
+    noise, and their images can be compared one by one. The images do not depend on the process or the run that samples
+    a batch.
 
     Raises UserError if an image is not finite.
     """

@@ -1,4 +1,4 @@
-"""Training-free predictors of how well a sub-network will train."""
+"""Proxies: numbers that predict, without training, how well a sub-network will train."""
 
 from entpruner.proxies.ntk import NtkResult, ntk
 from entpruner.proxies.zico import ZicoResult, zico

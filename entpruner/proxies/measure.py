@@ -1,4 +1,4 @@
-"""The samples that proxies see, and both proxies of a network's sub-networks on the same ones."""
+"""The samples that proxies see, and the measurement of both proxies on them for sub-networks of a network."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -20,7 +20,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class ProxySamples:
-    """Batches that follow from (seed, artefact) alone: every sub-network sees the same ones, t stratified in each."""
+    """Batches that follow from (seed, artefact) alone, so every sub-network sees the same ones. t is stratified."""
 
     def __init__(self, process: Process, images: Images, seed: int, artefact: str, device: torch.device) -> None:
         self.process, self.images, self.device = process, images, device
@@ -33,7 +33,7 @@ class ProxySamples:
         return (self.batch("zico", settings.batch_size, index) for index in range(settings.batches))
 
     def signs(self) -> torch.Generator:
-        """Draws the signs of the NTK's ``projection``."""
+        """The generator that draws the signs of the NTK's ``projection``."""
         return generator(*self.keys, "signs")
 
     def batch(self, name: str, count: int, index: int) -> Batch:
@@ -47,7 +47,10 @@ class ProxySamples:
 def measure_on(
     model: BlockNetwork, process: Process, samples: ProxySamples, settings: Proxies
 ) -> Callable[[Collection[int]], tuple[NtkResult, ZicoResult]]:
-    """Both proxies of ``model`` without some blocks (original numbering): inherited weights, the same samples."""
+    """A function that measures both proxies of ``model`` without some blocks, which have their original numbers.
+
+    The sub-networks keep the weights of ``model``, and all of them see the same samples.
+    """
 
     def measure(dropped: Collection[int]) -> tuple[NtkResult, ZicoResult]:
         candidate = drop_blocks(model, dropped).to(samples.device)

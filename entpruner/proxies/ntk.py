@@ -1,10 +1,11 @@
-"""The NTK's condition number: how evenly a network could learn a batch. Smaller is better.
+"""The condition number of the NTK, which says how evenly a network can learn a batch. Smaller is better.
 
     κ = λ_max / λ_min of the Gram matrix G_ij = <∂f_i/∂W, ∂f_j/∂W>
 
-over every trainable parameter with ``weight`` in its name. Source: TE-NAS (Chen et al. 2021) and AutoProg-Zero, the
-closest public code to the paper's. Unlike these: noised inputs x_t with stratified t in place of clean ones, evaluation
-mode, a float64 Gram matrix, one backward in place of one a sample, and a rank-deficient matrix is called that.
+W are the trainable parameters with ``weight`` in their names. Sources: TE-NAS (Chen et al. 2021), and AutoProg-Zero,
+the public code that is closest to the paper's. This code differs from them: the inputs are noised x_t with stratified
+t, the network is in evaluation mode, the Gram matrix is float64, one backward pass serves all samples, and a
+rank-deficient matrix is reported as such.
 
 The scalar f_i of an output decides what κ means, so it is a setting:
 
@@ -26,17 +27,17 @@ from entpruner.params.proxies import Ntk
 from entpruner.process import Process
 from entpruner.proxies.per_sample import gradient_factors, recorded_calls
 
-# λ_min at or below this share of λ_max is zero as far as one can tell: eigenvalues are squares of the gradients'
-# singular values, and float32 gradients know these to about 1e-5 of the largest.
+# λ_min at or below this share of λ_max cannot be told from zero. Eigenvalues are squares of the singular values of the
+# gradients, and float32 gradients have an error of about 1e-5 of the largest singular value.
 RANK_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
 class NtkResult:
-    """The condition number, or the news that there is none."""
+    """The condition number, which a rank-deficient Gram matrix does not have."""
 
     kappa: float | None
-    """None where the Gram matrix is rank-deficient, which ranks last; never negative or infinite."""
+    """None if the Gram matrix is rank-deficient; such a network ranks last. It is never negative or infinite."""
     log10_kappa: float | None
     rank_deficient: bool
     gram: Tensor  # (N, N) float64
@@ -53,14 +54,14 @@ def ntk(
     settings: Ntk,
     generator: torch.Generator,
 ) -> NtkResult:
-    """κ on N samples: clean x and noise (N, C, H, W), times and labels (N,), all on the model's device.
+    """κ on N samples: clean x and noise (N, C, H, W), times and labels (N,), all on the device of the model.
 
-    Give all candidates the same samples, t stratified, and an equally seeded ``generator`` (CPU), which draws the signs
-    of ``projection``. Raises UserError if gradients are not finite.
+    All candidates must get the same samples, with stratified t, and a ``generator`` (CPU) with the same seed, which
+    draws the signs of ``projection``. Raises UserError if gradients are not finite.
     """
     model.eval()
     x_t = process.add_noise(x, noise, t)
-    shape = (2 * x.shape[1], *x.shape[2:])  # of one output: (2C, H, W)
+    shape = (2 * x.shape[1], *x.shape[2:])  # the shape of one output, (2C, H, W)
     if settings.functional == "sum":
         probes = [torch.ones(shape)]
     else:
@@ -71,10 +72,10 @@ def ntk(
 
 
 def gram_matrix(model: BlockNetwork, x_t: Tensor, t: Tensor, y: Tensor, probes: Iterable[Tensor]) -> Tensor:
-    """Gram matrix of the per-sample gradients of f_i = Σ probe * output_i, mean over the probes: (N, N) float64.
+    """The Gram matrix (N, N) float64 of the per-sample gradients of f_i = Σ probe * output_i, a mean over the probes.
 
-    x_t, t, y go into the network as they are. One forward, and one backward a probe (2C, H, W). Memory: the activations
-    of the batch, and one layer's per-sample gradients.
+    x_t, t and y are the inputs of the network. There is one forward pass, and one backward pass for each probe
+    (2C, H, W). Memory holds the activations of the batch, and the per-sample gradients of one layer at a time.
     """
     with torch.enable_grad(), recorded_calls(model) as calls:
         output = model(x_t, t, y)
@@ -86,9 +87,9 @@ def gram_matrix(model: BlockNetwork, x_t: Tensor, t: Tensor, y: Tensor, probes: 
 
 
 def layer_gram(a: Tensor, d: Tensor) -> Tensor:
-    """<g_i, g_j> of the gradients g_i = Σ_t d[i, t] a[i, t]ᵀ: a (N, T, in), d (N, T, out) -> (N, N) float64."""
+    """All <g_i, g_j>, (N, N) float64, of the gradients g_i = Σ_t d[i, t] a[i, t]ᵀ with a (N, T, in), d (N, T, out)."""
     a, d = a.double(), d.double()
-    if a.shape[1] == 1:  # rank one: <d aᵀ, d' a'ᵀ> = <a, a'> <d, d'>
+    if a.shape[1] == 1:  # the gradients have rank one: <d aᵀ, d' a'ᵀ> = <a, a'> <d, d'>
         a, d = a[:, 0], d[:, 0]
         return (a @ a.T) * (d @ d.T)
     g = (d.mT @ a).flatten(1)  # (N, out*in)

@@ -1,14 +1,15 @@
-"""ZiCo: how large gradients are against how much they vary between batches. Larger is better.
+"""ZiCo: the size of gradients relative to how much they vary between batches. Larger is better.
 
     ZiCo = Σ_layers log Σ_w  mean_b |g_b(w)| / std_b g_b(w)
 
-g_b is the gradient of the training loss of batch b = 1 … D, w runs over the weights of a linear or convolutional layer.
-Source: ZiCo (Li et al. 2023); we follow the authors' code, which the paper's text contradicts: the spread is the
-population standard deviation of the signed gradient, weights without spread are left out, and so are layers without
-such weights. D ≥ 8 is ours: with 2, as published, the ratio has no finite mean.
+g_b is the gradient of the training loss of batch b = 1 … D, and w runs over the weights of a linear or convolutional
+layer. Source: ZiCo (Li et al. 2023). Where text and code of the authors differ, this follows their code: std is the
+population standard deviation of the signed gradient, and weights whose gradient does not vary are left out, as are
+layers that have no other weights. D must be 8 or more here. With the published D = 2 the ratio has no finite mean.
 
-``sum`` is the published form. It counts layers, so it prefers the deeper of two networks whatever their weights.
-``mean`` is ours: the mean over layers of the log of the mean ratio, which can compare depths and layer sizes.
+``sum`` is the published form. It grows with the number of layers, so it prefers the deeper of two networks for almost
+any weights. ``mean`` is an addition of this package: the mean over layers of the log of the mean ratio. It can compare
+networks of different depths and layer sizes.
 """
 
 import math
@@ -29,13 +30,13 @@ from entpruner.process import Process
 class ZicoResult:
     value: float
     per_layer: dict[str, float]
-    """Each layer's logarithm; layers without a varying gradient are absent."""
+    """The logarithm of each layer. Layers whose gradients do not vary are left out."""
 
 
 class RunningGradient:
-    """Mean of |g|, and mean and squared deviation of g (Welford), over the batches so far; three tensors a layer.
+    """Mean of |g|, and mean and sum of squared deviations of g, over the batches so far, for the weights of a layer.
 
-    Welford's update, not Σg²: a gradient that hardly varies would lose its spread to cancellation in float32.
+    Welford's update is used because Σg² loses the spread of a gradient that hardly varies to cancellation in float32.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -50,7 +51,7 @@ class RunningGradient:
         self.deviation += delta * (gradient - self.mean)
 
     def ratios(self) -> Tensor:
-        """mean|g| / std of every weight that has a spread beyond rounding: (kept weights,) float64."""
+        """mean|g| / std (n,) float64, of the n weights whose gradients vary by more than rounding errors."""
         std = (self.deviation / self.count).sqrt()
         varies = std > 8 * torch.finfo(std.dtype).eps * self.mean_abs
         return self.mean_abs[varies].double() / std[varies].double()
@@ -59,10 +60,10 @@ class RunningGradient:
 def zico(
     model: BlockNetwork, process: Process, batches: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]], settings: Zico
 ) -> ZicoResult:
-    """ZiCo over ``settings.batches`` batches (x, noise, t, y), on the model's device: one backward each.
+    """ZiCo over ``settings.batches`` batches (x, noise, t, y) on the device of the model, with a backward pass each.
 
-    Give all candidates the same batches, and t stratified: else the spread is that of t. Raises UserError if gradients
-    are not finite or no layer's gradient varies, ValueError for another number of batches.
+    All candidates must get the same batches, with stratified t. Otherwise gradients vary because t does. Raises
+    UserError if gradients are not finite or no gradient varies, and ValueError for another number of batches.
     """
     *_, (count, statistics) = enumerate(gradient_statistics(model, process, batches), start=1)
     if count != settings.batches:
@@ -73,9 +74,9 @@ def zico(
 def gradient_statistics(
     model: BlockNetwork, process: Process, batches: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]
 ) -> Iterator[Mapping[str, RunningGradient]]:
-    """The gradients of every linear and convolutional layer, over one batch, two, ...: one backward each.
+    """The statistics of every linear and convolutional layer after one batch, after two, and so on.
 
-    What is yielded is updated in place: read it before going on.
+    Each batch takes one backward pass. The statistics are updated in place, so read them before the next batch.
     """
     model.eval()
     weights = {
@@ -95,7 +96,7 @@ def gradient_statistics(
 
 
 def zico_value(statistics: Mapping[str, RunningGradient], reduction: Literal["sum", "mean"]) -> ZicoResult:
-    """ZiCo of the layers' gradients, summed as published or as a mean that is free of layer count and size."""
+    """ZiCo from the statistics of the layers: the published sum, or the mean, which allows for number and size."""
     per_layer = {}
     for name, running in statistics.items():
         if not running.deviation.isfinite().all():

@@ -1,1 +1,1 @@
-"""What everything stands on: files, processes, devices, random numbers, records of how a result was made."""
+"""The ground of the package: files, processes, devices, random numbers, and records of how a result was made."""

@@ -1,4 +1,4 @@
-"""Where a command computes, and the process-wide settings that its numbers depend on."""
+"""The device that a command computes on, and the settings of the process that its numbers depend on."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from entpruner.system.parallel import join, started_by_torchrun
 
 
 def device_of(compute: Compute, gpus_here: int | None = None) -> torch.device:
-    """The device that ``compute`` names for this process; ``auto`` is the GPU where there is one.
+    """The device that ``compute`` names for this process. ``auto`` is the GPU if there is one, and the CPU otherwise.
 
-    Raises UserError when more GPUs are asked for than there are: ``gpus_here``, or as many as PyTorch finds.
+    ``gpus_here`` is the number of GPUs; without it, PyTorch counts them. Raises UserError if ``compute`` asks for more.
     """
     if compute.device == "cpu":
         return torch.device("cpu")
@@ -31,24 +31,24 @@ def device_of(compute: Compute, gpus_here: int | None = None) -> torch.device:
 
 
 def configure(compute: Compute) -> torch.device:
-    """Set threads, determinism and matrix precision for the whole process, and meet the others that torchrun started.
+    """Set threads, determinism and matrix precision for the whole process, and return its device.
 
-    Returns the device. Call it once, first.
+    A process that torchrun started meets the other processes here. A command calls this once, before anything else.
     """
     device = device_of(compute)
     torch.set_num_threads(compute.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older cuBLAS is only deterministic with it
-    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler: seconds
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # nothing here reads it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older cuBLAS is deterministic only with this
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports the compiler, which takes seconds
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # no code reads such memory
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, as the official trainings
+        torch.set_float32_matmul_precision("high")  # TF32, as in the official trainings
     join(device)
     return device
 
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """On CUDA, multiply in full float32: TF32's 10 bits belong to training and sampling, not to a measure."""
+    """Within the block, CUDA multiplies in full float32. TF32 has 10 bits of mantissa, too few for measurements."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

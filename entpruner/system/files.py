@@ -1,4 +1,4 @@
-"""Artefacts on disk: written whole or not at all, and with a record of how they were made."""
+"""Files and folders that are written as a whole or not at all, JSON files, and checksums."""
 
 import hashlib
 import json
@@ -11,57 +11,56 @@ from typing import Any
 
 from entpruner.errors import UserError
 
-UMASK = os.umask(0o022)  # it can only be read by setting it
+UMASK = os.umask(0o022)  # the only way to read the umask is to set it
 os.umask(UMASK)
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into that becomes ``target`` only if the block ends well; it replaces an earlier one.
+    """A folder to write into. If the block ends well, it becomes ``target`` and replaces an earlier one.
 
-    What is written lies in ``<target>.partial`` until then; after an error nothing is left of it.
+    Until then it is called ``<target>.partial``. After an error nothing is left of it.
     """
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    with renamed(partial, target):
+        yield partial
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A path of a file to write, ``<target>.partial``, which becomes ``target`` in the same way."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with renamed(target.with_name(target.name + ".partial"), target) as partial:
+        yield partial
+
+
+@contextmanager
+def renamed(partial: Path, target: Path) -> Iterator[Path]:
+    """Rename a file or folder to ``target`` if the block ends well, and delete it after an error."""
     try:
         yield partial
         for path in (*partial.rglob("*"), partial):
             share(path)
             sync(path)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
         raise
-    if target.exists():
+    if partial.is_dir() and target.exists():
         shutil.rmtree(target)
-    partial.rename(target)
-    sync(target.parent)
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """The same for one file: a path to write to that becomes ``target`` only if the block ends well."""
-    partial = target.with_name(target.name + ".partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        share(partial)
-        sync(partial)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
     partial.replace(target)
     sync(target.parent)
 
 
 def share(path: Path) -> None:
-    """Give a file the rights that new files have here: safetensors writes its own for nobody else to read."""
+    """Give a file the permissions of any new file, because safetensors writes files that only their owner can read."""
     if path.is_file():
         path.chmod(0o666 & ~UMASK)
 
 
 def sync(path: Path) -> None:
-    """Force a file or folder to the disk, so that a rename never outruns the bytes it names."""
+    """Force a file or folder to the disk, so that a rename is never on the disk before the content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -70,7 +69,7 @@ def sync(path: Path) -> None:
 
 
 def require_space(folder: Path, size: int, what: str) -> None:
-    """Raises UserError if the disk of a folder has less than ``size`` bytes free, which ``what`` needs."""
+    """Raise UserError if the disk of a folder has less than ``size`` bytes free. ``what`` is the thing to be stored."""
     free = shutil.disk_usage(folder).free
     if size > free:
         needs = f"needs {size / 1e9:.2f} GB, {folder} has {free / 1e9:.2f} GB free"
@@ -78,7 +77,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Sorted, indented JSON with a final newline; NaN and infinity are errors."""
+    """Write sorted, indented JSON with a final newline. Raises ValueError for NaN and infinity."""
     with whole_file(path) as partial:
         partial.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 

@@ -1,4 +1,4 @@
-"""A journal of what a long command has finished, so that a killed command goes on after it."""
+"""A journal of what a long command has finished, so that the command can go on after it was killed."""
 
 import json
 import logging
@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """What a command has finished, by name: JSON records in the lines of one file, and arrays in a file each.
+    """The results that a command has finished, by name. JSON records are lines of one file; each array has a file.
 
-    All files lie in ``folder`` and their names begin with the ``fingerprint`` of all that the results depend on. Files
-    of another fingerprint (other settings, code or inputs) are deleted. Several processes may keep arrays side by side,
-    but only one may write records. The command calls ``discard`` when its output is whole.
+    All files lie in ``folder``. Their names begin with the ``fingerprint`` of all that the results depend on. Files
+    with another fingerprint come from other settings, code or inputs, and are deleted. Several processes may keep
+    arrays at the same time, but only one may write records. The command calls ``discard`` when its output is complete.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -36,7 +36,7 @@ class Journal:
             log.info("going on after %d records in %s", kept, folder)
 
     def record(self, name: str, job: Callable[[], Any]) -> Any:
-        """The JSON record of this name: the kept one, or else what ``job`` returns, which is kept from now on."""
+        """The JSON record of this name. If there is none yet, ``job`` makes it, and it is kept."""
         if name not in self.done:
             line = json.dumps({"name": name, "record": job()}, allow_nan=False)
             with self.file.open("a") as file:
@@ -47,7 +47,7 @@ class Journal:
         return self.done[name]
 
     def array_file(self, name: str) -> Path:
-        """Where the array of this name is kept; the file exists once the array is whole."""
+        """The file that keeps the array of this name. It exists only if the array is complete."""
         return self.folder / f"{self.prefix}-{name}.npy"
 
     def keep(self, name: str, array: np.ndarray) -> None:
@@ -59,7 +59,7 @@ class Journal:
 
 
 def whole_records(file: Path) -> dict[str, Any]:
-    """The records of a journal's file; a last line that a kill left unfinished is cut off."""
+    """The records in the file of a journal. If the process was killed while it wrote a line, that line is cut off."""
     if not file.exists():
         return {}
     content = file.read_bytes()

@@ -1,4 +1,4 @@
-"""A command in several processes, as ``torchrun`` starts them: on this node, or on each of several under ``srun``."""
+"""The launcher of a command in several processes, which torchrun starts on this node, or on each node under srun."""
 
 import logging
 import os
@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from entpruner.errors import Stopped, UserError
 
-if TYPE_CHECKING:  # a command that the warm process runs needs none of it here
+if TYPE_CHECKING:  # most commands run without this module, and its import takes time
     from entpruner.params.compute import Compute
 
-WAIT, SAVING = 60, 600  # seconds: until a process that lost another is ended; that all have to save, asked to stop
-PORTS = range(20000, 60000)  # the nodes of a job meet at one of these, by its number
+WAIT = 60  # seconds that a process which lost another one waits until torchrun ends it
+SAVING = 600  # seconds that all processes have to save their work after they were asked to stop
+PORTS = range(20000, 60000)  # the nodes of a SLURM job meet at one of these ports, which follows from the job's number
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 
 
 def together(work: Callable[[], None], arguments: Sequence[str], compute: "Compute") -> None:
-    """Do ``work``; or, where ``compute`` asks for several processes and this isn't one of them, run the command in
-    these, whose arguments are ``arguments``.
+    """Do ``work`` in this process, or start several processes that do it.
+
+    They are started if ``compute`` asks for several and torchrun did not start this one. They run the command with
+    these ``arguments``.
     """
     from entpruner.system import parallel
 
@@ -31,29 +34,30 @@ def together(work: Callable[[], None], arguments: Sequence[str], compute: "Compu
     try:
         work()
     except parallel.Parted:
-        time.sleep(WAIT)  # torchrun ends this process when it has seen the other's end, whose error is the one to say
+        time.sleep(WAIT)  # torchrun soon ends this process, and reports the error of the process that ended first
         sys.exit(os.EX_UNAVAILABLE)
-    except (Stopped, UserError):  # an exit beside gloo's threads can end in std::terminate, and a line of its own
+    except (Stopped, UserError):  # an exit while gloo's threads run can crash and print a message of its own
         parallel.leave()
         raise
     parallel.leave()
 
 
 def launch(arguments: Sequence[str], compute: "Compute") -> None:
-    """Run ``entpruner`` with these arguments in ``compute.gpus`` processes here, of ``compute.nodes`` times as many.
+    """Run ``entpruner`` with these arguments in ``compute.gpus`` processes on each of ``compute.nodes`` nodes.
 
-    In a SLURM job of several nodes a task on each of them does so. Returns when all have ended well. A signal is passed
-    on to them, and ends this process too. Raises UserError with the message of the first process that failed with one,
-    and for more GPUs than there are here.
+    In a SLURM job of several nodes, srun first starts this launcher on each node. The function returns when all
+    processes have ended without an error. A signal is passed on to them and then ends this process too. Raises
+    UserError with the message of the first process that failed, and if this node has too few GPUs.
 
-    On one node nothing listens beyond loopback, and the processes meet in files. Several nodes meet over their network,
-    where PyTorch asks nobody for a password and encrypts nothing: only trusted machines and users may reach it.
+    The processes of one node meet in files, and they listen on the loopback interface only. Several nodes meet over
+    their network. PyTorch asks for no password there and encrypts nothing, so only trusted machines and users may reach
+    that network.
     """
     if compute.nodes > 1 and in_batch_step(compute.nodes, os.environ):
         command = ["srun", f"--nodes={compute.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
         os.execvp(command[0], [*command, sys.executable, "-m", "entpruner.cli", *arguments])
 
-    # seconds of imports, which a command of one process does without
+    # these imports take seconds, and a command of one process does not need them
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
@@ -62,12 +66,12 @@ def launch(arguments: Sequence[str], compute: "Compute") -> None:
 
     torchrun: Callable[[Sequence[str]], None] = main
     device_of(compute)
-    logging.disable()  # torchrun tells at length what one line can say
-    with TemporaryDirectory(prefix="entpruner-") as folder:  # closed to other users
+    logging.disable()  # torchrun writes many lines where one line is enough
+    with TemporaryDirectory(prefix="entpruner-") as folder:  # other users cannot read it
         options = meeting_point(compute.nodes, os.environ, folder)
         options += ["--nproc-per-node", str(compute.gpus), "--log-dir", folder]
         os.environ.setdefault("OMP_NUM_THREADS", str(compute.threads))
-        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING))  # PyTorch 2.11 gives them 30
+        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING))  # the default of PyTorch is 30 seconds
         if compute.nodes == 1:
             os.environ |= on_loopback(folder)
         try:
@@ -93,26 +97,26 @@ def launch(arguments: Sequence[str], compute: "Compute") -> None:
 
 
 def in_batch_step(nodes: int, environment: Mapping[str, str]) -> bool:
-    """Whether this is the one script of a SLURM job, and not yet one of the tasks that it starts on each node."""
+    """Whether this process is the script of a SLURM job, and not one of the tasks that srun starts on each node."""
     return "SLURM_JOB_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != str(nodes)
 
 
 def on_loopback(folder: str) -> dict[str, str]:
-    """What tells PyTorch's processes on one node to meet in ``folder``, and to listen to each other alone."""
+    """Environment variables by which the processes of one node meet in ``folder`` and listen on loopback only."""
     from entpruner.system.parallel import MEETING
 
     return {
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # torchrun's own server, which would listen everywhere
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # a server of torchrun that listens on all interfaces is not started
         MEETING: f"file://{folder}/processes",
         "GLOO_SOCKET_IFNAME": LOOPBACK,
-        "NCCL_SOCKET_IFNAME": LOOPBACK,  # for the first contact: then the GPUs' own links, or shared memory
+        "NCCL_SOCKET_IFNAME": LOOPBACK,  # for the first contact; data go through shared memory or links of GPUs
     }
 
 
 def meeting_point(nodes: int, environment: Mapping[str, str], folder: str) -> list[str]:
-    """torchrun's options for where it finds those of the other nodes: for a single one, a file in ``folder``.
+    """The options that tell torchrun where the nodes meet. A single node uses a file in ``folder``.
 
-    Raises UserError for several nodes without ``srun``.
+    Raises UserError for several nodes if srun did not start this process.
     """
     if nodes == 1:
         return ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--rdzv-endpoint", f"{folder}/nodes"]
@@ -128,7 +132,7 @@ def meeting_point(nodes: int, environment: Mapping[str, str], folder: str) -> li
 
 
 def report(error: UserError | Stopped) -> None:
-    """Say it; in one of several processes to torchrun, so that the launcher says it once for all."""
+    """Print the error. One of several processes gives it to torchrun instead, and the launcher prints it once."""
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 

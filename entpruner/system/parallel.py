@@ -1,12 +1,15 @@
-"""Several processes with one result: torchrun starts one a GPU, each computes its share, and the first alone writes.
+"""Several processes that make one result. torchrun starts one on each GPU, and the first process alone writes.
 
-Each process draws the whole batch of a step, as a single one would, and takes its own rows. Gradients are summed behind
-the backward pass by all-reduces of our own, not by DistributedDataParallel: that hangs on the ``forward`` of one
-wrapped network, while objectives here call a network's parts (distillation reads hidden states), train some of its
-weights and drop blocks between stages. What it would save is the overlap of a sum with the backward pass; in return
-accumulation needs nothing special, a step has one sum, and every process ends it with the same bits.
+Each process draws the whole batch of a step, as a single process does, and computes its own rows. After the backward
+pass ``add_up`` sums the gradients of all processes once, and every process ends the step with the same bits.
 
-In a single process all of this does nothing, and ``torch.distributed`` is never initialised.
+This package sums gradients itself and does not use DistributedDataParallel, for two reasons. First, that class works
+only if the whole network is called through the ``forward`` of its wrapper. Distillation calls parts of a network, to
+read the hidden states between blocks. Second, one sum at the end of a step needs no special case when a batch is cut
+into pieces, when weights are frozen, or when blocks are dropped between stages. The price is that the sum does not run
+at the same time as the backward pass.
+
+In a single process these functions do nothing, and ``torch.distributed`` is never initialised.
 """
 
 import ctypes
@@ -24,26 +27,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-MEETING = "ENTPRUNER_MEETING"  # where the launcher has the processes of one node meet; else where torchrun says
-LONGEST_WAIT = timedelta(hours=12)  # of all for one: the first may score alone for hours. A dead one is seen at once
+MEETING = "ENTPRUNER_MEETING"  # names the place where the processes of one node meet; without it torchrun does
+LONGEST_WAIT = timedelta(hours=12)  # the first process may score alone for hours; a dead process is noticed at once
 PR_SET_PDEATHSIG = 1
 
 
-class Parted(Exception):  # noqa: N818 (the error is the other's)
-    """Another process has ended in the middle of it all; it says why itself."""
+class Parted(Exception):  # noqa: N818 (this process made no error)
+    """Another process has ended too early. That process tells the user why."""
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of several."""
+    """Whether torchrun started this process."""
     return dist.is_torchelastic_launched()
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes, where there are any. Sums on a GPU are NCCL's; what lies on the CPU is gloo's."""
+    """Meet the other processes, if there are any. NCCL moves tensors on GPUs, and gloo moves those on the CPU."""
     if not started_by_torchrun() or dist.is_initialized():
         return
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # whatever ends torchrun leaves nobody behind
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # this process ends with torchrun, however that ends
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(
@@ -54,22 +57,22 @@ def join(device: torch.device) -> None:
         timeout=LONGEST_WAIT,
     )
     if rank():
-        logging.disable(logging.INFO)  # the first says it
+        logging.disable(logging.INFO)  # the first process alone writes a log
 
 
 def leave() -> None:
-    """Part from the others, in whatever state they are."""
+    """Close the connections to the other processes, whatever these are doing."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is; 0 is the first, and the one there is without torchrun."""
+    """The number of this process, from 0. Without torchrun it is 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -82,9 +85,9 @@ def is_first() -> bool:
 
 
 def rows_of(batch_size: int, micro_batch: int | None) -> list[slice]:
-    """The rows of a batch that this process computes, in pieces of at most ``micro_batch`` (None: in one piece).
+    """The rows of a batch that this process computes, in pieces of at most ``micro_batch`` rows (None: in one piece).
 
-    The batch must divide evenly.
+    ``batch_size`` must be a multiple of the number of processes.
     """
     share, rest = divmod(batch_size, count())
     assert not rest, f"a batch of {batch_size} for {count()} processes"
@@ -94,7 +97,7 @@ def rows_of(batch_size: int, micro_batch: int | None) -> list[slice]:
 
 
 def mine(parts: Sequence[int]) -> Sequence[int]:
-    """Those of several independent parts that this process computes: every so many, from its own number on."""
+    """The parts that this process computes: with n processes every n-th, beginning at its own number."""
     return parts[rank() :: count()]
 
 
@@ -103,7 +106,7 @@ def mine(parts: Sequence[int]) -> Sequence[int]:
 
 @contextmanager
 def exchange() -> Iterator[None]:
-    """Within the block processes need each other. Raises Parted if one is gone."""
+    """Within the block this process waits for others. Raises Parted if one of them has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -111,7 +114,7 @@ def exchange() -> Iterator[None]:
 
 
 def add_up(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its sum over the processes, in place; all get the same bits."""
+    """Replace each tensor by its sum over the processes, in place. All processes get the same bits."""
     if count() > 1:
         with exchange():
             for waiting in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
@@ -119,17 +122,16 @@ def add_up(tensors: Iterable[Tensor]) -> None:
 
 
 def mean(value: Tensor) -> Tensor:
-    """The mean over the processes, without a gradient; in a single one the value itself."""
+    """The mean over the processes, without a gradient. A single process gets ``value`` itself."""
     if count() == 1:
         return value
     total = value.detach().to(torch.float64, copy=True)
-    with exchange():
-        dist.all_reduce(total)
+    add_up([total])
     return (total / count()).to(value.dtype if value.is_floating_point() else torch.get_default_dtype())
 
 
 def anywhere(flag: bool) -> bool:
-    """Whether it is so in any of the processes."""
+    """Whether ``flag`` is set in one of the processes or more."""
     found = torch.tensor(float(flag))
     add_up([found])
     return bool(found)
@@ -144,7 +146,7 @@ def copied_from_first(tensors: Iterable[Tensor]) -> None:
 
 
 def said_by_first(content: Any) -> Any:
-    """JSON content as the first process has it; what the others give does not matter."""
+    """The JSON content that the first process gives. The content that the others give is not used."""
     if count() == 1:
         return content
     said = torch.frombuffer(bytearray(json.dumps(content).encode()), dtype=torch.uint8)
@@ -157,7 +159,10 @@ def said_by_first(content: Any) -> Any:
 
 
 def gathered(parts: Sequence[Tensor], total: int) -> list[Tensor]:
-    """The ``total`` parts (n_i, D) that ``mine`` has spread, in order, in the first process; [] in the others."""
+    """All ``total`` parts (n_i, D) in their order, of which each process gives those that ``mine`` gave it.
+
+    The first process gets them. The others get an empty list.
+    """
     if count() == 1:
         return list(parts)
     with exchange():
@@ -180,7 +185,7 @@ def _received(source: int, like: Tensor) -> Tensor:
 
 
 def wait() -> None:
-    """Until every process has come this far."""
+    """Wait until every process has come to this call."""
     if count() > 1:
         with exchange():
             dist.barrier()

@@ -1,4 +1,4 @@
-"""Every random number comes from (seed, artefact, step), so a resumed or repeated run draws the same ones."""
+"""Random numbers. Each follows from (seed, artefact, step), so a resumed or repeated run draws the same numbers."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import torch
 
 
 def seed_of(*keys: int | str) -> int:
-    """A 63-bit seed from any keys, the same on every machine: ``seed_of(study_seed, artefact, step)``."""
+    """A seed of 63 bits from any keys, as in ``seed_of(seed, artefact, step)``. It is the same on every machine."""
     return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:8], "big") >> 1
 
 
 def generator(*keys: int | str) -> torch.Generator:
-    """A CPU generator seeded by ``keys``. Draw on the CPU and move: the numbers then don't depend on the device."""
+    """A generator on the CPU that ``keys`` seed. Numbers are drawn there and moved, so no device changes them."""
     return torch.Generator().manual_seed(seed_of(*keys))

@@ -1,10 +1,11 @@
-"""What every computing command writes beside its result: time, machine, settings, code."""
+"""The record that every computing command writes beside its result: time, machine, settings and code."""
 
 import hashlib
 import platform
 import resource
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from entpruner.system.provenance import code_digest, commit
 
 
 class Stopwatch:
-    """Time, peak memory and machine of one command: the content of its ``timing.json``.
+    """Time, peak memory and machine of a command.
 
-    ``seconds`` are the clock's; ``cpu_seconds`` are those of all threads at work, whatever else the machine was doing.
-    The memory is what was resident at most: in a child of the warm process (``warm.py``) with the libraries' data that
-    it shares, and without those pages of their code that it never touched.
+    ``seconds`` is the time on the clock. ``cpu_seconds`` is the computing time of all threads, which other processes
+    on the machine hardly change. ``peak_memory_mb`` is the largest resident memory. In a child of the warm process
+    (``warm.py``) it includes the data of the libraries that the child shares with that process, but only those pages of
+    their code that the child used.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -45,19 +47,18 @@ class Stopwatch:
 
 
 def processor_name() -> str:
-    """The CPU's model name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    """The model name of the CPU, or its architecture if the system does not tell the name."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
 
 
 class Recorder:
-    """Made when a command begins; ``record`` is the content of its ``timing.json``.
+    """The record of a command. It is made when the command begins.
 
-    ``modules`` are the command's own, and those of the criteria by which it scores blocks.
+    ``modules`` are the module of the command and those of the criteria by which it scores blocks.
     """
 
     def __init__(self, modules: Sequence[str], settings: Frozen, device: torch.device) -> None:
@@ -66,15 +67,16 @@ class Recorder:
         self.code = code_digest(*modules)
 
     def record(self, **more: Any) -> dict[str, Any]:
+        """The content of ``timing.json``: time, machine, settings, code, and what the command adds."""
         settings = self.settings.model_dump(mode="json")
         return self.stopwatch.record(
             processes=parallel.count(), settings=settings, code=self.code, commit=commit(), **more
         )
 
     def fingerprint(self, *inputs: Path) -> str:
-        """Digest of all that the result depends on: settings, code and the content of the input files.
+        """A digest of all that the result depends on: settings, code and the content of the input files.
 
-        Not among them is how many processes compute it and the like, which a killed run may change.
+        The keys ``Compute.AT_WILL``, such as the number of GPUs, are left out. A killed run may go on with others.
         """
         settings = self.settings.model_dump_json(exclude={"compute": set(Compute.AT_WILL)})
         parts = [settings, self.code, *map(sha256_of, inputs)]

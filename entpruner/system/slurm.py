@@ -1,4 +1,4 @@
-"""Whether Snakemake can learn from this SLURM how its jobs end: where it can't, it would wait for ever."""
+"""A check that Snakemake can learn from this SLURM how its jobs end. If it cannot, it waits for ever."""
 
 import shutil
 import subprocess
@@ -7,12 +7,13 @@ from entpruner.errors import UserError
 
 
 def require_job_states(status_command: str | None, interval: int) -> None:
-    """Refuse a cluster that forgets its jobs before Snakemake asks for them.
+    """Refuse a cluster that forgets its jobs before Snakemake asks how they ended.
 
-    The executor is set to ``status_command`` (None: what it finds) and ``interval``, in seconds between two questions.
-    It asks squeue if told to, and if that remembers jobs for three intervals after their end; else sacct.
+    ``status_command`` (None: the executor chooses) and ``interval``, the seconds between two questions, are options of
+    Snakemake's executor. The executor asks squeue if it is told to and if squeue remembers jobs for three intervals
+    after their end. Otherwise it asks sacct.
 
-    Raises UserError with what to do if both are of no use.
+    Raises UserError, which says what to do, if neither squeue nor sacct can answer.
     """
     from snakemake_executor_plugin_slurm.job_status_query import get_min_job_age
 
@@ -35,7 +36,7 @@ def require_job_states(status_command: str | None, interval: int) -> None:
 
 
 def complaint_of_sacct() -> str | None:
-    """What sacct says instead of an answer; None if it answers."""
+    """The first line of sacct's error, or None if sacct answers."""
     command = ["sacct", "--noheader", "--format=JobID", "--name=entpruner"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""A request to stop: long work heeds SIGTERM as soon as it has saved what it did."""
+"""A request to stop: long work ends after SIGTERM as soon as it has saved what it did."""
 
 import signal
 import threading
@@ -7,10 +7,10 @@ from typing import Any, Self
 
 
 class StopRequest:
-    """Within the block, SIGTERM does not end the process but sets ``made``.
+    """Within the block, SIGTERM does not end the process. It sets ``made`` instead.
 
-    SIGTERM ends the process as usual if it is not ``heeded``, and outside the main thread, where Python forbids to
-    handle signals. SLURM sends it before a time limit and at a preemption, and a system that shuts down sends it too.
+    SIGTERM ends the process as usual if ``heeded`` is False, and outside the main thread, where Python cannot handle
+    signals. SLURM sends SIGTERM before a time limit and before a preemption, and so does a system that shuts down.
     """
 
     def __init__(self, heeded: bool = True) -> None:

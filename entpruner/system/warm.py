@@ -1,11 +1,12 @@
-"""A warm process for a run of many short commands: it has loaded the libraries, and forks a child for each command.
+"""A warm process for many short commands. It has loaded the libraries, and forks a child for each command.
 
-Importing torch and its company takes seconds, often longer than a command's work. ``become`` turns this process into
-any program, Snakemake say, with a server beside it. ``run`` is a command's first act: it asks that server for a child
-with its arguments, folder, environment and open streams, passes signals on to it, and ends as the child ends.
+The import of torch and other libraries takes seconds, which is often longer than the work of a command. ``become``
+turns this process into a program, such as Snakemake, and leaves a server that serves the program's commands. A command
+first calls ``run``. It asks the server for a child with the command's arguments, folder, environment and open streams.
+It passes signals on to the child, and ends as the child ends.
 
-The method is that of ``multiprocessing.forkserver``, which itself does not fit: only processes that descend from its
-owner through ``multiprocessing`` can reach it, it executes pickles, and the child of a killed client would go on.
+``multiprocessing.forkserver`` works in the same way, but cannot be used. Only processes that ``multiprocessing`` has
+started can reach it, it executes pickles, and if a client is killed its child goes on.
 """
 
 import atexit
@@ -23,6 +24,7 @@ import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,7 +33,7 @@ from entpruner.errors import UserError
 from entpruner.system.provenance import code_digest
 
 ADDRESS = "ENTPRUNER_WARM"
-PASSED_ON = (signal.SIGINT, signal.SIGTERM)  # whatever else ends a client ends its child by SIGKILL
+PASSED_ON = (signal.SIGINT, signal.SIGTERM)  # if anything else ends a client, its child gets SIGKILL
 OF_THE_SHELL = {"_", "OLDPWD", "PWD", "SHLVL"}
 READ_AT_START = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "PYTHON")
 STATUS = struct.Struct("i")
@@ -39,10 +41,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def fixed() -> dict[str, Any]:
-    """What a process can no longer change once it has loaded its libraries: their files and their environment.
+    """What a process cannot change after it has loaded its libraries: their files and their environment.
 
-    Every variable counts, as no list of those that libraries read would be whole. That a distribution was installed or
-    removed shows in the time of its folder.
+    All environment variables are compared, because nobody knows which ones the libraries read. The time of the folder
+    of libraries changes when one is installed or removed.
     """
     files = [Path(sysconfig.get_path("purelib")), *sorted(Path(__file__).parents[1].rglob("*.py"))]
     return {
@@ -53,7 +55,7 @@ def fixed() -> dict[str, Any]:
 
 
 def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that matter even before: to the interpreter itself."""
+    """The variables that the interpreter reads when it starts, before it imports anything."""
     return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
 
 
@@ -61,16 +63,16 @@ def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(arguments: Sequence[str]) -> int | None:
-    """Exit code of a command that the server ran; None where there is no server, or one that has loaded other things.
+    """The exit code of a command that the server ran. None if there is no server, or if it has loaded other libraries.
 
-    If a signal ended the child, it ends this process too. Raises UserError if the server was killed meanwhile.
+    If a signal ended the child, the same signal ends this process. Raises UserError if the server was killed.
     """
     if ADDRESS not in os.environ:
         return None
     with socket.socket(socket.AF_UNIX) as server:
 
         def pass_on(number: int, _: Any) -> None:
-            with suppress(OSError):  # the child has just ended: how is waiting to be read
+            with suppress(OSError):  # the child has just ended, and its exit code can be read
                 server.sendall(bytes([number]))
 
         try:
@@ -93,13 +95,13 @@ def run(arguments: Sequence[str]) -> int | None:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, pass_on)
         status = b""
-        with suppress(ConnectionResetError):  # a killed server had a signal yet to read
+        with suppress(ConnectionResetError):  # the server was killed before it read a signal
             status = server.recv(STATUS.size)
     if not status:
         raise UserError("the warm process was killed, and this command with it: run it again")
     (code,) = STATUS.unpack(status)
     if code < 0:
-        with suppress(OSError):  # SIGKILL is what it is
+        with suppress(OSError):  # nobody can set the action of SIGKILL
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return int(code)
@@ -109,15 +111,15 @@ def run(arguments: Sequence[str]) -> int | None:
 
 
 def become(program: Sequence[str], preload: Sequence[str], served: Sequence[Sequence[str]]) -> None:
-    """Become ``program``, and leave a server to the commands that it starts; returns in the server's children.
+    """Become ``program``, and leave a server for the commands that it starts. Returns only in children of the server.
 
-    The server imports the modules ``preload`` when the first command comes, and answers only commands whose arguments
-    begin as one of ``served``. It ends when the program has ended, and all that inherited its open files. On Linux
-    only: elsewhere it isn't safe to fork a process that has loaded such libraries, and commands do without. Raises
-    UserError if the temporary folder's path is too long for a socket.
+    The server imports the modules ``preload`` when the first command comes. It serves only commands whose arguments
+    begin with the words of an element of ``served``. It ends when the program and all processes that inherited its open
+    files have ended. There is a server on Linux only, because other systems cannot safely fork a process that has
+    loaded such libraries. Raises UserError if the path of the temporary folder is too long for a socket.
     """
     if sys.platform == "linux":
-        folder = Path(tempfile.mkdtemp(prefix="entpruner-"))  # closed to other users
+        folder = Path(tempfile.mkdtemp(prefix="entpruner-"))  # other users cannot read it
         listener = socket.socket(socket.AF_UNIX)
         try:
             listener.bind(str(folder / "socket"))
@@ -134,28 +136,21 @@ def become(program: Sequence[str], preload: Sequence[str], served: Sequence[Sequ
     os.execvp(program[0], list(program))
 
 
+@dataclass
 class Server:
-    """Forks a child for each request. It has one thread, as a process that forks must."""
+    """The server, which forks a child for each request. It has one thread, because it is not safe to fork with more."""
 
-    def __init__(
-        self,
-        folder: Path,
-        listener: socket.socket,
-        alive: int,
-        preload: Sequence[str],
-        served: Sequence[Sequence[str]],
-    ) -> None:
-        self.folder = folder
-        self.listener = listener
-        self.alive = alive
-        self.preload = preload
-        self.served = served
-        self.loaded: dict[str, Any] | None = None
-        self.clients: dict[int, socket.socket] = {}  # by the process id of their child
+    folder: Path
+    listener: socket.socket
+    alive: int
+    preload: Sequence[str]
+    served: Sequence[Sequence[str]]
+    loaded: dict[str, Any] | None = None
+    clients: dict[int, socket.socket] = field(default_factory=dict)  # the key is the process id of the child
 
     def serve(self) -> None:
-        """Until the other end of ``alive`` is closed; returns in the children only."""
-        os.setsid()  # the terminal's signals are for the program
+        """Serve until the other end of ``alive`` is closed. Returns only in children."""
+        os.setsid()  # so that signals of the terminal reach the program only
         for number in PASSED_ON:
             signal.signal(number, signal.SIG_IGN)
         ended, wake = os.pipe()
@@ -166,8 +161,8 @@ class Server:
             sources: list[Any] = [self.alive, ended, self.listener, *self.clients.values()]
             ready, _, _ = select.select(sources, [], [])
             if self.alive in ready:
-                shutil.rmtree(self.folder, ignore_errors=True)  # a cleaner of temporary files may have come first
-                os._exit(0)  # and the children with it
+                shutil.rmtree(self.folder, ignore_errors=True)  # some systems delete temporary folders earlier
+                os._exit(0)  # the children end too, as PR_SET_PDEATHSIG says
             for pid, client in list(self.clients.items()):
                 if client in ready:
                     self.heed(pid, client)
@@ -178,7 +173,7 @@ class Server:
                 return
 
     def heed(self, pid: int, client: socket.socket) -> None:
-        """Give a child its client's signals. Nothing of a killed client's child is left when this returns."""
+        """Send a child the signals of its client. If the client was killed, the child is killed and gone on return."""
         try:
             numbers = client.recv(16)
         except ConnectionResetError:
@@ -186,10 +181,11 @@ class Server:
         for number in numbers or [signal.SIGKILL]:
             os.killpg(pid, number)
         if not numbers:
-            os.waitpid(pid, 0)  # a retry must not meet it
+            os.waitpid(pid, 0)  # a command that is tried again must not find the child at work
             self.clients.pop(pid).close()
 
     def reap(self) -> None:
+        """Send the clients of children that have ended their exit codes."""
         for pid in list(self.clients):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
@@ -197,9 +193,9 @@ class Server:
                     client.sendall(STATUS.pack(os.waitstatus_to_exitcode(status)))
 
     def answer(self, client: socket.socket) -> bool:
-        """Fork a child for a request that asks for nothing but what is loaded; True in the child."""
+        """Fork a child for a request, if it needs exactly what is loaded. Returns True in the child only."""
         _, streams, _, _ = socket.recv_fds(client, 1, 4)
-        if len(streams) < 4:  # it went away
+        if len(streams) < 4:  # the client has ended
             client.close()
             return False
         with os.fdopen(streams.pop()) as file:
@@ -209,7 +205,7 @@ class Server:
             self.load(request["environment"])
         pid = None
         if serves and request["fixed"] == self.loaded:
-            with suppress(OSError):  # no room for another process: it says so where its user looks
+            with suppress(OSError):  # if no process can be made, the client runs the command and shows the error
                 pid = os.fork()
         if pid == 0:
             self.stand_in(request, streams, client)
@@ -224,7 +220,7 @@ class Server:
         return False
 
     def load(self, environment: Mapping[str, str]) -> None:
-        """Import the libraries as the first command would: Snakemake gives its jobs numbers of threads, for one."""
+        """Import the libraries in the environment of the first command, as Snakemake sets variables for its jobs."""
         if read_at_start(environment) != read_at_start(os.environ):
             return
         os.environ.clear()
@@ -233,13 +229,13 @@ class Server:
         try:
             for module in self.preload:
                 import_module(module)
-                code_digest(module)  # every command asks for its own, and its process inherits this one
+                code_digest(module)  # every command needs its digest, and a child inherits it
         except Exception:
-            self.loaded = {}  # what no command asks for: each says itself what is wrong, where its user looks
-        gc.freeze()  # a collection in a child would write to all of this memory, and so copy it
+            self.loaded = {}  # no command matches this: each command imports by itself and shows the error
+        gc.freeze()  # a garbage collection in a child would write to this memory, and so copy it
 
     def stand_in(self, request: dict[str, Any], streams: Sequence[int], client: socket.socket) -> None:
-        """Make a new child what a new process in its client's place would be."""
+        """Give a new child the streams, signals, environment, folder and arguments that its client has."""
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -251,19 +247,19 @@ class Server:
         for other in (self.listener, *self.clients.values()):
             other.close()
         client.sendall(b"\0")
-        client.detach()  # left open: the client sees its end only when there is neither server nor child
+        client.detach()  # stays open, so that the client sees it end only if server and child have ended
         os.environ.clear()
         os.environ.update(request["environment"])
         del os.environ[ADDRESS]
         os.chdir(request["folder"])
         sys.argv[1:] = request["arguments"]
-        atexit.register(gc.unfreeze)  # after an exception the interpreter takes down everything, as it always does
+        atexit.register(gc.unfreeze)  # at the end after an exception the interpreter frees everything, as usual
 
 
 def leave(code: int) -> NoReturn:
-    """End a child whose command is done as ``multiprocessing`` ends its own: without the libraries' exit functions.
+    """End a child whose command is done, without the exit functions of libraries, as ``multiprocessing`` does it.
 
-    Those, and taking down the libraries, take longer than many a command.
+    The exit functions and the freeing of all libraries take longer than many commands.
     """
     sys.stdout.flush()
     sys.stderr.flush()
