@@ -29,6 +29,7 @@ from entpruner.reporting.arm_figures import (
 )
 from entpruner.reporting.figures import COLOURS, line_styles
 from entpruner.reporting.score_figures import CHANGE, ced_by_block, ced_by_timestep, entropy_vs_loss
+from entpruner.rules.report import FigureSettings
 from entpruner.scores.context import Scores
 
 
@@ -141,7 +142,7 @@ def test_too_few_images_of_a_class_are_named(tmp_path: Path) -> None:
 def test_samples_of_several_data_sets_are_refused(tmp_path: Path) -> None:
     arm = {"name": "full", "label": "", "backbone": "sit", "process": "flow", "schedule": "none", "criterion": None,
            "ratio": None, "seed": 0, "depth": 4, "start": "adapted"}  # fmt: skip
-    settings = figure_command.Settings(kind="samples", arms=[arm | {"data": data} for data in ("birds", "flowers")])
+    settings = FigureSettings(kind="samples", arms=[arm | {"data": data} for data in ("birds", "flowers")])
     with pytest.raises(UserError, match="figure grid: its arms are of birds, flowers; see its key `only`"):
         figure_command.run(settings, results=tmp_path, out=tmp_path / "grid")
 
@@ -156,7 +157,7 @@ def test_scores_of_different_blocks_are_refused(tmp_path: Path) -> None:
 
 def test_every_kind_of_figure_has_a_drawing() -> None:
     kinds = {kind for figure in (ScoresFigure, ArmsFigure) for kind in get_args(figure.model_fields["kind"].annotation)}
-    assert set(get_args(figure_command.Settings.model_fields["kind"].annotation)) == kinds
+    assert set(get_args(FigureSettings.model_fields["kind"].annotation)) == kinds
 
 
 def test_opposite_changes_have_opposite_colours_and_none_is_white(drawn: Path) -> None:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from entpruner.errors import UserError
 from entpruner.evaluation.intervals import t_quantile
+from entpruner.layout import PUBLISHED, Layout
 from entpruner.params.base import Frozen
 from entpruner.reporting.columns import Cell
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, Row, read_tables, within
@@ -81,7 +82,7 @@ class Expected(Frozen):
         if not path.exists():
             raise UserError(
                 f"{path}: not there, so nothing says what is expected; publish the study (make publish STUDY={study}), "
-                f"or: entpruner expect results/published/{study} --out {path}"
+                f"or: entpruner expect {PUBLISHED / study} --out {path}"
             )
         try:
             expected = Expected.model_validate(yaml.safe_load(path.read_text()))
@@ -162,9 +163,10 @@ def expect(study: Path) -> str:
 
     Raises UserError without tables, and for rows that cannot be told apart.
     """
-    tables = read_tables(study / "tables")
+    folder = Layout.at(study).tables
+    tables = read_tables(folder)
     if not tables:
-        raise UserError(f"{study}/tables: no table's provenance; run: make publish STUDY={study.name}")
+        raise UserError(f"{folder}: no table's provenance; run: make publish STUDY={study.name}")
     for table in tables.values():
         check(table, study)
     rows = distinct_rows(tables)
