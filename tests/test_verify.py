@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +16,8 @@ from small_study import ROW, record, write_table
 
 from entpruner.cli import main
 from entpruner.errors import UserError
-from entpruner.params.reporting import ColumnName
 from entpruner.reporting.columns import Cell
-from entpruner.reporting.expected import MARGIN, RULES, Expected, Spread, expect, pooled, rounded_up
+from entpruner.reporting.expected import MARGIN, Expected, Spread, expect, pooled, rounded_up
 from entpruner.reporting.publish import machine
 from entpruner.reporting.recorded import RecordedRow, read_tables
 from entpruner.reporting.records import Records
@@ -62,10 +61,6 @@ def repeated(tmp_path: Path, seeds: tuple[int, ...] = SEEDS, **cells: Any) -> Pa
 
 
 # -------------------------------------------------------------------------------------------------------- tolerances
-
-
-def test_every_column_of_a_table_has_a_rule() -> None:
-    assert {*get_args(ColumnName), "blocks"} == RULES.keys()
 
 
 def test_a_spread_is_pooled_over_rows_by_its_degrees_of_freedom(study: Path) -> None:

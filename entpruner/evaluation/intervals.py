@@ -12,6 +12,8 @@ def t_quantile(probability: float, freedom: float) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> float:
-    """Half-width of Student's interval of the mean of two or more values."""
+def t_interval(values: Sequence[float], level: float = 0.95) -> float | None:
+    """Half-width of Student's interval of the mean of the values; None with fewer than two, whose spread is unknown."""
+    if len(values) < 2:
+        return None
     return t_quantile((1 + level) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))

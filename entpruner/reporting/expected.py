@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import yaml
 from pydantic import ValidationError
@@ -20,29 +19,11 @@ from entpruner.errors import UserError
 from entpruner.evaluation.intervals import t_quantile
 from entpruner.layout import PUBLISHED, Layout
 from entpruner.params.base import Frozen
-from entpruner.reporting.columns import Cell
+from entpruner.reporting.columns import COLUMNS, Cell, Rule
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, Row, read_tables, within
 from entpruner.reporting.records import Records
 
-Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
-RULES: dict[str, Rule] = {
-    "blocks": "exact",
-    "distance_before": "relative",
-    "distance": "relative",
-    "over_floor": "relative",
-    "inception_score": "relative",
-    "kid": "absolute",  # unbiased, so about zero where nothing can be told apart
-    "precision": "absolute",
-    "recall": "absolute",
-    "agreement": "absolute",
-    "trained_parameters": "exact",
-    "parameters": "exact",
-    "macs": "exact",
-    "speedup": "ratio of times",
-    "steps": "exact",
-    "training_flops": "relative",  # votes that go another way train a network of another size
-    "training_seconds": "time",
-}
+RULES: dict[str, Rule] = {"blocks": "exact", **{name: column.rule for name, column in COLUMNS.items()}}
 FLOORED = ("distance_before", "distance", "over_floor")
 """The columns of Fréchet distances, for which the real data's distance to itself, the floor, is known."""
 CONFIDENCE = 0.95
@@ -199,8 +180,9 @@ def check(table: RecordedTable, study: Path) -> None:
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"{study}: {table.name} has two rows {', '.join(twice[0])}; give their arms other labels")
     if unknown := {column for row in table.rows for column in row.cells} - RULES.keys():
+        names = ", ".join(sorted(unknown))
         raise UserError(
-            f"{study}: {table.name}: how to judge {', '.join(sorted(unknown))} is not known; say so in {__name__}.RULES"
+            f"{study}: {table.name}: how to judge {names} is not known; say so in entpruner.reporting.columns.COLUMNS"
         )
 
 
