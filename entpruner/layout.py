@@ -19,6 +19,13 @@ TRAINED = MODEL | {"state": STATE, "curve": CURVE, "timing": TIMING}
 """The files that a training leaves, whose state another training can go on from."""
 
 
+RESULTS = Path("results")
+PUBLISHED, VERIFIED = RESULTS / "published", RESULTS / "verify"
+BUNDLE, MACHINE, CURVES, COMPARED = "records.jsonl", "machine.json", "curves.csv", "dvc.yaml"
+"""Files of a published study: its documents in one, the machine, the training curves, and what DVC compares."""
+PROVENANCE = ".provenance.json"
+"""The end of the name of the file in which a table says where its numbers come from."""
+
 WILDCARD = re.compile(r"\{\w+\}")
 
 
@@ -40,10 +47,17 @@ def file(path: Path) -> Artefact:
 
 
 class Layout:
-    """The artefacts of one study."""
+    """The artefacts of one study, whose folder lies within another one."""
 
-    def __init__(self, study: str) -> None:
-        self.root = Path("results") / study
+    def __init__(self, study: str, within: Path = RESULTS) -> None:
+        self.root = within / study
+        self.arms, self.tables, self.figures = self.root / "arms", self.root / "tables", self.root / "figures"
+        self.audits = self.root / "audit"
+
+    @staticmethod
+    def at(root: Path) -> "Layout":
+        """The artefacts of the study whose folder is ``root``."""
+        return Layout(root.name, root.parent)
 
     def log(self, made: Artefact) -> Path:
         """The log of the command that makes an artefact. Jobs that write to one folder have a log for each file."""
@@ -87,7 +101,7 @@ class Layout:
     # ---------------------------------------------------------------------------------------------------------- arms
 
     def arm(self, arm: str) -> Path:
-        return self.root / "arms" / arm
+        return self.arms / arm
 
     def stage(self, arm: str, stage: str | int) -> Artefact:
         """What a pruning stage of an arm, counted from 1, leaves."""
@@ -114,12 +128,11 @@ class Layout:
     # ------------------------------------------------------------------------------------------------ what people read
 
     def table(self, table: str) -> Artefact:
-        path = self.root / "tables"
-        kinds = {kind: path / f"{table}.{kind}" for kind in ("md", "tex", "csv", "html")}
-        return Artefact(path, kinds | {"provenance": path / f"{table}.provenance.json"})
+        kinds = {kind: f"{table}.{kind}" for kind in ("md", "tex", "csv", "html")}
+        return folder(self.tables, kinds | {"provenance": table + PROVENANCE})
 
     def figure(self, figure: str) -> Artefact:
-        path = self.root / "figures" / figure
+        path = self.figures / figure
         return Artefact(path, {kind: path.with_name(f"{figure}.{kind}") for kind in ("png", "svg")})
 
     def tracking(self) -> Artefact:
@@ -128,10 +141,13 @@ class Layout:
     def audit(self, part: str, backbone: str, seed: str | int | None = None) -> Artefact:
         """A part of the audit's evidence about a backbone; the regime is chosen once for all seeds."""
         of_seed = "" if seed is None else f"-s{seed}"
-        return file(self.root / "audit" / part / f"{backbone}{of_seed}.json")
+        return file(self.audits / part / f"{backbone}{of_seed}.json")
 
     def audit_report(self) -> Artefact:
-        return file(self.root / "audit" / "README.md")
+        return file(self.audits / "README.md")
 
 
-MLFLOW_DATABASE, MLFLOW_ARTEFACTS = Path("results/mlflow.db"), Path("results/mlartifacts")
+WITHIN = Layout.at(Path())
+"""Where the artefacts of a study lie within its folder."""
+
+MLFLOW_DATABASE, MLFLOW_ARTEFACTS = RESULTS / "mlflow.db", RESULTS / "mlartifacts"

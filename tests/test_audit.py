@@ -98,14 +98,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert entpruner("classifier", net, store=root / "store", out=root / "net") == 0
     for backbone, architecture in BACKBONES.items():
         for seed in SEEDS:
-            pretrain = {
-                "artefact": "p",
-                "seed": seed,
-                "training": TRAINING,
-                "stop": TRAINING["steps"],
-                "compute": COMPUTE,
-                "backbone": architecture,
-            }
+            pretrain = {"artefact": "p", "seed": seed, "training": TRAINING, "stop": TRAINING["steps"]}
+            pretrain |= {"compute": COMPUTE, "backbone": architecture}
             assert entpruner("pretrain", pretrain, store=root / "store", out=root / f"{backbone}-s{seed}") == 0
         measure(root, "regime", 0, backbone)
         criteria = Audit.model_construct(criteria=CRITERIA).criteria_for(Backbone(**architecture))

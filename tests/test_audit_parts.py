@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entpruner.audit.criteria import TARGETS, additive, agreements, block_values, chosen, rank_among
-from entpruner.audit.regime import choice, choose_regime
+from entpruner.audit.regime import choose_regime
 from entpruner.audit.report import chapter_criteria as criteria
 from entpruner.audit.report import chapter_proxies as proxies
 from entpruner.audit.report import chapter_schedules as schedules
@@ -46,10 +46,17 @@ def test_the_first_regime_in_which_masks_differ_enough_is_taken_and_the_rest_not
 
 
 def test_where_no_regime_reaches_the_share_the_nearest_is_taken() -> None:
-    shares = [Estimate(0.1, 0, 1), Estimate(0.4, 0, 1), Estimate(0.3, 0, 1), None]
-    assert choice(shares, 0.5) == (1, False)
-    assert choice(shares, 0.25) == (1, True)
-    assert choice([None, None], 0.5) == (0, False)
+    spread = {MILD: 1.0, HARD: 1.2, HARDEST: 1.1}
+    noise = [1.0, 3.0, 2.0, 1.0], [2.0, 1.0, 1.0, 3.0]
+    trials = TRIALS.model_copy(update={"share": 0.99})
+
+    def distance(regime: Regime, mask: Blocks, repeat: int) -> float:
+        return noise[repeat][mask[0]] * spread[regime] ** mask[0]
+
+    found = choose_regime(trials, lambda _: MASKS, distance)
+    assert (found.regime, found.reached, len(found.trials)) == (HARD, False, 3)
+    same = choose_regime(trials, lambda _: MASKS, lambda *_: 1.0)
+    assert (same.regime, same.reached) == (MILD, False)  # nothing varies in any of them
 
 
 # ------------------------------------------------------------------------------------------------------- criteria

@@ -15,7 +15,6 @@ from entpruner.audit.subnetworks import (
     nested_masks,
     random_masks,
     short_recovery,
-    single_blocks,
 )
 from entpruner.evaluation.classifier import Classifier, initialize
 from entpruner.evaluation.extractors import classifier_net
@@ -40,7 +39,7 @@ def bench() -> Bench:
 def test_the_rise_of_the_loss_is_the_sensitivity_of_the_block(bench: Bench) -> None:
     whole = mean_loss(bench.context.model, bench.context)
     sensitivity = score("sensitivity", replace(bench.context, artefact="scores/test/loss"))  # on the loss's own draws
-    for (block,), rise in zip(single_blocks(range(4)), sensitivity.value, strict=True):
+    for block, rise in zip(range(4), sensitivity.value, strict=True):
         without = mean_loss(drop_blocks(bench.context.model, [block]), bench.context)
         assert without - whole == pytest.approx(rise, abs=1e-6)
 

@@ -11,6 +11,7 @@ from entpruner.evaluation.cost import parameters
 from entpruner.models.arithmetic import macs
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture
+from entpruner.reporting.records import Records
 from entpruner.reporting.reference import Reference
 from entpruner.study.arms import ArmIdentity
 from entpruner.system.files import write_json
@@ -41,7 +42,7 @@ def evidence(results: Path, seeds: int = 2, kinds: tuple[str, ...] = tuple(KINDS
     write_json(results / "cost/sit-downstream.json", {"blocks": {"4": {"speedup": 1.0}, "2": {"speedup": 1.9}}})
     write_json(results / "data/downstream/manifest.json", {"shape": [1, 8, 8], "source": {"source": "digits"}})
     scope = {"study": "tiny", "backbones": ["sit"], "data": "downstream", "seeds": [0, 1], "samples": 8, "criteria": []}
-    return Evidence(results, AuditScope(**scope, distance="fd_net", claimed=claimed), REFERENCE)
+    return Evidence(Records(results), AuditScope(**scope, distance="fd_net", claimed=claimed), REFERENCE)
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def finished(tmp_path: Path) -> Path:
         (arm / stage_name / "curve.jsonl").write_text(json.dumps({"step": step, "loss": 2.0 / step, "lr": 0.1}) + "\n")
     for name in ("final/model.safetensors", "samples/images.npy", "samples/grid.png"):
         (arm / name).write_bytes(b"x" * 1000)
-    for name in ("adapt/dit-s0/timing.json", "scores/dit-s0/ced/scores.json"):
+    for name in ("adapt/dit-downstream-s0/timing.json", "scores/dit-downstream-s0/ced/scores.json"):
         write_json(folder / name, record())
-    write_json(folder / "cost/dit.json", {"timing": record()})
+    write_json(folder / "cost/dit-downstream.json", {"timing": record()})
     write_json(folder / "audit/masks/dit-s0.json", {"timing": record(threads=3)})
     for name in ("tables/table1.csv", "tables/table1.md", "tables/table1.html", "figures/a.png", "figures/a.svg",
                  "audit/README.md", "logs/audit.json", "arms/full-s0/stage2.partial/decision.json"):  # fmt: skip
@@ -114,7 +114,7 @@ def test_this_machine_is_described_with_its_libraries(tmp_path: Path) -> None:
 
 
 def test_the_size_of_what_can_be_measured_again_is_told_apart(tmp_path: Path) -> None:
-    for name, size in {"pretrain/a/model": 100, "arms/b/final/model": 10, "arms/b/samples/images": 3}.items():
+    for name, size in {"pretrain/a-s0/model": 100, "arms/b/final/model": 10, "arms/b/samples/images": 3}.items():
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"x" * size)
     write_json(tmp_path / "logs/x.json", {})
@@ -125,13 +125,13 @@ def test_the_size_of_what_can_be_measured_again_is_told_apart(tmp_path: Path) ->
     ("path", "trained"),
     [
         ("data/upstream/images.npy", True),
-        ("scores/dit-s0/ced/timing.json", True),
+        ("scores/dit-downstream-s0/ced/timing.json", True),
         ("arms/full-s0/stage12/timing.json", True),
         ("arms/full-s0/final/timing.json", True),
         ("arms/full-s0/samples/timing.json", False),
         ("arms/full-s0/cut/timing.json", False),
         ("arms/full-s0/metrics.timing.json", False),
-        ("cost/dit.json", False),
+        ("cost/dit-downstream.json", False),
         ("tables/table1.csv", False),
     ],
 )

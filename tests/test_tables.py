@@ -19,6 +19,7 @@ from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
 from entpruner.reporting.tables import ReportTable, build, latex_escape
+from entpruner.rules.report import TableSettings
 from entpruner.system.files import read_json, write_json
 
 REFERENCE = Path(__file__).parents[1] / "params" / "reference.yaml"
@@ -77,8 +78,15 @@ def table(
     columns: Sequence[ColumnName] = DEFAULT,
     distance: str = "fd_classifier",
 ) -> ReportTable:
-    arms = list(dict.fromkeys(result.name for result in results))
-    return build(name, "A caption", columns, arms, results, Reference.read(REFERENCE), distance=distance)
+    settings = TableSettings(
+        name=name,
+        caption="A caption",
+        columns=tuple(columns),
+        distance=distance,
+        command="snakemake --cores all",
+        arms=(),
+    )
+    return build(settings, results, Reference.read(REFERENCE))
 
 
 def markdown_row(text: str, row: int = 0) -> dict[str, str]:
@@ -259,8 +267,7 @@ def test_only_on_inception_features_are_distance_and_score_called_fid_and_is(tmp
 
 
 def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
-    results = [arm(tmp_path, name="b"), arm(tmp_path, name="a", ratio=0.3), arm(tmp_path, name="a")]
-    built = build("table1", "", DEFAULT, ["a", "b"], results, Reference.read(REFERENCE), distance="fd_classifier")
+    built = table([arm(tmp_path, name="a", ratio=0.3), arm(tmp_path, name="a"), arm(tmp_path, name="b")])
     assert [row.seeds[0].row for row in built.rows] == [
         ("a", "SiT", "downstream", 0.3),
         ("a", "SiT", "downstream", 0.5),
@@ -268,13 +275,9 @@ def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("arms", "message"),
-    [(["random"], "arm random has no results"), ([], "none of its arms is left; see its key `only`")],
-)
-def test_a_table_without_rows_or_results_is_refused(arms: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"table1: {message}"):
-        build("table1", "", DEFAULT, arms, [arm(tmp_path)], Reference.read(REFERENCE), distance="fid")
+def test_a_table_without_rows_is_refused() -> None:
+    with pytest.raises(UserError, match="table1: none of its arms is left; see its key `only`"):
+        table([])
 
 
 def test_latex_has_no_bare_special_character(tmp_path: Path) -> None:

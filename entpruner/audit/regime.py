@@ -6,6 +6,7 @@ at least ``share`` of the variance of the log distance lies between masks; if th
 share is largest. It uses the logarithm because distances spread in proportion to their size.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -27,6 +28,10 @@ class Trial(Frozen):
     share: Estimate | None
     """Share of the variance of the log distance that lies between masks (intraclass correlation); None if nothing
     varies."""
+
+    @property
+    def found(self) -> float:
+        return -math.inf if self.share is None else self.share.value
 
 
 class RegimeChoice(Frozen):
@@ -59,15 +64,8 @@ def choose_regime(
         distances = [tuple(distance(regime, mask, repeat) for repeat in range(settings.repeats)) for mask in drawn]
         share = consistency(np.log(distances))
         trials.append(Trial(regime=regime, masks=drawn, distances=tuple(distances), share=share))
-        if choice([share], settings.share)[1]:
+        if trials[-1].found >= settings.share:
             break
-    chosen, reached = choice([trial.share for trial in trials], settings.share)
-    trial = trials[chosen]
-    return RegimeChoice(regime=trial.regime, size=len(trial.masks[0]), reached=reached, trials=tuple(trials))
-
-
-def choice(shares: Sequence[Estimate | None], threshold: float) -> tuple[int, bool]:
-    """The index of the candidate that is taken, and whether it reached the threshold."""
-    known = [-np.inf if share is None else share.value for share in shares]
-    first = next((index for index, share in enumerate(known) if share >= threshold), None)
-    return (int(np.argmax(known)), False) if first is None else (first, True)
+    best = max(trials, key=lambda trial: trial.found)  # the last one, if it reached the share
+    reached = best.found >= settings.share
+    return RegimeChoice(regime=best.regime, size=len(best.masks[0]), reached=reached, trials=tuple(trials))

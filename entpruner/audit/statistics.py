@@ -135,9 +135,10 @@ def bootstrap(groups: Sequence[tuple[Floats, ...]], statistic: Statistic, resamp
 
 def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> Estimate | None:
     """Student's t-interval of the mean of one number (or paired difference) a seed; None with fewer than two."""
-    if len(values) < 2:
+    half = t_interval(values, level)
+    if half is None:
         return None
-    mean, half = float(np.mean(values)), t_interval(values, level)
+    mean = float(np.mean(values))
     return Estimate(mean, mean - half, mean + half)
 
 

@@ -127,10 +127,6 @@ def short_recovery(finetune: Training, steps: int) -> Training:
 # ------------------------------------------------------------------------------------------------- what to drop
 
 
-def single_blocks(blocks: Sequence[int]) -> list[Blocks]:
-    return [(block,) for block in blocks]
-
-
 def random_masks(blocks: Sequence[int], size: int, count: int, random: torch.Generator) -> list[Blocks]:
     """``count`` different sets of ``size`` blocks, each as likely as any other; all there are, if these are fewer."""
     count = min(count, math.comb(len(blocks), size))

@@ -12,6 +12,8 @@ def t_quantile(probability: float, freedom: float) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> float:
-    """Half the width of Student's confidence interval of the mean of two or more values."""
+def t_interval(values: Sequence[float], level: float = 0.95) -> float | None:
+    """Half the width of Student's confidence interval of the mean of some values; None for fewer than two of them."""
+    if len(values) < 2:
+        return None
     return t_quantile((1 + level) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))

@@ -30,7 +30,7 @@ class Curve:
     """Curves with the same panel (the backbone and the data) share axes."""
     label: str
     points: Sequence[Mapping[str, Any]]
-    """The points of ``curve.jsonl`` of all stages in a row."""
+    """The points that training logged, of all stages in a row."""
 
 
 def curves(arms: Sequence[Curve], target: Path, half_life: float = 5) -> None:
@@ -139,7 +139,7 @@ class DistanceRow:
     @property
     def half_width(self) -> float:
         """Half-width of the interval of the mean; 0 for a single seed, whose spread is unknown."""
-        return t_interval(self.distances) if len(self.distances) > 1 else 0.0
+        return t_interval(self.distances) or 0.0
 
 
 def distance_vs_ratio(rows: Sequence[DistanceRow], distance: str, target: Path) -> None:

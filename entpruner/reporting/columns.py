@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Literal
 
 from entpruner.evaluation.intervals import t_interval
 from entpruner.params.reporting import ColumnName
@@ -15,6 +16,9 @@ SINCE_PRE_TRAINING = (
     "multiply-accumulate is two operations."
 )
 WALL_TIME = "Training time is wall time: it depends on the machine, and on what else that was doing."
+
+
+Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Column:
     """False where a number belongs to the backbone, not to a seed: it has no spread over seeds."""
     notes: tuple[str, ...] = ()
     """What a reader must know; stands below the table."""
+    rule: Rule = "relative"
+    """How far a repetition of the number may be off: by what its tolerance is measured."""
 
 
 COLUMNS: dict[ColumnName, Column] = {
@@ -57,13 +63,14 @@ COLUMNS: dict[ColumnName, Column] = {
         "is{on}",
         notes=("is{on}: the formula of the Inception Score, from 1 to the number of the net's classes.",),
     ),
-    "kid": Column("KID ↓", "kid{on}"),
-    "precision": Column("precision ↑", "precision{on}"),
-    "recall": Column("recall ↑", "recall{on}"),
+    "kid": Column("KID ↓", "kid{on}", rule="absolute"),  # unbiased, so about zero where nothing can be told apart
+    "precision": Column("precision ↑", "precision{on}", rule="absolute"),
+    "recall": Column("recall ↑", "recall{on}", rule="absolute"),
     "agreement": Column(
         "class agreement ↑",
         "agreement",
         notes=("Class agreement: share of images that the study's own classifier puts in the class asked for.",),
+        rule="absolute",
     ),
     "trained_parameters": Column(
         "trained parameters",
@@ -72,9 +79,10 @@ COLUMNS: dict[ColumnName, Column] = {
         unit="",
         per_seed=False,
         notes=("Trained parameters: in the arm's own training, not in the adaptation before it.",),
+        rule="exact",
     ),
-    "parameters": Column("parameters", "blocks.{network}.parameters", ("cost",), unit="", per_seed=False),
-    "macs": Column("MACs", "blocks.{network}.macs", ("cost",), unit="", per_seed=False),
+    "parameters": Column("parameters", "blocks.{network}.parameters", ("cost",), unit="", per_seed=False, rule="exact"),
+    "macs": Column("MACs", "blocks.{network}.macs", ("cost",), unit="", per_seed=False, rule="exact"),
     "speedup": Column(
         "speed-up ↑ [quartiles]",
         "blocks.{network}.speedup",
@@ -82,10 +90,14 @@ COLUMNS: dict[ColumnName, Column] = {
         quartiles="blocks.{network}.speedup_quartiles",
         per_seed=False,
         notes=("Speed-up: measured latency of the unpruned network over the row's, median and quartiles of pairs.",),
+        rule="ratio of times",
     ),
-    "steps": Column("steps", "total_steps", ALL, per_seed=False, notes=(SINCE_PRE_TRAINING,)),
+    "steps": Column("steps", "total_steps", ALL, per_seed=False, notes=(SINCE_PRE_TRAINING,), rule="exact"),
+    # A vote that goes another way trains a network of another size, so its operations are no exact number.
     "training_flops": Column("training", "total_flops", ALL, unit="FLOP", notes=(SINCE_PRE_TRAINING,)),
-    "training_seconds": Column("training time (s)", "total_seconds", ALL, notes=(SINCE_PRE_TRAINING, WALL_TIME)),
+    "training_seconds": Column(
+        "training time (s)", "total_seconds", ALL, notes=(SINCE_PRE_TRAINING, WALL_TIME), rule="time"
+    ),
 }
 
 
@@ -138,8 +150,9 @@ def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
             quartiles = tuple(documents[0].value(column.quartiles.format(**names)))
         values.append(sum(parts))
         sources += [{"arm": arm.artefact, "file": document.path, "key": key} for document in documents]
-    spread = stdev(values) if column.per_seed and len(values) > 1 else None
-    return Cell(mean(values), spread, t_interval(values) if spread is not None else None, quartiles, tuple(sources))
+    if not column.per_seed or len(values) < 2:
+        return Cell(mean(values), quartiles=quartiles, sources=tuple(sources))
+    return Cell(mean(values), stdev(values), t_interval(values), quartiles, tuple(sources))
 
 
 def si_prefix(values: Iterable[float | None]) -> tuple[float, str]:

@@ -11,37 +11,19 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import yaml
 from pydantic import ValidationError
 
 from entpruner.errors import UserError
 from entpruner.evaluation.intervals import t_quantile
+from entpruner.layout import PUBLISHED, Layout
 from entpruner.params.base import Frozen
-from entpruner.reporting.columns import Cell
+from entpruner.reporting.columns import COLUMNS, Cell, Rule
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, Row, read_tables, within
 from entpruner.reporting.records import Records
 
-Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
-RULES: dict[str, Rule] = {
-    "blocks": "exact",
-    "distance_before": "relative",
-    "distance": "relative",
-    "over_floor": "relative",
-    "inception_score": "relative",
-    "kid": "absolute",  # unbiased, so about zero where nothing can be told apart
-    "precision": "absolute",
-    "recall": "absolute",
-    "agreement": "absolute",
-    "trained_parameters": "exact",
-    "parameters": "exact",
-    "macs": "exact",
-    "speedup": "ratio of times",
-    "steps": "exact",
-    "training_flops": "relative",  # votes that go another way train a network of another size
-    "training_seconds": "time",
-}
+RULES: dict[str, Rule] = {"blocks": "exact", **{name: column.rule for name, column in COLUMNS.items()}}
 FLOORED = ("distance_before", "distance", "over_floor")
 """The columns of Fréchet distances, for which the real data's distance to itself, the floor, is known."""
 CONFIDENCE = 0.95
@@ -81,7 +63,7 @@ class Expected(Frozen):
         if not path.exists():
             raise UserError(
                 f"{path}: not there, so nothing says what is expected; publish the study (make publish STUDY={study}), "
-                f"or: entpruner expect results/published/{study} --out {path}"
+                f"or: entpruner expect {PUBLISHED / study} --out {path}"
             )
         try:
             expected = Expected.model_validate(yaml.safe_load(path.read_text()))
@@ -162,9 +144,10 @@ def expect(study: Path) -> str:
 
     Raises UserError without tables, and for rows that cannot be told apart.
     """
-    tables = read_tables(study / "tables")
+    folder = Layout.at(study).tables
+    tables = read_tables(folder)
     if not tables:
-        raise UserError(f"{study}/tables: no table's provenance; run: make publish STUDY={study.name}")
+        raise UserError(f"{folder}: no table's provenance; run: make publish STUDY={study.name}")
     for table in tables.values():
         check(table, study)
     rows = distinct_rows(tables)
@@ -197,8 +180,9 @@ def check(table: RecordedTable, study: Path) -> None:
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"{study}: {table.name} has two rows {', '.join(twice[0])}; give their arms other labels")
     if unknown := {column for row in table.rows for column in row.cells} - RULES.keys():
+        names = ", ".join(sorted(unknown))
         raise UserError(
-            f"{study}: {table.name}: how to judge {', '.join(sorted(unknown))} is not known; say so in {__name__}.RULES"
+            f"{study}: {table.name}: how to judge {names} is not known; say so in entpruner.reporting.columns.COLUMNS"
         )
 
 

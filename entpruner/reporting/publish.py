@@ -3,7 +3,6 @@
 python -m entpruner.reporting.publish results/digits results/published/digits
 """
 
-import csv
 import json
 import os
 import platform
@@ -19,17 +18,19 @@ import yaml
 from packaging.requirements import Requirement
 
 from entpruner.errors import UserError
-from entpruner.reporting.records import BUNDLE, Records, files_of, is_trained
+from entpruner.layout import BUNDLE, COMPARED, CURVES, MACHINE, METRICS, PROVENANCE, WITHIN, Layout
+from entpruner.reporting.records import Records, files_of, is_trained
 from entpruner.reporting.stages import curve_of
+from entpruner.reporting.tabular import write_csv
 from entpruner.system.files import whole_folder, write_json
 from entpruner.system.recording import processor_name
 
-COPIED = (".csv", ".md", ".tex", ".provenance.json", ".png")
+COPIED = (".csv", ".md", ".tex", PROVENANCE, ".png")
 """The ends of the names of files that are published as they are, if they lie among tables, figures or the audit."""
 
-COMPARED = {
-    "metrics": ["metrics.json"],
-    "plots": [{"curves.csv": {"x": "step", "y": "loss", "template": "arms", "title": "Training loss"}}],
+SHOWN_BY_DVC = {
+    "metrics": [METRICS],
+    "plots": [{CURVES: {"x": "step", "y": "loss", "template": "arms", "title": "Training loss"}}],
 }
 """What ``dvc metrics`` and ``dvc plots`` show; the plot's template is .dvc/plots/arms.json."""
 
@@ -38,28 +39,30 @@ def publish(results: Path, target: Path) -> None:
     """Write the published form of the study in ``results`` to ``target``, which replaces an older one.
 
     Tables, figures and the audit's report keep their places. All other JSON documents become lines of one bundle.
-    Beside them stand ``machine.json`` and, for DVC, ``metrics.json``, ``curves.csv`` and ``dvc.yaml``. Raises
+    Beside them stand what is known of the machine and, for DVC, the metrics and the training curves of all arms. Raises
     UserError, and changes nothing, if no arm of ``results`` has been evaluated.
     """
-    records = Records(results)
-    metrics = {path.split("/")[1]: content for path, content in records.matching("arms/*/metrics.json").items()}
+    records, arms = Records(results), Layout.at(results).arms
+    found = records.matching(WITHIN.metrics("*").path)
+    metrics = {Path(path).parent.name: content for path, content in found.items()}
     if not metrics:
-        raise UserError(f"{results}/arms: no arm has a metrics.json to publish; run: make results")
+        raise UserError(f"{arms}: no arm has a {METRICS} to publish; run: make results")
     with whole_folder(target) as partial:
         copied = [path.as_posix() for path in files_of(results) if is_shown(path)]
         for path in copied:
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(results / path, partial / path)
         write_bundle(records, set(records).difference(copied), partial / BUNDLE)
-        write_json(partial / "metrics.json", metrics)
-        write_curves(results, metrics, partial / "curves.csv")
-        write_json(partial / "machine.json", machine(records))
-        (partial / "dvc.yaml").write_text(yaml.safe_dump(COMPARED, sort_keys=False))
+        write_json(partial / METRICS, metrics)
+        points = ((arm, point["step"], point["loss"]) for arm in metrics for point in curve_of(arms / arm))
+        write_csv(partial / CURVES, ("arm", "step", "loss"), points)
+        write_json(partial / MACHINE, machine(records))
+        (partial / COMPARED).write_text(yaml.safe_dump(SHOWN_BY_DVC, sort_keys=False))
 
 
 def is_shown(path: Path) -> bool:
     """Whether a path within a study is of a file that people read."""
-    return path.parts[0] in ("tables", "figures", "audit") and path.name.endswith(COPIED)
+    return path.name.endswith(COPIED) and any(map(path.is_relative_to, (WITHIN.tables, WITHIN.figures, WITHIN.audits)))
 
 
 def write_bundle(records: Records, paths: Iterable[str], target: Path) -> None:
@@ -68,15 +71,8 @@ def write_bundle(records: Records, paths: Iterable[str], target: Path) -> None:
     target.write_text("".join(json.dumps(line, sort_keys=True, allow_nan=False) + "\n" for line in lines))
 
 
-def write_curves(results: Path, arms: Iterable[str], target: Path) -> None:
-    """Step and loss of each arm's training, its stages in a row."""
-    points = [(arm, point["step"], point["loss"]) for arm in arms for point in curve_of(results / "arms" / arm)]
-    with target.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([("arm", "step", "loss"), *points])
-
-
 def machine(records: Records) -> dict[str, Any]:
-    """The content of ``machine.json``: devices and versions as the commands recorded them, and the run's size.
+    """What is known of the machine: devices and versions as the commands recorded them, and the run's size.
 
     The commands did not record cores, memory, system and libraries. These are told of this machine, and only if all
     commands ran on a device of this name and with this Python and torch.

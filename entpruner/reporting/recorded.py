@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from entpruner.errors import UserError
+from entpruner.layout import PROVENANCE, Layout
 from entpruner.params.base import Frozen
 from entpruner.reporting.columns import Cell
 from entpruner.system.files import read_json
-
-SUFFIX = ".provenance.json"
-"""The end of the name of the file in which a table says where its numbers come from."""
 
 
 class Row(Frozen):
@@ -58,7 +56,7 @@ class RecordedTable(Frozen):
 def row_of(row: Mapping[str, Any], arms: Mapping[str, Any]) -> RecordedRow:
     sources = (source for cell in row["cells"].values() for source in cell["sources"])
     folders = tuple(dict.fromkeys(source["arm"] for source in sources))
-    cards = [{"arm": arm, "file": f"{arm}/final/model.json", "key": "kept_blocks"} for arm in folders]
+    cards = [{"arm": arm, "file": card_of(Path(arm)), "key": "kept_blocks"} for arm in folders]
     blocks = {"value": int(row["blocks"].partition("/")[0]), "sources": cards}
     return RecordedRow(
         **{name: row[name] for name in ("method", "backbone", "data", "ratio", "command")},
@@ -68,9 +66,15 @@ def row_of(row: Mapping[str, Any], arms: Mapping[str, Any]) -> RecordedRow:
     )
 
 
+def card_of(arm: Path) -> str:
+    """The card of the final network of the arm in this folder."""
+    return Layout.at(arm.parents[1]).final(arm.name).files["card"].as_posix()
+
+
 def read_tables(folder: Path) -> dict[str, RecordedTable]:
     """Every table of a ``tables`` folder, by name; none where there is no such folder."""
-    return {path.name.removesuffix(SUFFIX): RecordedTable.read(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    files = sorted(folder.glob(f"*{PROVENANCE}"))
+    return {file.name.removesuffix(PROVENANCE): RecordedTable.read(file) for file in files}
 
 
 def within(file: str) -> str:

@@ -7,20 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from entpruner.errors import UserError
+from entpruner.layout import BUNDLE, TIMING, WITHIN
 from entpruner.system.files import read_json
 
-BUNDLE = "records.jsonl"
-"""The bundle's name in results/published/<study>. Each of its lines holds the path and the content of a document."""
-
-TRAINED = ("data", "classifier", "pretrain", "adapt", "scores", "arms/*/stage*", "arms/*/final")
-"""The folders of a study that measuring begins from; everything else in a study can be measured again."""
+MADE_FIRST = (
+    WITHIN.pixels("*"),
+    WITHIN.classifier("*"),
+    WITHIN.pretrained("*", "*"),
+    WITHIN.adapted("*", "*", "*"),
+    WITHIN.scores("*", "*", "*", "*"),
+    WITHIN.stage("*", "*"),
+    WITHIN.final("*"),
+)
+TRAINED = tuple(made.path.as_posix() for made in MADE_FIRST)
+"""Patterns of the folders that measuring begins from; everything else in a study can be measured again."""
 
 
 class Records:
     """The JSON documents of a study, by their paths within its folder.
 
-    In results/<study> each document is a file. In results/published/<study> most of them are lines of the bundle, and
-    a few, such as the provenance of the tables, are files.
+    In results/<study> each document is a file. In results/published/<study> most of them are lines of a bundle, which
+    hold path and content, and a few, such as the provenance of the tables, are files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,28 +36,28 @@ class Records:
         lines = map(json.loads, bundle.read_text().splitlines()) if bundle.exists() else ()
         self.bundled: dict[str, Any] = {line["file"]: line["record"] for line in lines}
 
-    def __contains__(self, path: str) -> bool:
-        return path in self.bundled or (self.folder / path).exists()
+    def __contains__(self, path: str | Path) -> bool:
+        return str(path) in self.bundled or (self.folder / path).exists()
 
-    def __getitem__(self, path: str) -> Any:
+    def __getitem__(self, path: str | Path) -> Any:
         """Raises UserError where there is no such document."""
         if path not in self:
             raise UserError(f"{self.folder}: there is no {path}; make it, or publish the study again")
-        return self.bundled[path] if path in self.bundled else read_json(self.folder / path)
+        return self.bundled[str(path)] if str(path) in self.bundled else read_json(self.folder / path)
 
     def __iter__(self) -> Iterator[str]:
         """The sorted paths of all documents that lie in the study's chapters; logs and half-written files are none."""
         files = (file for file in files_of(self.folder) if len(file.parts) > 1 and file.suffix == ".json")
         return iter(sorted({*self.bundled, *(file.as_posix() for file in files)}))
 
-    def matching(self, *patterns: str) -> dict[str, Any]:
+    def matching(self, *patterns: str | Path) -> dict[str, Any]:
         """The documents whose paths match one of the patterns, sorted by path."""
-        return {path: self[path] for path in self if any(fnmatchcase(path, pattern) for pattern in patterns)}
+        return {path: self[path] for path in self if any(fnmatchcase(path, str(pattern)) for pattern in patterns)}
 
     def timings(self) -> dict[str, Mapping[str, Any]]:
         """Every record of time, by the path of its document: some documents are one, others hold one."""
-        holding = self.matching("cost/*.json", "audit/*/*.json")
-        return self.matching("*timing.json") | {path: content["timing"] for path, content in holding.items()}
+        holding = self.matching(WITHIN.cost("*", "*").path, WITHIN.audit("*", "*").path)
+        return self.matching(f"*{TIMING}") | {path: content["timing"] for path, content in holding.items()}
 
 
 def is_trained(path: str) -> bool:

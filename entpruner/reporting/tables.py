@@ -13,11 +13,14 @@ from string import Template
 from typing import Any
 
 from entpruner.errors import UserError
+from entpruner.layout import WITHIN
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.columns import COLUMNS, Cell, measure, si_prefix, words
+from entpruner.reporting.records import Records
 from entpruner.reporting.reference import PaperNumber, Reference
-from entpruner.reporting.results import ArmResult
+from entpruner.reporting.results import ArmResult, result_of
 from entpruner.reporting.tabular import markdown_table, write_csv, write_text
+from entpruner.rules.report import TableSettings
 from entpruner.system.files import write_json
 
 PAPER_HEADINGS = {"distance": "paper: FID", "speedup": "paper: speed-up"}
@@ -107,23 +110,20 @@ class Row:
 class ReportTable:
     """A table that is ready to be written."""
 
-    name: str
-    caption: str
-    distance: str
-    """Name of the distance: ``fid`` on InceptionV3, otherwise ``fd_<extractor>``."""
-    columns: tuple[ColumnName, ...]
+    settings: TableSettings
     rows: tuple[Row, ...]
     paper: Mapping[str, str]
     """The columns for which the paper has a public number, and the headings of these numbers."""
     notes: tuple[str, ...]
 
     def write(self, folder: Path) -> None:
-        """Write ``<name>.csv``, ``.md``, ``.html``, ``.tex`` and ``.provenance.json`` into ``folder``."""
-        for suffix, text in (("md", self.markdown()), ("html", self.html()), ("tex", self.latex())):
-            write_text(folder / f"{self.name}.{suffix}", text)
+        """Write the table's CSV, Markdown, HTML, LaTeX and provenance into ``folder``."""
+        files = {kind: folder / path.name for kind, path in WITHIN.table(self.settings.name).files.items()}
+        for kind, text in (("md", self.markdown()), ("html", self.html()), ("tex", self.latex())):
+            write_text(files[kind], text)
         records = self.records()
-        write_csv(folder / f"{self.name}.csv", records[0], (record.values() for record in records))
-        write_json(folder / f"{self.name}.provenance.json", self.provenance())
+        write_csv(files["csv"], records[0], (record.values() for record in records))
+        write_json(files["provenance"], self.provenance())
 
     def records(self) -> list[dict[str, Any]]:
         """The rows of the CSV: plain names, full precision, None where nothing was measured."""
@@ -131,7 +131,7 @@ class ReportTable:
         for row in self.rows:
             arm = row.seeds[0]
             record: dict[str, Any] = row.identity | {"ratio": arm.ratio, "blocks": len(arm.kept_blocks)}
-            record |= {"seeds": len(row.seeds), "feature_distance": self.distance}
+            record |= {"seeds": len(row.seeds), "feature_distance": self.settings.distance}
             for name, cell in row.cells.items():
                 record[name] = cell.value
                 if COLUMNS[name].per_seed:
@@ -148,9 +148,9 @@ class ReportTable:
         """Heading -> the cells below it as text, without the commands."""
         identity = [row.identity.values() for row in self.rows]
         shown = {heading: list(cells) for heading, *cells in zip(IDENTITY_HEADINGS, *identity, strict=True)}
-        for name in self.columns:
+        for name in self.settings.columns:
             column, cells = COLUMNS[name], [row.cells[name] for row in self.rows]
-            factor, heading = 1.0, column.heading.format(**words(self.distance))
+            factor, heading = 1.0, column.heading.format(**words(self.settings.distance))
             if column.unit is not None:
                 factor, prefix = si_prefix(cell.value for cell in cells)
                 heading += f" ({prefix}{column.unit})" if prefix + column.unit else ""
@@ -163,7 +163,7 @@ class ReportTable:
     def markdown(self) -> str:
         shown = self.texts() | {"command": [f"`{row.command}`" for row in self.rows]}
         notes = "\n".join(f"- {note}" for note in self.notes)
-        return f"**{self.caption}**\n\n{markdown_table(shown, zip(*shown.values(), strict=True))}\n\n{notes}\n"
+        return f"**{self.settings.caption}**\n\n{markdown_table(shown, zip(*shown.values(), strict=True))}\n\n{notes}\n"
 
     def html(self) -> str:
         """A page of its own, for Snakemake's report."""
@@ -171,7 +171,7 @@ class ReportTable:
         lines = [("th", tuple(shown)), *(("td", cells) for cells in zip(*shown.values(), strict=True))]
         rows = ("".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) for tag, texts in lines)
         return HTML.substitute(
-            caption=escape(self.caption),
+            caption=escape(self.settings.caption),
             rows="\n".join(f"<tr>{row}</tr>" for row in rows),
             notes="\n".join(f"<li>{escape(note)}</li>" for note in self.notes),
         )
@@ -185,8 +185,8 @@ class ReportTable:
         below = [latex_escape(note) for note in self.notes]
         below += [rf"{i}: \texttt{{{latex_escape(row.command)}}}" for i, row in enumerate(self.rows, 1)]
         return LATEX.substitute(
-            caption=latex_escape(self.caption),
-            label=self.name.replace("_", "-"),
+            caption=latex_escape(self.settings.caption),
+            label=self.settings.name.replace("_", "-"),
             alignment="llll" + "r" * (len(shown) - 4),  # number, method, backbone and data stand on the left
             head=head,
             body="\n".join(body),
@@ -201,54 +201,45 @@ class ReportTable:
             {**row.identity, "command": row.command, "cells": {name: asdict(cell) for name, cell in row.cells.items()}}
             for row in self.rows
         ]
-        return {"table": self.name, "caption": self.caption, "arms": arms, "rows": rows}
+        return {"table": self.settings.name, "caption": self.settings.caption, "arms": arms, "rows": rows}
 
 
 def latex_escape(text: str) -> str:
     return text.translate(LATEX_ESCAPES)
 
 
-def build(
-    name: str,
-    caption: str,
-    columns: Sequence[ColumnName],
-    arms: Sequence[str],
-    results: Sequence[ArmResult],
-    reference: Reference,
-    *,
-    distance: str,
-    command: str = "snakemake --cores all",
-) -> ReportTable:
-    """The table ``name`` of a study: rows in the order of ``arms``, the seeds of a row brought together.
+def table_from(records: Records, settings: TableSettings, cited: Path, reference: Path) -> ReportTable:
+    """The table of a study whose documents are ``records``; it cites them as files of the folder ``cited``."""
+    results = [result_of(records, cited, arm, settings.columns) for arm in settings.arms]
+    return build(settings, results, Reference.read(reference))
 
-    ``distance`` is the metric that is shown: ``fid``, or ``fd_<extractor>``. ``command`` is what the targets of a row
-    are appended to. The paper's numbers stand beside ours in a table that has some. Raises UserError where no arm is
-    left to show, and for an arm without results.
+
+def build(settings: TableSettings, results: Sequence[ArmResult], reference: Reference) -> ReportTable:
+    """The table of these arms, in their order, the seeds of a row brought together.
+
+    The paper's numbers stand beside ours in a table that has some. Raises UserError where no arm is left to show.
     """
-    if not arms:
+    name, columns = settings.name, settings.columns
+    if not results:
         raise UserError(f"table {name}: none of its arms is left; see its key `only`")
     numbers = [number for number in reference.numbers if number.table == name and number.column in columns]
     groups: dict[tuple[Any, ...], list[ArmResult]] = {}
-    for arm in arms:
-        found = [result for result in results if result.name == arm]
-        if not found:
-            raise UserError(f"table {name}: arm {arm} has no results; run the workflow for it first")
-        for result in found:
-            groups.setdefault(result.row, []).append(result)
+    for result in results:
+        groups.setdefault(result.row, []).append(result)
     rows = []
     for seeds in groups.values():
         documents = [arm.documents.get(document) for arm in seeds for document in ("cut", "metrics")]
         rows.append(
             Row(
                 seeds=tuple(seeds),
-                cells={column: measure(COLUMNS[column], seeds, distance) for column in columns},
+                cells={column: measure(COLUMNS[column], seeds, settings.distance) for column in columns},
                 paper=tuple(number for number in numbers if number.is_beside(seeds[0])),
-                command=" ".join([command, *(document.path for document in documents if document)]),
+                command=" ".join([settings.command, *(document.path for document in documents if document)]),
             )
         )
     public = {column: heading for column, heading in PAPER_HEADINGS.items() if any(n.column == column for n in numbers)}
-    notes = (*notes_on_ours(columns, rows, distance), *notes_on_the_papers(name, rows, reference))
-    return ReportTable(name, caption, distance, tuple(columns), tuple(rows), public, notes)
+    notes = (*notes_on_ours(columns, rows, settings.distance), *notes_on_the_papers(name, rows, reference))
+    return ReportTable(settings, tuple(rows), public, notes)
 
 
 def notes_on_ours(columns: Sequence[ColumnName], rows: Sequence[Row], distance: str) -> Iterator[str]:

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Mapping
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from entpruner.errors import UserError
+from entpruner.layout import PUBLISHED, Layout
 from entpruner.reporting.columns import COLUMNS, Cell
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, read_tables, within
 from entpruner.reporting.records import Records
@@ -23,13 +23,14 @@ def trace(study: str, table: str, number: int, column: str) -> str:
     Rows count from 1. A column is named by its own name, its heading, or a beginning of either that fits no other.
     Raises UserError that lists what there is.
     """
-    folders = [Path("results", study), Path("results/published", study)]
-    folder = next((each for each in folders if read_tables(each / "tables")), None)
-    if folder is None:
-        raise UserError(f"{' and '.join(map(str, folders))}: no tables; run: make results STUDY={study}")
-    tables = read_tables(folder / "tables")
+    places = [Layout(study), Layout(study, PUBLISHED)]
+    paths = next((place for place in places if read_tables(place.tables)), None)
+    if paths is None:
+        looked = " and ".join(str(place.root) for place in places)
+        raise UserError(f"{looked}: no tables; run: make results STUDY={study}")
+    tables = read_tables(paths.tables)
     if table not in tables:
-        raise UserError(f"{folder}/tables: no {table}; there are {', '.join(tables)}")
+        raise UserError(f"{paths.tables}: no {table}; there are {', '.join(tables)}")
     rows = tables[table].rows
     if not 1 <= number <= len(rows):
         listed = "; ".join(f"{i} {' '.join(row.key)}" for i, row in enumerate(rows, 1))
@@ -38,7 +39,7 @@ def trace(study: str, table: str, number: int, column: str) -> str:
     found = column_of(row, column, table)
     cell = row.cells[found]
     seeds = yaml.safe_dump(
-        seeds_of(tables[table], cell, Records(folder)),
+        seeds_of(tables[table], cell, Records(paths.root)),
         sort_keys=False,
         default_flow_style=None,
         allow_unicode=True,

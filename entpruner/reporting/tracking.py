@@ -41,7 +41,7 @@ class RunRecord:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Resolved settings; nested keys become ``a.b``."""
     curve: Sequence[Mapping[str, Any]] = ()
-    """Points of ``curve.jsonl``: every number beside ``step`` becomes a metric over steps."""
+    """Points that training logged: every number beside ``step`` becomes a metric over steps."""
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     """Final numbers; None is left out."""
     files: Sequence[tuple[str, Path]] = ()

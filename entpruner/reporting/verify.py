@@ -10,12 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from entpruner.errors import UserError
+from entpruner.layout import MACHINE, PUBLISHED, VERIFIED, WITHIN, Layout
 from entpruner.params.files import PARAMS, REFERENCE, read_study
 from entpruner.params.study import Study
 from entpruner.reporting.expected import Expected
 from entpruner.reporting.recorded import read_tables
 from entpruner.reporting.records import TRAINED, Records, is_trained
-from entpruner.reporting.study_tables import table_from
+from entpruner.reporting.tables import table_from
 from entpruner.reporting.verdicts import Verdict, exit_code, report, same_files, verdicts
 from entpruner.rules.report import Table
 from entpruner.rules.rule import Job
@@ -43,15 +44,16 @@ def verify(study: str, depth: int, *, expected: Path | None = None, tables: Path
 
 def published_records(study: str) -> Records:
     """Raises UserError if nothing of the study is published."""
-    records = Records(Path("results/published", study))
-    if "machine.json" not in records:
+    records = Records(Layout(study, PUBLISHED).root)
+    if MACHINE not in records:
         raise UserError(f"{records.folder}: nothing published to verify; run: make publish STUDY={study}")
     return records
 
 
 def published_tables(study: Study, records: Records) -> list[str]:
     """The tables of the study that are published, in the order of its params file."""
-    return [name for name in study.tables if (records.folder / "tables" / f"{name}.csv").exists()]
+    paths = Layout.at(records.folder)
+    return [name for name in study.tables if paths.table(name).files["csv"].exists()]
 
 
 # ---------------------------------------------------------------------------------------------------------- depth one
@@ -64,7 +66,7 @@ def from_shipped(expected: Expected) -> list[Verdict]:
     with TemporaryDirectory(prefix="entpruner-") as folder:
         built = Path(folder)
         build_tables(expected.study, records, built)
-        return [*verdicts(expected, read_tables(built)), *same_files(records.folder / "tables", built)]
+        return [*verdicts(expected, read_tables(built)), *same_files(Layout.at(records.folder).tables, built)]
 
 
 def build_tables(name: str, records: Records, out: Path) -> None:
@@ -77,7 +79,7 @@ def build_tables(name: str, records: Records, out: Path) -> None:
     for shown in published_tables(study.params, records):
         settings = rule.settings(study, Job("table", table=shown))
         try:
-            table_from(records, settings, results=study.paths.root, reference=REFERENCE).write(out)
+            table_from(records, settings, study.paths.root, REFERENCE).write(out)
         except UserError as error:
             print(f"{shown} is not built: {error}")
 
@@ -92,33 +94,33 @@ def from_workflow(expected: Expected, depth: int) -> list[Verdict]:
     goes on with an unfinished folder and begins a finished one anew.
     """
     study = expected.study
-    records = published_records(study)
+    records, arms = published_records(study), Layout(study).arms
     params = read_study([PARAMS / f"{study}.yaml"])
     names = published_tables(params, records) if depth == 2 else list(params.tables)
     what = "samples, what they are worth, costs and tables, from trained networks" if depth == 2 else "all from scratch"
     print(f"{study}, depth {depth}: {what}\n{forecast(depth, records)}", flush=True)
     if depth == 2 and (missing := missing_networks(study, records)):
         print(
-            f"not run: {len(missing)} trained networks are not in results/{study}/arms, as that of {missing[0]}. If "
-            f"this commit has a saved run (results/{study}/*.dvc), this brings them: make restore STUDY={study}. "
+            f"not run: {len(missing)} trained networks are not in {arms}, as that of {missing[0]}. If "
+            f"this commit has a saved run ({arms.parent}/*.dvc), this brings them: make restore STUDY={study}. "
             f"Otherwise train them (make results STUDY={study}), or verify everything (make verify DEPTH=3)."
         )
         return []
-    folder = Path("results/verify", f"{study}-depth{depth}")
-    tables = folder / "results" / study / "tables"
-    if all((tables / f"{name}.md").exists() for name in names):
+    folder = VERIFIED / f"{study}-depth{depth}"
+    paths = Layout.at(folder / Layout(study).root)
+    if all(paths.table(name).files["md"].exists() for name in names):
         shutil.rmtree(folder, ignore_errors=True)
     print(f"in {folder}, which can be deleted afterwards", flush=True)
     link(depth, study, folder)
     if run(workflow(depth, study, names, folder)):
         print("Some of it failed, see above; what it left is compared:")
-    return list(verdicts(expected, read_tables(tables)))
+    return list(verdicts(expected, read_tables(paths.tables)))
 
 
 def forecast(depth: int, records: Records) -> str:
     """How long the commands computed when the study was published, and how much disk their results take."""
-    machine, cores = records["machine.json"], os.cpu_count() or 1
-    needed = {path: record for path, record in records.timings().items() if not path.startswith("audit/")}
+    machine, cores = records[MACHINE], os.cpu_count() or 1
+    needed = {path: made for path, made in records.timings().items() if WITHIN.audits not in Path(path).parents}
     seconds = sum(record["seconds"] for path, record in needed.items() if depth == 3 or not is_trained(path))
     minutes, size = seconds / 60, machine["bytes"]["all" if depth == 3 else "measured"]
     return (
@@ -129,18 +131,17 @@ def forecast(depth: int, records: Records) -> str:
 
 def missing_networks(study: str, records: Records) -> list[str]:
     """Arms that were published and whose trained network is not in results/<study>."""
-    arms = [path.split("/")[1] for path in records.matching("arms/*/final/model.json")]
-    return [arm for arm in arms if not Path("results", study, "arms", arm, "final/model.safetensors").exists()]
+    arms = [Path(path).parents[1].name for path in records.matching(WITHIN.final("*").files["card"])]
+    return [arm for arm in arms if not Layout(study).final(arm).files["model"].exists()]
 
 
 def link(depth: int, study: str, folder: Path) -> None:
     """Link what the workflow begins with to ``folder``: the data sets, and at depth 2 what was trained."""
-    source, target = Path("results", study), folder / "results" / study
-    target.mkdir(parents=True, exist_ok=True)
-    links = {folder / "data": Path("data")} if Path("data").exists() else {}  # params name data sets from here
+    links = [Path("data")] if Path("data").exists() else []  # params files name data sets from here
     if depth == 2:
-        links |= {target / path.relative_to(source): path for pattern in TRAINED for path in source.glob(pattern)}
-    for made, path in links.items():
+        links += [path for pattern in TRAINED for path in Path().glob(str(Layout(study).root / pattern))]
+    for path in links:
+        made = folder / path
         made.parent.mkdir(parents=True, exist_ok=True)
         if not made.is_symlink():
             made.symlink_to(path.resolve())
@@ -157,7 +158,7 @@ def workflow(depth: int, study: str, tables: Sequence[str], folder: Path) -> lis
         *(sys.executable, "-m", "entpruner.cli", "warm", "--"),  # hundreds of jobs each load torch otherwise
         *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)),
         *("--configfile", str(PARAMS / f"{study}.yaml"), "--cores", "all", "--quiet", "host", "reason", *allowed),
-        *("--", *(f"results/{study}/tables/{table}.md" for table in tables)),
+        *("--", *(str(Layout(study).table(table).files["md"]) for table in tables)),
     ]
 
 

@@ -6,10 +6,11 @@ from entpruner.audit.report import CHAPTERS
 from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.head import head, regime
 from entpruner.audit.report.page import write_report
+from entpruner.reporting.records import Records
 from entpruner.reporting.reference import Reference
 from entpruner.rules.audit import AuditScope
 
 
 def run(settings: AuditScope, *, results: Path, reference: Path, out: Path) -> None:
-    evidence = Evidence(results, settings, Reference.read(reference))
+    evidence = Evidence(Records(results), settings, Reference.read(reference))
     write_report(out, head(evidence), regime(evidence), [write(evidence) for write in CHAPTERS])

@@ -4,42 +4,41 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from entpruner.audit.commands.bench import journal_of, start_context, write_audit
-from entpruner.audit.stability import ranking
+from entpruner.audit.commands.bench import Audit, StartPaths, start_context
 from entpruner.audit.subnetworks import recovered, short_recovery
-from entpruner.params.criteria import module_of
 from entpruner.rules.audit import StabilitySettings
-from entpruner.scores import ScoreContext
-from entpruner.system.devices import configure
-from entpruner.system.recording import Recorder
+from entpruner.scores import ScoreContext, score
 
 
-def run(settings: StabilitySettings, *, store: Path, init: Path, upstream: Path, pretrained: Path, out: Path) -> None:
+def run(
+    settings: StabilitySettings, *, upstream: Path, pretrained: Path, out: Path, **given: Unpack[StartPaths]
+) -> None:
     """``pretrained`` is the network that ``init`` was adapted from, ``upstream`` its data."""
-    recorder = Recorder([__name__, module_of("ced")], settings, configure(settings.compute))
-    adapted = start_context(settings, store, init)
-    journal = journal_of(out, recorder, store, init, upstream, pretrained)
+    audit = Audit(__name__, settings, out, given, upstream, pretrained, criteria=["ced"])
 
     def rankings(network: str, context: ScoreContext, draws: int) -> list[Any]:
         return [
-            journal.record(f"{network} {draws} {repeat}", partial(ranked, context, draws, repeat))
+            audit.journal.record(f"{network} {draws} {repeat}", partial(ranking, context, draws, repeat))
             for repeat in range(settings.repeats)
         ]
 
-    usual = settings.scoring.draws
+    usual, adapted = settings.scoring.draws, audit.context
     before = start_context(settings, upstream, pretrained)
     content = {
         "draws": {str(draws): rankings("adapted", adapted, draws) for draws in sorted({*settings.draws, usual})},
         "pretrained": rankings("pretrained", before, usual),
         "finetuned": rankings("finetuned", finetuned(adapted, settings), usual),
     }
-    write_audit(out, content, recorder, journal)
+    audit.write(content)
 
 
-def ranked(context: ScoreContext, draws: int, repeat: int) -> Any:
-    return ranking(context, draws, repeat).to_json()
+def ranking(context: ScoreContext, draws: int, repeat: int) -> Any:
+    """Scores by CED on ``draws`` draws; each ``repeat`` has a set of draws of its own."""
+    settings = context.settings.model_copy(update={"draws": draws})
+    own = replace(context, settings=settings, artefact=f"{context.artefact}/repeat{repeat}")
+    return score("ced", own).to_json()
 
 
 def finetuned(context: ScoreContext, settings: StabilitySettings) -> ScoreContext:

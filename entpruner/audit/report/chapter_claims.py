@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.page import Chapter
 from entpruner.audit.statistics import mean_over_seeds
+from entpruner.evaluation.cost import cost_key
+from entpruner.layout import WITHIN
 from entpruner.reporting.reference import Claim
 from entpruner.reporting.tabular import markdown_table
 from entpruner.study.arms import ArmIdentity
-from entpruner.system.files import read_json
 
 METHOD = """\
 What each claim would take to check, what of it is arithmetic, and what this study measured of the same kind, is on the
@@ -97,11 +98,10 @@ def value(claim: Claim, kinds: Mapping[str, ArmIdentity], evidence: Evidence) ->
     """The claim's quantity for one seed."""
     distance, speedup = {}, {}
     for kind, arm in kinds.items():
-        folder = evidence.results / "arms" / arm.key
-        distance[kind] = read_json(folder / "metrics.json")[evidence.scope.distance]
-        kept = len(read_json(folder / "final/model.json")["kept_blocks"])
-        cost = read_json(evidence.results / "cost" / f"{arm.backbone}-{arm.data}.json")
-        speedup[kind] = cost["blocks"][str(kept)]["speedup"]
+        card = evidence.records[WITHIN.final(arm.key).files["card"]]
+        cost = evidence.records[WITHIN.cost(arm.backbone, arm.data).path]
+        distance[kind] = evidence.records[WITHIN.metrics(arm.key).path][evidence.scope.distance]
+        speedup[kind] = cost["blocks"][cost_key(len(card["kept_blocks"]))]["speedup"]
     return QUANTITIES[claim.ours.quantity].of(distance, speedup)
 
 
@@ -127,7 +127,8 @@ def page(claim: Claim, quantity: Quantity, lines: Sequence[Line], evidence: Evid
 def scale(lines: Sequence[Line], claim: Claim, evidence: Evidence) -> str:
     """At what size it was measured, in words."""
     shapes = set()
-    for manifest in (read_json(evidence.results / "data" / line.data / "manifest.json") for line in lines):
+    for line in lines:
+        manifest = evidence.records[WITHIN.pixels(line.data).files["manifest"]]
         channels, height, width = manifest["shape"]
         source = manifest["source"]["source"]
         shapes.add(f"images of {height}×{width} pixels and {channels} channel(s) ({source})")

@@ -5,31 +5,32 @@ from pathlib import Path
 from typing import Any
 
 from entpruner.audit.regime import RegimeChoice
+from entpruner.layout import WITHIN
+from entpruner.reporting.records import Records
 from entpruner.reporting.reference import Reference
 from entpruner.rules.audit import AuditScope
-from entpruner.system.files import read_json
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All that a chapter is written from."""
 
-    results: Path
-    """The study's folder, with the audit's files in ``audit/<part>/<backbone>-s<seed>.json``."""
+    records: Records
+    """The study's documents, with those of the audit."""
     scope: AuditScope
     reference: Reference
     """What is public of the paper."""
 
     def by_seed(self, part: str, backbone: str) -> list[Any]:
-        """The content of one file for each seed, in the order of the seeds."""
-        return [read_json(self.results / f"audit/{part}/{backbone}-s{seed}.json") for seed in self.scope.seeds]
+        """What a part of the audit found with each seed, in the order of the seeds."""
+        return [self.records[WITHIN.audit(part, backbone, seed).path] for seed in self.scope.seeds]
 
     def regime(self, backbone: str) -> RegimeChoice:
-        return RegimeChoice.from_json(read_json(self.results / f"audit/regime/{backbone}.json"))
+        return RegimeChoice.from_json(self.records[WITHIN.audit("regime", backbone).path])
 
     def timings(self) -> list[dict[str, Any]]:
         """The timing of every command of the audit; files left from other seeds or backbones are not among them."""
         scope = self.scope
         names = {*scope.backbones, *(f"{backbone}-s{seed}" for backbone in scope.backbones for seed in scope.seeds)}
-        files = (file for file in sorted(self.results.glob("audit/*/*.json")) if file.stem in names)
-        return [read_json(file)["timing"] for file in files]
+        found = self.records.matching(WITHIN.audit("*", "*").path)
+        return [content["timing"] for path, content in found.items() if Path(path).stem in names]
