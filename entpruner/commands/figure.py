@@ -1,11 +1,11 @@
 """Draw one figure, of block scores or of arms, from the files that their rules wrote."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from entpruner.data.store import Store
 from entpruner.errors import UserError
-from entpruner.layout import CARD, METRICS, SCORES
+from entpruner.layout import Layout
 from entpruner.models.checkpoints import ModelCard
 from entpruner.reporting.arm_figures import (
     Curve,
@@ -28,50 +28,49 @@ def run(settings: FigureSettings, *, results: Path, out: Path) -> None:
     """Draw ``<out>.png`` and ``<out>.svg`` from the study's folder ``results``."""
     if not settings.backbones and not settings.arms:
         raise UserError(f"figure {out.name}: none of its arms is left; see its key `only`")
-    arms = {arm: results / "arms" / arm.key for arm in settings.arms}
+    paths, arms = Layout.at(results), settings.arms
     match settings.kind:
         case "entropy_vs_loss":
-            entropy_vs_loss(scores("ced", settings, results), scores("sensitivity", settings, results), out)
+            entropy_vs_loss(scores("ced", settings, paths), scores("sensitivity", settings, paths), out)
         case "ced_by_block":
-            ced_by_block(scores("ced", settings, results), out)
+            ced_by_block(scores("ced", settings, paths), out)
         case "ced_by_timestep":
-            ced_by_timestep(scores("ced", settings, results), out)
+            ced_by_timestep(scores("ced", settings, paths), out)
         case "curves":
-            curves([Curve(panel(arm), f"{arm.label}{percent(arm)}", curve_of(arms[arm])) for arm in arms], out)
+            found = [Curve(panel(a), f"{a.label}{percent(a)}", curve_of(paths.arm(a.key))) for a in arms]
+            curves(found, out)
         case "samples":
-            draw_samples(arms, results, out)
+            draw_samples(arms, paths, out)
         case "kept_blocks":
-            kept_blocks([KeptBlocks(row_label(arm, arms), kept(arms[arm]), arm.depth) for arm in arms], out)
+            kept_blocks([KeptBlocks(row_label(arm, arms), kept(arm, paths), arm.depth) for arm in arms], out)
         case "distance_vs_ratio":
-            draw_distance_vs_ratio(arms, settings.distance, out)
+            draw_distance_vs_ratio(arms, paths, settings.distance, out)
 
 
-def scores(criterion: str, settings: FigureSettings, results: Path) -> dict[str, Scores]:
+def scores(criterion: str, settings: FigureSettings, paths: Layout) -> dict[str, Scores]:
     """The scores of ``criterion`` for each backbone."""
-    folders = {backbone: f"{backbone}-{settings.data}-s{settings.seed}" for backbone in settings.backbones}
-    files = {backbone: results / "scores" / folder / criterion / SCORES for backbone, folder in folders.items()}
-    return {backbone: Scores.from_json(read_json(file)) for backbone, file in files.items()}
+    made = {name: paths.scores(name, settings.data, settings.seed, criterion) for name in settings.backbones}
+    return {name: Scores.from_json(read_json(scored.files["scores"])) for name, scored in made.items()}
 
 
-def draw_samples(arms: Mapping[ArmIdentity, Path], results: Path, out: Path) -> None:
+def draw_samples(arms: Sequence[ArmIdentity], paths: Layout, out: Path) -> None:
     """Draw samples of the arms below real images. Raises UserError if the arms are of several data sets."""
     first, *others = dict.fromkeys(arm.data for arm in arms)
     if others:
         raise UserError(f"figure {out.name}: its arms are of {', '.join([first, *others])}; see its key `only`")
-    data = Store.open(results / "data" / first)
-    made = [(row_label(arm, arms), Store.open(folder / "samples").split("samples")) for arm, folder in arms.items()]
+    data = Store.open(paths.pixels(first).path)
+    made = [(row_label(arm, arms), Store.open(paths.samples(arm.key).path).split("samples")) for arm in arms]
     samples([("real", data.split("train")), *made], data.class_names, out)
 
 
-def kept(folder: Path) -> tuple[int, ...]:
-    """The blocks that the arm in ``folder`` kept."""
-    return ModelCard.model_validate(read_json(folder / "final" / CARD)).kept_blocks
+def kept(arm: ArmIdentity, paths: Layout) -> tuple[int, ...]:
+    return ModelCard.model_validate(read_json(paths.final(arm.key).files["card"])).kept_blocks
 
 
-def draw_distance_vs_ratio(arms: Mapping[ArmIdentity, Path], distance: str, out: Path) -> None:
+def draw_distance_vs_ratio(arms: Sequence[ArmIdentity], paths: Layout, distance: str, out: Path) -> None:
     seeds: dict[tuple[str, str, float | None], list[float]] = {}
-    for arm, folder in arms.items():
-        found = read_json(folder / METRICS)[distance]
+    for arm in arms:
+        found = read_json(paths.metrics(arm.key).path)[distance]
         seeds.setdefault((panel(arm), arm.label, arm.ratio), []).append(found)
     distance_vs_ratio([DistanceRow(*row, distances) for row, distances in seeds.items()], distance, out)
 
@@ -84,7 +83,7 @@ def percent(arm: ArmIdentity) -> str:
     return "" if arm.ratio is None else f" {arm.ratio:.0%}"
 
 
-def row_label(arm: ArmIdentity, arms: Collection[ArmIdentity]) -> str:
+def row_label(arm: ArmIdentity, arms: Sequence[ArmIdentity]) -> str:
     """The backbone, label and ratio of an arm, with its data and seed if those of other ``arms`` differ."""
     data = f" {arm.data}" if len({other.data for other in arms}) > 1 else ""
     seed = f" s{arm.seed}" if len({other.seed for other in arms}) > 1 else ""

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from entpruner.layout import DECISION, GRID
+from entpruner.layout import DECISION, Layout
 from entpruner.reporting.records import Records
+from entpruner.reporting.results import result_of
 from entpruner.reporting.stages import curve_of, stage_folders
-from entpruner.reporting.study_tables import result_of
 from entpruner.reporting.tracking import RunRecord, sync
 from entpruner.rules.report import TrackSettings
 from entpruner.study.arms import ArmIdentity
@@ -18,7 +18,8 @@ def run(settings: TrackSettings, *, results: Path, database: Path, artifacts: Pa
     records = []
     for table, caption in settings.captions.items():
         parent = f"{settings.study}/{table}"
-        shown = [("table", results / "tables" / f"{table}.{suffix}") for suffix in ("csv", "md", "tex")]
+        made = Layout.at(results).table(table).files
+        shown = [("table", made[kind]) for kind in ("csv", "md", "tex")]
         records.append(RunRecord(key=parent, name=table, files=shown, tags={"mlflow.note.content": caption}))
         records += [arm_record(settings.study, parent, results, arm) for arm in settings.arms[table]]
     counts = sync(settings.study, records, database, artifacts)
@@ -26,7 +27,8 @@ def run(settings: TrackSettings, *, results: Path, database: Path, artifacts: Pa
 
 
 def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunRecord:
-    folder = results / "arms" / arm.key
+    paths = Layout.at(results)
+    folder = paths.arm(arm.key)
     result = result_of(Records(results), results, arm, columns=())
     metrics, costs, timing = (result.documents[name].content for name in ("metrics", "cost", "training"))
     cost = {name: costs["blocks"][result.network][name] for name in COSTS}
@@ -38,6 +40,10 @@ def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunR
         settings=arm.model_dump(mode="json") | {"training": timing["settings"]["training"]},
         curve=curve_of(folder),
         metrics={**metrics, **cost, "training_flops": timing["total_flops"]},
-        files=[*files, ("samples", folder / "samples" / GRID)],
-        tags={"code": timing["code"], "commit": str(timing["commit"]), "checkpoint": (folder / "final").as_posix()},
+        files=[*files, ("samples", paths.samples(arm.key).files["grid"])],
+        tags={
+            "code": timing["code"],
+            "commit": str(timing["commit"]),
+            "checkpoint": paths.final(arm.key).path.as_posix(),
+        },
     )
