@@ -91,7 +91,7 @@ def prune(root: Path, stage: int, out: Path, paths: dict[str, Path] | None = Non
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished arm."""
-    root = tmp_path_factory.mktemp("study")
+    root = tmp_path_factory.mktemp("study") / "arms/a"
     prepare(root)
     for stage in (1, 2):
         assert prune(root, stage, root / f"stage{stage}") == 0
@@ -164,9 +164,10 @@ def test_every_training_says_how_it_was_made_and_leaves_no_checkpoints(root: Pat
 
 
 def test_a_folder_left_from_a_study_with_more_stages_is_not_an_arms_stage(tmp_path: Path) -> None:
-    write_json(tmp_path / "final/timing.json", {"settings": {"stage": 11}})  # of the recovery
-    (tmp_path / "stage11").mkdir()
-    assert [folder.name for folder in stage_folders(tmp_path)] == [f"stage{stage}" for stage in range(1, 11)]
+    arm = tmp_path / "arms/a"
+    write_json(arm / "final/timing.json", {"settings": {"stage": 11}})  # of the recovery
+    (arm / "stage11").mkdir()
+    assert [folder.name for folder in stage_folders(arm)] == [f"stage{stage}" for stage in range(1, 11)]
 
 
 @pytest.mark.parametrize(("dropped", "last"), [([[0], [3, 1]], 2), ([[3, 1], []], 1)])
