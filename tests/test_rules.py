@@ -1,5 +1,6 @@
 """The record of each rule, its command and its rule in the workflow say the same."""
 
+import ast
 import re
 from collections import Counter
 from importlib import import_module
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from snakemake_runs import ROOT
 
+from entpruner import layout
 from entpruner.cli.rule import options_of
 from entpruner.params.files import read_study
 from entpruner.planning.plan import jobs_of
@@ -90,3 +92,18 @@ def test_what_a_rule_reads_another_makes_or_the_user_brings(jobs: dict[str, tupl
         brought = {*study.downloads, str(ROOT / "params/reference.yaml")}
         for path in (path for paths in RULES[job.rule].files_in(study, job).values() for path in paths):
             assert path in brought or any(re.fullmatch(pattern, path) for pattern in patterns), (job, path)
+
+
+def test_the_layout_alone_spells_the_files_of_artefacts_and_the_folder_of_results() -> None:
+    names = {value for value in vars(layout).values() if isinstance(value, str) and re.search(r"^\w+\.\w+$", value)}
+    names -= {layout.__name__}
+    assert {"model.safetensors", "timing.json"} <= names
+    package = Path(layout.__file__).parent
+    for file in set(package.rglob("*.py")) - {Path(layout.__file__)}:
+        tree = ast.parse(file.read_text())
+        said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said]
+        spelled = [text for text in texts if isinstance(text, str) and " " not in text]
+        assert not [
+            text for text in spelled if text.split("/")[-1] in names or re.match(r"results/(?!published/<)", text)
+        ], file

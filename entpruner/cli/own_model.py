@@ -25,7 +25,7 @@ def score(parser: argparse.ArgumentParser) -> None:
 
     add_model(parser)
     add_images(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="scores.json")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the scores, as JSON")
     parser.add_argument("--ratio", type=float, help="share of blocks to remove, for criteria that choose a set")
     parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
     add_settings(parser)
@@ -125,6 +125,7 @@ def sampled(given: argparse.Namespace) -> None:
     from entpruner import own_model
     from entpruner.cli.rule import out_of_memory_explained
     from entpruner.commands.sample import grid, picture
+    from entpruner.layout import GRID
     from entpruner.rules import RULES
     from entpruner.system.files import whole_folder
 
@@ -137,7 +138,7 @@ def sampled(given: argparse.Namespace) -> None:
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             picture(image).save(folder / f"{number:05d}-class{label}.png")
         side = min(math.ceil(len(images) ** 0.5), 16)
-        grid(images, columns=side, rows=side).save(folder / "grid.png")
+        grid(images, columns=side, rows=side).save(folder / GRID)
 
 
 def exported(given: argparse.Namespace) -> None:
