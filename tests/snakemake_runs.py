@@ -103,7 +103,10 @@ def wait_for(condition: Callable[[], Any], within: subprocess.Popen | None = Non
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it may end between two questions, so only one is asked
+        return True
 
 
 def steps(out: Path) -> int:
