@@ -21,7 +21,8 @@ from entpruner.study.resolved import ResolvedStudy
 ROOM = 2
 """Times that a limit is above the estimate."""
 START, DAY = 15, 1440
-"""Minutes: of every job, and at most. What takes longer goes on after its limit."""
+"""Minutes that every job gets, and the most that one gets. A rule that resumes goes on after its limit. A job of
+another rule must be made smaller, as ``latents.shards`` does for the encoding."""
 CPU = Speed(training=7e9, sampling=7e9, measuring=7e9)
 """One thread."""
 GPU = Speed(training=1e14, sampling=5e13, measuring=5e12)

@@ -1,5 +1,6 @@
 """The audit: what score and proxies are worth."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -97,9 +98,9 @@ class AuditRule(Rule):
     def network(self, study: ResolvedStudy, job: Job) -> Network:
         return study.network(job.backbone, audit_of(study).data)
 
+    @abstractmethod
     def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
         """How many sub-networks are recovered and sampled, and how often blocks are ranked or proxies measured."""
-        raise NotImplementedError
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         """The sub-networks are assumed to be as large as the whole, and as long recovered as in the dearest regime."""

@@ -1,5 +1,6 @@
 """Backbones: trained from nothing on the upstream data, or taken from a checkpoint, then moved to other data."""
 
+from abc import abstractmethod
 from pathlib import Path
 
 from entpruner.layout import MODEL, TIMING, Artefact, Layout, file, folder
@@ -19,8 +20,9 @@ class BackboneTraining(Rule):
     shared, resumes, on_gpu, copies = True, True, True, 7
     lower = TRAINING_MEMORY
 
+    @abstractmethod
     def training(self, study: ResolvedStudy) -> Training:
-        raise NotImplementedError
+        """The section of the study that says how the network is trained."""
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         network, training = self.network(study, job), self.training(study)

@@ -1,5 +1,6 @@
 """What a rule is, and the settings that several rules share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -73,7 +74,7 @@ Given = Mapping[str, Artefact | Sequence[Artefact] | None]
 """By the name of the option that a command takes it by: an artefact, several, or none where it is not needed."""
 
 
-class Rule:
+class Rule(ABC):
     """The record of a rule. ``settings`` and what else depends on the job is asked of a study and a job."""
 
     name: ClassVar[str]
@@ -108,9 +109,9 @@ class Rule:
         """Digest of the code that a job runs."""
         return code_digest(self.module, *map(module_of, self.criteria(study, job)))
 
+    @abstractmethod
     def settings(self, study: ResolvedStudy, job: Job) -> Frozen:
         """What the command is told, beside paths."""
-        raise NotImplementedError
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         """What the command is given, by the name of its option."""
@@ -120,9 +121,9 @@ class Rule:
         """Further files that must be there, which the command finds by itself."""
         return ()
 
+    @abstractmethod
     def outputs(self, paths: Layout) -> dict[str, Artefact]:
         """What the command makes, by the name of its option, with Snakemake's wildcards in the paths."""
-        raise NotImplementedError
 
     def network(self, study: ResolvedStudy, job: Job) -> Network:
         """The shape of the network that a job reads or makes, before anything was pruned."""

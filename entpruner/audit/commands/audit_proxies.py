@@ -45,18 +45,18 @@ class Proxied(Frozen):
     dropped: Blocks
     """The blocks that the sub-network lacks."""
     log10_kappa: tuple[tuple[float | None, ...], ...]
-    """By ``samples``, by repeat; None for a rank-deficient Gram matrix."""
+    """log10 of NTK's condition number: (sizes N, repeats). None stands for a Gram matrix that lacks full rank."""
     zico_sum: tuple[tuple[float, ...], ...]
-    """By ``batches``, by repeat, in the form that was published."""
+    """ZiCo as it was published, a sum over layers: (numbers of batches D, repeats)."""
     zico_mean: tuple[tuple[float, ...], ...]
-    """From the same batches, in the form that takes the mean over layers of the mean ratio."""
+    """ZiCo of the same batches as a mean over layers of the mean ratio: (numbers of batches D, repeats)."""
     seconds: float
 
 
 def proxied(
     whole: BlockNetwork, dropped: Blocks, process: Process, draws: Sequence[ProxySamples], settings: ProxiesSettings
 ) -> Proxied:
-    """Both proxies of ``whole`` without the blocks ``dropped``, for each of ``draws``, the repeats."""
+    """Measure both proxies of ``whole`` without the blocks ``dropped``, once for each entry of ``draws``."""
     began = time.perf_counter()
     network = drop_blocks(whole, dropped)
     sizes, kappas, sums, means = settings.sweeps.samples, [], [], []

@@ -61,7 +61,7 @@ class Line:
     backbone: str
     data: str
     values: tuple[float, ...]
-    """One number for each seed, or a single one for all of them."""
+    """The measured numbers: one for each seed, or a single one where the number is the same for all seeds."""
 
     def shown(self, form: str) -> str:
         """The mean, and its interval where there are several seeds."""

@@ -32,14 +32,14 @@ GROWS = Wording("rises with the number of blocks", "falls with the number of blo
 
 @dataclass(frozen=True)
 class Proxy:
-    """One proxy at one setting of the sweep."""
+    """A proxy at one number of samples (NTK) or of batches (ZiCo) that the audit measured it at."""
 
     name: str
     prefers: Literal[1, -1]
     """1 where it prefers the larger value, -1 where it prefers the smaller one."""
     field: Literal["log10_kappa", "zico_sum", "zico_mean"]
     setting: int
-    """Position of the setting in the sweep."""
+    """The position of this number among those that the audit measured."""
 
     def repeats(self, records: Any) -> Floats:
         """Its values: (repeats, ...), where the rest is the shape of ``records``, a list or a list of lists.
@@ -51,7 +51,7 @@ class Proxy:
 
 
 def array_of(records: Any, field: str) -> Floats:
-    """One field of (nested lists of) records as an array, whose first axes are those of ``records``."""
+    """Read ``field`` of every record into an array. Records may be nested in lists, which become the first axes."""
     return np.array([array_of(r, field) if isinstance(r, list) else r[field] for r in records], dtype=float)
 
 

@@ -19,7 +19,7 @@ class Evidence:
     """The study's documents, with those of the audit."""
     scope: AuditScope
     reference: Reference
-    """What is public of the paper."""
+    """The paper's numbers that are publicly known (``params/reference.yaml``)."""
 
     def by_seed(self, part: str, backbone: str) -> list[Any]:
         """What a part of the audit found with each seed, in the order of the seeds."""

@@ -39,7 +39,7 @@ class Table:
 
 @dataclass
 class Chapter:
-    """One chapter of the report, which its module fills."""
+    """A chapter of the audit's report. A module ``chapter_<name>`` writes findings, tables and figures into it."""
 
     title: str
     method: str
