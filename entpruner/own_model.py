@@ -44,7 +44,7 @@ from entpruner.models.checkpoints import (
 )
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import renumbered
-from entpruner.params.arms import SIZED, Criterion, Schedule
+from entpruner.params.arms import SIZED, Criterion, Override, Schedule
 from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
 from entpruner.params.compute import Compute
 from entpruner.params.criteria import cost_of
@@ -53,8 +53,7 @@ from entpruner.params.study import OwnModel
 from entpruner.process import make_process
 from entpruner.rules.data import AutoencoderSettings, ShardSettings
 from entpruner.rules.pretrain import AdaptSettings
-from entpruner.rules.prune import PruneSettings
-from entpruner.rules.recover import RecoverSettings
+from entpruner.rules.prune import PruneSettings, RecoverSettings
 from entpruner.rules.score import Ranking, ScoreSettings
 from entpruner.scores import Scores
 from entpruner.study.arms import Arm
@@ -184,11 +183,8 @@ def arm_of(
         depth=depth,
         start="adapted",
         scores=criterion,
-        scoring=settings.scoring,
-        proxies=settings.proxies,
+        **{section: getattr(settings, section) for section in Override.model_fields if section != "pruning"},
         pruning=settings.pruning.model_copy(update={"stages": stages}),
-        finetune=settings.finetune,
-        sampling=settings.sampling,
     )
     if len(set(arm.boundaries[:-1])) < arm.stages + 1:
         share = settings.pruning.fraction

@@ -6,7 +6,7 @@ from entpruner.commands.inputs import model_for, moved_model
 from entpruner.commands.training import is_fresh, starting_state, train_into
 from entpruner.data.latent_store import AnyStore, open_store
 from entpruner.models.checkpoints import ModelCard
-from entpruner.rules.recover import RecoverSettings
+from entpruner.rules.prune import RecoverSettings
 from entpruner.system.devices import configure
 from entpruner.system.randomness import generator
 from entpruner.system.recording import Recorder

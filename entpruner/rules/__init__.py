@@ -5,12 +5,10 @@ line and the warm process read these records. A further rule is a class in a cha
 in ``commands/`` and a rule in ``workflow/rules``.
 """
 
-from entpruner.rules import audit, data, evaluate, pretrain, prune, recover, report, score
+from entpruner.rules import audit, data, evaluate, pretrain, prune, report, score
 from entpruner.rules.rule import Rule
 
 RULES: dict[str, Rule] = {
-    rule.name: rule
-    for chapter in (data, pretrain, score, prune, recover, evaluate, report, audit)
-    for rule in chapter.RULES
+    rule.name: rule for chapter in (data, pretrain, score, prune, evaluate, report, audit) for rule in chapter.RULES
 }
 """Every rule by its name; what other rules need comes first."""

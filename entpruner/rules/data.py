@@ -44,15 +44,13 @@ class Data(Rule):
     """Prepare a data set: a source becomes a memory-mapped store."""
 
     name, warm, threads = "data", False, True
+    made = Layout.pixels
 
     def settings(self, study: ResolvedStudy, job: Job) -> DataSettings:
         return DataSettings(dataset=study.params.datasets[job.data])
 
     def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
         return [Path(origin.file) for origin in origins(study.params.datasets[job.data]) if origin.url]
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.pixels("{data}")}
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         return Work(disk=study.images[job.data].total * nets.image_bytes(study.params.datasets[job.data]))
@@ -69,12 +67,10 @@ class AutoencoderCopy(Rule):
     """Copy the study's autoencoder, and check that it is what the study says."""
 
     name = "autoencoder"
+    made = Layout.autoencoder
 
     def settings(self, study: ResolvedStudy, job: Job) -> AutoencoderSettings:
         return AutoencoderSettings(latents=latents_of(study))
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.autoencoder()}
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         return Work(disk=WORD * nets.AUTOENCODER_PARAMETERS[latents_of(study).kind])
@@ -115,6 +111,7 @@ class LatentsStore(Rule):
     """Gather the latents of a data set that the shards have encoded."""
 
     name = "latents"
+    made = Layout.latents
 
     def settings(self, study: ResolvedStudy, job: Job) -> AutoencoderSettings:
         return AutoencoderSettings(latents=latents_of(study))
@@ -126,9 +123,6 @@ class LatentsStore(Rule):
             "autoencoder": study.paths.autoencoder(),
             "shards": [file(shard.files["part"]) for shard in shards],
         }
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.latents("{data}")}
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         latents, (channels, size) = latents_of(study), study.params.input_shape(job.data)
@@ -154,6 +148,7 @@ class ClassifierTrained(Rule):
 
     name, on_gpu = "classifier", True
     lower = "evaluation.classifier.batch_size"
+    made = Layout.classifier
 
     def settings(self, study: ResolvedStudy, job: Job) -> ClassifierSettings:
         return ClassifierSettings(
@@ -165,9 +160,6 @@ class ClassifierTrained(Rule):
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         return {"store": study.paths.pixels(job.data)}
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.classifier("{data}")}
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         training = study.params.evaluation.classifier

@@ -24,6 +24,7 @@ class Cut(Rule):
     """Take the network right after an arm's last cut, before any training on it."""
 
     name, copies = "cut", 3
+    made = Layout.cut
 
     def settings(self, study: ResolvedStudy, job: Job) -> CutSettings:
         return CutSettings(compute=study.compute)
@@ -37,12 +38,9 @@ class Cut(Rule):
             "decisions": [file(study.paths.stage(arm.key, stage).files["decision"]) for stage in stages],
         }
 
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.cut("{arm}")}
-
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         arm = study.arms[job.arm]
-        return Work(disk=WORD * self.network(study, job).parameters(arm.depth - arm.blocks_removed))
+        return Work(disk=WORD * self.network(study, job).parameters(arm.blocks_left))
 
 
 class SampleSettings(Frozen):
@@ -58,6 +56,7 @@ class Sample(Rule):
 
     name, shared, resumes, on_gpu, copies = "sample", True, True, True, 3
     lower = "sampling.batch_size"
+    made = Layout.samples
 
     def settings(self, study: ResolvedStudy, job: Job) -> SampleSettings:
         arm = study.arms[job.arm]
@@ -72,20 +71,17 @@ class Sample(Rule):
             "latents": study.store(study.arms[job.arm].data) if study.params.latents else None,
         }
 
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.samples("{arm}", "{cut}")}
-
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         arm, images = study.arms[job.arm], study.params.datasets[study.arms[job.arm].data]
         width = arm.finetune.adapter_width if arm.finetune.method == "adapters" else None
-        one = self.network(study, job).sampled(arm.depth - arm.blocks_removed, arm.sampling, width)
+        one = self.network(study, job).sampled(arm.blocks_left, arm.sampling, width)
         if study.params.latents:
             one += nets.coded(study.params.latents, images.image_size, decode=True)
         return Work(sampling=one, disk=nets.image_bytes(images)) * arm.sampling.samples
 
     def memory(self, study: ResolvedStudy, job: Job) -> Memory:
         arm, shape = study.arms[job.arm], self.network(study, job).architecture
-        return memory.sampling(shape, range(arm.depth - arm.blocks_removed), arm.sampling, study.params.latents)
+        return memory.sampling(shape, range(arm.blocks_left), arm.sampling, study.params.latents)
 
 
 class EvaluateSettings(Frozen):
@@ -151,13 +147,14 @@ class Cost(Rule):
 
     name, on_gpu, copies = "cost", True, 3
     lower = "evaluation.latency_batch_size"
+    made = Layout.cost
 
     def settings(self, study: ResolvedStudy, job: Job) -> CostSettings:
         arms, evaluation = study.arms_of(job.backbone, job.data), study.params.evaluation
         widths = {arm.finetune.adapter_width for arm in arms if arm.finetune.method == "adapters"}
         return CostSettings(
             backbone=study.params.backbones[job.backbone],
-            blocks=tuple(sorted({arm.depth - arm.blocks_removed for arm in arms})),
+            blocks=tuple(sorted({arm.blocks_left for arm in arms})),
             adapter_widths=tuple(sorted(widths)),
             batch_size=evaluation.latency_batch_size,
             repeats=evaluation.latency_repeats,
@@ -166,9 +163,6 @@ class Cost(Rule):
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         return {"store": study.store(job.data)}
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.cost("{backbone}", "{data}")}
 
     def kept(self, study: ResolvedStudy, job: Job) -> Sequence[int]:
         """The number of blocks of each network that is timed."""

@@ -1,28 +1,24 @@
 """Backbones: trained from nothing on the upstream data, or taken from a checkpoint, then moved to other data."""
 
-from abc import abstractmethod
 from pathlib import Path
 
 from entpruner.layout import MODEL, TIMING, Artefact, Layout, file, folder
 from entpruner.params.backbones import Backbone
 from entpruner.params.base import Frozen
 from entpruner.params.training import LabelTable, Training
-from entpruner.rules.rule import TRAINING_MEMORY, Given, Job, Rule, TrainingSettings
+from entpruner.rules.rule import Given, Job, Rule, TrainingRule, TrainingSettings
 from entpruner.sizes import memory
 from entpruner.sizes.memory import Memory
 from entpruner.sizes.work import WORD, Work
 from entpruner.study.resolved import ResolvedStudy
 
 
-class BackboneTraining(Rule):
-    """A rule that trains a whole network for as many steps as a section of the study says."""
+class BackboneTraining(TrainingRule):
+    """A rule that trains a whole network as the section of the study says that has the rule's name."""
 
-    shared, resumes, on_gpu, copies = True, True, True, 7
-    lower = TRAINING_MEMORY
-
-    @abstractmethod
     def training(self, study: ResolvedStudy) -> Training:
-        """The section of the study that says how the network is trained."""
+        section: Training = getattr(study.params, self.name)
+        return section
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         network, training = self.network(study, job), self.training(study)
@@ -41,9 +37,7 @@ class Pretrain(BackboneTraining):
     """Train a backbone from nothing on the upstream data."""
 
     name = "pretrain"
-
-    def training(self, study: ResolvedStudy) -> Training:
-        return study.params.pretrain
+    made = Layout.pretrained
 
     def settings(self, study: ResolvedStudy, job: Job) -> PretrainSettings:
         return PretrainSettings(
@@ -57,9 +51,6 @@ class Pretrain(BackboneTraining):
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         return {"store": study.store("upstream")}
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.pretrained("{backbone}", "{seed}")}
 
 
 class ImportSettings(Frozen):
@@ -103,9 +94,7 @@ class Adapt(BackboneTraining):
     """Move a backbone to other data: new labels, then some training. All arms on that data begin here."""
 
     name = "adapt"
-
-    def training(self, study: ResolvedStudy) -> Training:
-        return study.params.adapt
+    made = Layout.adapted
 
     def settings(self, study: ResolvedStudy, job: Job) -> AdaptSettings:
         return AdaptSettings(
@@ -120,9 +109,6 @@ class Adapt(BackboneTraining):
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         start = study.paths.pretrained(job.backbone, job.seed).path
         return {"store": study.store(job.data), "init": folder(start, MODEL)}
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.adapted("{backbone}", "{data}", "{seed}")}
 
 
 RULES = (Pretrain(), ImportCheckpoint(), Adapt())

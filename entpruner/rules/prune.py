@@ -1,4 +1,4 @@
-"""Pruning stages: each decides how many blocks go, drops them and trains on."""
+"""Pruning stages and the recovery. A stage decides how many blocks go, drops them and trains on."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,8 @@ from entpruner.params.compute import Compute
 from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import Pruning, candidate_counts, removal_grid
 from entpruner.params.sampling import Sampling
-from entpruner.rules.rule import TRAINING_MEMORY, ArmTrainingSettings, Given, Job, Rule
+from entpruner.params.training import LabelTable
+from entpruner.rules.rule import TRAINING_MEMORY, ArmTrainingSettings, Given, Job, TrainingRule
 from entpruner.rules.score import Ranking
 from entpruner.sizes import memory
 from entpruner.sizes.memory import Memory
@@ -50,11 +51,12 @@ class PruneSettings(ArmTrainingSettings):
         )
 
 
-class Prune(Rule):
+class Prune(TrainingRule):
     """Do one stage of an arm: decide how many blocks go, drop them, and train on."""
 
-    name, shared, resumes, on_gpu, copies = "prune", True, True, True, 7
+    name = "prune"
     lower = f"proxies.zico.batch_size, {TRAINING_MEMORY}"
+    made = Layout.stage
 
     def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:
         rescoring = self.settings(study, job).rescoring
@@ -66,15 +68,13 @@ class Prune(Rule):
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         arm = study.arms[job.arm]
+        scored = study.paths.scores(arm.backbone, arm.data, arm.seed, arm.scores)
         return {
             "store": study.store(arm.data),
             "init": before(study, arm, job.stage),
-            "scores": file(study.arm_scores(arm).files["scores"]),
+            "scores": file(scored.files["scores"]),
             "teacher": teacher(study, arm),
         }
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.stage("{arm}", "{stage}")}
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         """It is assumed that a vote goes one step on at every stage."""
@@ -101,6 +101,56 @@ class Prune(Rule):
         return memory.largest(parts)
 
 
+class RecoverSettings(ArmTrainingSettings):
+    """With no stage before it, the recovery is an unpruned arm's whole training."""
+
+    new_labels: bool = False
+    """The arm begins with the pre-trained network, whose classes are others: it gets a new label table first."""
+    label_table: LabelTable = "new"
+
+    @classmethod
+    def of(cls, arm: Arm, artefact: str, label_table: LabelTable, compute: Compute) -> "RecoverSettings":
+        return cls(
+            artefact=artefact,
+            seed=arm.seed,
+            training=arm.finetune,
+            stage=arm.stages + 1,
+            start=arm.boundaries[-2],
+            stop=arm.boundaries[-1],
+            new_labels=arm.start == "pretrained" and arm.data != "upstream",
+            label_table=label_table,
+            compute=compute,
+        )
+
+
+class Recover(TrainingRule):
+    """Train on after the last pruning; an unpruned arm has its whole fine-tuning here, by any method."""
+
+    name = "recover"
+    made = Layout.final
+
+    def settings(self, study: ResolvedStudy, job: Job) -> RecoverSettings:
+        arm, artefact = study.arms[job.arm], f"arms/{job.arm}/final"
+        return RecoverSettings.of(arm, artefact, study.params.label_table, study.compute)
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        arm = study.arms[job.arm]
+        return {
+            "store": study.store(arm.data),
+            "init": before(study, arm, arm.stages + 1),
+            "teacher": teacher(study, arm),
+        }
+
+    def work(self, study: ResolvedStudy, job: Job) -> Work:
+        arm, network = study.arms[job.arm], self.network(study, job)
+        steps = arm.boundaries[-1] - arm.boundaries[-2]
+        return network.trained(arm.blocks_left, arm.finetune, steps)
+
+    def memory(self, study: ResolvedStudy, job: Job) -> Memory:
+        arm, shape = study.arms[job.arm], self.network(study, job).architecture
+        return memory.training(shape, range(arm.blocks_left), arm.finetune, study.params.compute)
+
+
 def before(study: ResolvedStudy, arm: Arm, stage: int) -> Artefact:
     """The network that a stage begins with. Training states are read where an earlier stage of the arm left one."""
     start = study.before(arm, stage)
@@ -119,4 +169,4 @@ def voted(network: Network, grid: Sequence[int], stage: int, lookahead: int, pro
     return sum(candidates, Work()) if len(counts) > 1 else Work()
 
 
-RULES = (Prune(),)
+RULES = (Prune(), Recover())

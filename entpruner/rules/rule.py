@@ -1,8 +1,9 @@
 """What a rule is, and the settings that several rules share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
 from typing import ClassVar
 
@@ -78,6 +79,8 @@ class Rule(ABC):
     """The record of a rule. ``settings`` and what else depends on the job is asked of a study and a job."""
 
     name: ClassVar[str]
+    made: ClassVar[Callable[..., Artefact]]
+    """The method of ``Layout`` that places what the command makes. Its arguments are named as Snakemake's wildcards."""
     room: ClassVar[str] = "commands"
     """The package of the command's module, which has the rule's name."""
     shared: ClassVar[bool] = False
@@ -96,6 +99,9 @@ class Rule(ABC):
     """The warm process runs it. It does not run commands that run once a study and whose libraries start threads."""
     threads: ClassVar[bool] = False
     """The command takes a number of threads as an option."""
+
+    def __init__(self) -> None:
+        self.outputs(Layout("study"))  # so that a record without ``made`` fails when it is made
 
     @property
     def module(self) -> str:
@@ -121,9 +127,11 @@ class Rule(ABC):
         """Further files that must be there, which the command finds by itself."""
         return ()
 
-    @abstractmethod
     def outputs(self, paths: Layout) -> dict[str, Artefact]:
         """What the command makes, by the name of its option, with Snakemake's wildcards in the paths."""
+        made = type(self).made
+        _, *wildcards = signature(made).parameters
+        return {"out": made(paths, *(f"{{{name}}}" for name in wildcards))}
 
     def network(self, study: ResolvedStudy, job: Job) -> Network:
         """The shape of the network that a job reads or makes, before anything was pruned."""
@@ -175,6 +183,13 @@ class Rule(ABC):
         made = self.outputs(study.paths).items()
         given |= {option: [str(artefact.path).format_map(vars(job))] for option, artefact in made}
         return {option: paths for option, paths in given.items() if paths}
+
+
+class TrainingRule(Rule):
+    """A rule that trains a network: several processes can share it, and a killed job goes on."""
+
+    shared, resumes, on_gpu, copies = True, True, True, 7
+    lower = TRAINING_MEMORY
 
 
 def several(given: Artefact | Sequence[Artefact] | None) -> Sequence[Artefact]:

@@ -1,6 +1,6 @@
 """Block scores, by the criteria that arms and figures ask for."""
 
-from entpruner.layout import MODEL, Artefact, Layout, folder
+from entpruner.layout import MODEL, Layout, folder
 from entpruner.params.arms import Criterion
 from entpruner.params.base import Frozen
 from entpruner.params.criteria import CRITERIA, cost_of
@@ -10,7 +10,6 @@ from entpruner.rules.rule import Given, Job, Rule, Seeded
 from entpruner.sizes import memory
 from entpruner.sizes.memory import Memory
 from entpruner.sizes.work import Work
-from entpruner.study.arms import Arm
 from entpruner.study.resolved import ResolvedStudy
 
 
@@ -38,19 +37,15 @@ class Score(Rule):
 
     name, on_gpu, copies = "score", True, 3
     lower = "scoring.batch_size"
+    made = Layout.scores
 
     def ranking(self, study: ResolvedStudy, job: Job) -> tuple[Ranking, int]:
-        """How a job scores, and how many blocks its arm removes; a figure's scores belong to no arm."""
-        arm = self.arm(study, job)
-        if arm is not None and arm.criterion is not None:
-            return Ranking.of(arm.criterion, arm.scoring, study.params.sampling), arm.blocks_removed
-        return Ranking.of(job.scores, study.params.scoring, study.params.sampling), 0
-
-    def arm(self, study: ResolvedStudy, job: Job) -> Arm | None:
-        """An arm that reads these scores."""
+        """How a job scores, and how many blocks an arm removes that reads the scores: none if a figure alone does."""
         wanted = (job.backbone, job.data, job.seed, job.scores)
-        arms = study.arms.values()
-        return next((arm for arm in arms if (arm.backbone, arm.data, arm.seed, arm.scores) == wanted), None)
+        for arm in study.arms.values():
+            if arm.criterion is not None and (arm.backbone, arm.data, arm.seed, arm.scores) == wanted:
+                return Ranking.of(arm.criterion, arm.scoring, study.params.sampling), arm.blocks_removed
+        return Ranking.of(job.scores, study.params.scoring, study.params.sampling), 0
 
     def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:
         return (self.ranking(study, job)[0].criterion,)
@@ -69,9 +64,6 @@ class Score(Rule):
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         start = study.start(job.backbone, job.data, job.seed).path
         return {"store": study.store(job.data), "init": folder(start, MODEL)}
-
-    def outputs(self, paths: Layout) -> dict[str, Artefact]:
-        return {"out": paths.scores("{backbone}", "{data}", "{seed}", "{scores}")}
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         network, (ranking, removed) = self.network(study, job), self.ranking(study, job)

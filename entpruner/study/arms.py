@@ -64,6 +64,10 @@ class Arm(ArmIdentity):
         return 0 if self.ratio is None else blocks_to_remove(self.depth, self.ratio)
 
     @property
+    def blocks_left(self) -> int:
+        return self.depth - self.blocks_removed
+
+    @property
     def stages(self) -> int:
         """Pruning decisions: none, one, or k."""
         return {"none": 0, "one_shot": 1}.get(self.schedule, self.pruning.stages)
@@ -88,13 +92,7 @@ def select(arms: Iterable[Arm], shown: Table | ArmsFigure) -> list[Arm]:
     """The arms that a table or figure shows, in the order of its names."""
 
     def wanted(arm: Arm) -> bool:
-        only = shown.only
-        return (
-            (only.backbone is None or arm.backbone in only.backbone)
-            and (only.data is None or arm.data in only.data)
-            and (only.ratio is None or arm.ratio is None or arm.ratio in only.ratio)
-            and (only.seed is None or arm.seed in only.seed)
-        )
+        return all(allowed is None or getattr(arm, key) in (None, *allowed) for key, allowed in shown.only)
 
     arms = list(arms)
     return [arm for name in shown.arms for arm in arms if arm.name == name and wanted(arm)]
@@ -119,11 +117,10 @@ def claimed(study: Study, arms: Iterable[Arm]) -> list[tuple[str, Arm]]:
 
 
 def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ratio: float | None, seed: int) -> Arm:
-    override = spec.override
-    scoring = overridden(study.scoring, override.scoring)
+    sections = {section: overridden(getattr(study, section), overlay) for section, overlay in spec.override}
     depth = study.backbones[backbone].blocks
     scores: list[str] = [spec.criterion or "none"]
-    scores += [name] if scoring != study.scoring else []
+    scores += [name] if sections["scoring"] != study.scoring else []
     scores += [str(blocks_to_remove(depth, ratio))] if ratio is not None and spec.criterion in SIZED else []
     return Arm(
         name=name,
@@ -138,9 +135,5 @@ def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ra
         depth=depth,
         scores="-".join(scores),
         start=spec.start,
-        scoring=scoring,
-        proxies=overridden(study.proxies, override.proxies),
-        pruning=overridden(study.pruning, override.pruning),
-        finetune=overridden(study.finetune, override.finetune),
-        sampling=overridden(study.sampling, override.sampling),
+        **sections,
     )

@@ -105,9 +105,6 @@ class ResolvedStudy:
         """The network that a stage of an arm begins with; the recovery counts as the last stage."""
         return self.arm_start(arm) if stage == 1 else self.paths.stage(arm.key, stage - 1)
 
-    def arm_scores(self, arm: Arm) -> Artefact:
-        return self.paths.scores(arm.backbone, arm.data, arm.seed, arm.scores)
-
     def arms_of(self, backbone: str, data: str) -> list[Arm]:
         return [arm for arm in self.arms.values() if (arm.backbone, arm.data) == (backbone, data)]
 
