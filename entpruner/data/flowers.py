@@ -10,14 +10,11 @@ from entpruner.data.lists import read_mat, whole_numbers
 from entpruner.errors import UserError
 from entpruner.params.datasets import Flowers
 
-SPLITS = ("trnid", "valid", "tstid")
-
 
 def flowers_splits(dataset: Flowers, _: Sequence[Entry]) -> tuple[dict[str, Labelled], list[str]]:
     """The splits ``train`` and ``test``, each in the order of setid.mat, and the classes, which are numbers.
 
-    Labels are those of imagelabels.mat less one. Raises UserError if a file is damaged, if a label is not 1 to 102, or
-    if setid.mat does not have every labelled image once.
+    Labels are those of imagelabels.mat less one. Raises UserError if a file is damaged or contradicts the other.
     """
     labels_path, splits_path = Path(dataset.labels.file), Path(dataset.splits.file)
     [labels] = read_mat(labels_path.read_bytes(), ["labels"], str(labels_path))
@@ -25,7 +22,7 @@ def flowers_splits(dataset: Flowers, _: Sequence[Entry]) -> tuple[dict[str, Labe
     for image, label in label_of.items():
         if not 1 <= label <= dataset.classes:
             raise UserError(f"{labels_path}: image {image} has label {label}, there are 1 to {dataset.classes}")
-    found = zip(SPLITS, read_mat(splits_path.read_bytes(), SPLITS, str(splits_path)), strict=True)
+    found = zip(dataset.lists, read_mat(splits_path.read_bytes(), list(dataset.lists), str(splits_path)), strict=True)
     members = {name: whole_numbers(ids, f"{splits_path}: {name}") for name, ids in found}
     times = Counter(image for ids in members.values() for image in ids)
     if wrong := [image for image in times.keys() | label_of.keys() if times[image] != 1 or image not in label_of]:

@@ -22,8 +22,7 @@ def prepare_imagenet(dataset: ImageNet, out: Path, threads: int) -> None:
     """A store of square RGB images: ``train`` by class and file name; ``test`` is ILSVRC's val, in its order.
 
     Classes are the sorted synsets (n01440764, ...), as the official DiT and SiT number them. Raises UserError, and
-    leaves no store, if the devkit lacks a file, if train has other synsets than the devkit, if the ground truth knows
-    an unknown class or disagrees with val, or if an image is missing, there twice, or can't be read.
+    leaves no store, if a file is missing or damaged, or contradicts another.
     """
     train, val, size = Path(dataset.train.file), Path(dataset.val.file), dataset.image_size
     wnids, truth = devkit(Path(dataset.devkit.file))

@@ -1,4 +1,4 @@
-"""What images a study is about, and where they come from."""
+"""The data sets of a study: which images they have, and where these come from."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -7,33 +7,46 @@ from pydantic import Field, ValidationInfo, field_validator
 from entpruner.params.base import Frozen, Positive, Several
 from entpruner.params.origins import Origin
 
+Sizes = tuple[int, int, int]
+"""The sizes of a data set: images to train on, held-out images, classes."""
+
 
 class Digits(Frozen):
-    """scikit-learn's 8x8 handwritten digits: 1,797 real images inside the package, nothing to download."""
+    """The handwritten digits of scikit-learn: 1,797 grey images of 8x8 pixels. They need no download."""
 
     image_size: ClassVar[int] = 8
     channels: ClassVar[int] = 1
 
     source: Literal["digits"]
     classes: Several[Annotated[int, Field(ge=0, le=9)]] = tuple(range(10))
-    """The digits to keep; they are relabelled 0, 1, 2, ... in this order."""
+    """The digits that the data set has. Their labels are 0, 1, 2, ... in the order of this list."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of each class that is held out for testing."""
+    """The share of the images of each class that is held out."""
+
+    @property
+    def published(self) -> Sizes:
+        """The sizes, to a few images: scikit-learn has 174 to 183 digits of each class."""
+        whole = 180 * len(self.classes)
+        test = round(whole * self.test_fraction)
+        return whole - test, test, len(self.classes)
 
 
 class ImageFolder(Origin):
-    """A folder, .zip, .tar or .tar.gz of <split>/<class>/*.jpg|png; resized and centre-cropped as ADM does."""
+    """A folder, .zip, .tar or .tar.gz that holds images as <split>/<class>/*.jpg or *.png.
+
+    Each image is resized and its centre is cut out, as ADM (Dhariwal and Nichol 2021) does.
+    """
 
     channels: ClassVar[int] = 3
     top: ClassVar[str | None] = None
 
     source: Literal["image_folder"]
     image_size: Positive
-    """Side of the stored square images, in pixels."""
+    """The side of the stored images, which are square, in pixels."""
     train: str = "train"
-    """Folder of the split to train on."""
+    """The folder of the images to train on."""
     test: str = "val"
-    """Folder of the held-out split."""
+    """The folder of the held-out images."""
 
     @field_validator("test")
     @classmethod
@@ -44,62 +57,65 @@ class ImageFolder(Origin):
 
 
 class ArtBench(Origin):
-    """ArtBench-10 (Liao et al. 2022): artbench-10-imagefolder-split.tar or its folder, 10 styles of art at 256x256.
+    """ArtBench-10 (Liao et al. 2022): artbench-10-imagefolder-split.tar, or the folder that it holds.
 
-    From artbench.eecs.berkeley.edu, for fair use by the words of its authors.
+    The data set has 10 styles of art at 256x256 pixels. It can be had at artbench.eecs.berkeley.edu. Its authors allow
+    fair use.
     """
 
     channels: ClassVar[int] = 3
-    published: ClassVar[tuple[int, int, int]] = (50_000, 10_000, 10)  # images in train and in test, classes
+    published: ClassVar[Sizes] = (50_000, 10_000, 10)
     top: ClassVar[str] = "artbench-10-imagefolder-split"
     train: ClassVar[str] = "train"
     test: ClassVar[str] = "test"
 
     source: Literal["artbench"]
     image_size: Positive
-    """Side of the stored square images, in pixels."""
+    """The side of the stored images, which are square, in pixels."""
 
 
 class Cub(Origin):
-    """Caltech-UCSD Birds-200-2011 (Wah et al. 2011): CUB_200_2011.tgz or its folder, with its official split.
+    """Caltech-UCSD Birds-200-2011 (Wah et al. 2011): CUB_200_2011.tgz, or the folder that it holds.
 
-    From data.caltech.edu; the images are their photographers', for research and teaching that is not commercial.
+    The data set can be had at data.caltech.edu. The images belong to their photographers, and may be used for research
+    and teaching that is not commercial. The held-out images are those of the official split.
     """
 
     channels: ClassVar[int] = 3
-    published: ClassVar[tuple[int, int, int]] = (5_994, 5_794, 200)  # images in train and in test, classes
+    published: ClassVar[Sizes] = (5_994, 5_794, 200)
 
     source: Literal["cub"]
     image_size: Positive
-    """Side of the stored square images, in pixels."""
+    """The side of the stored images, which are square, in pixels."""
 
 
 FlowerSplit = Literal["trnid", "valid", "tstid"]
 
 
 class Flowers(Frozen):
-    """Oxford's 102 flowers (Nilsback and Zisserman 2008).
+    """The 102 flowers of Oxford (Nilsback and Zisserman 2008).
 
-    From www.robots.ox.ac.uk/~vgg/data/flowers/102; the images are from the web, for research, and not to be passed on.
+    The files can be had at www.robots.ox.ac.uk/~vgg/data/flowers/102. The images come from the web. They may be used
+    for research, and may not be passed on.
     """
 
     channels: ClassVar[int] = 3
-    published: ClassVar[dict[FlowerSplit, int]] = {"trnid": 1_020, "valid": 1_020, "tstid": 6_149}
+    lists: ClassVar[dict[FlowerSplit, int]] = {"trnid": 1_020, "valid": 1_020, "tstid": 6_149}
     classes: ClassVar[int] = 102
 
     source: Literal["flowers"]
     images: Origin
-    """102flowers.tgz or its folder."""
+    """The archive 102flowers.tgz, or the folder that it holds."""
     labels: Origin
-    """imagelabels.mat."""
+    """The file imagelabels.mat."""
     splits: Origin
-    """setid.mat."""
+    """The file setid.mat, which has three lists of images."""
     image_size: Positive
-    """Side of the stored square images, in pixels."""
+    """The side of the stored images, which are square, in pixels."""
     train: Several[FlowerSplit] = ("trnid", "valid")
-    """Lists of setid.mat to train on. Ours: the paper's choice is unknown."""
+    """The lists of setid.mat that are trained on. It is unknown which lists the paper takes; these are our choice."""
     test: Several[FlowerSplit] = ("tstid",)
-    """Lists that are held out."""
+    """The lists of setid.mat that are held out."""
 
     @field_validator("test")
     @classmethod
@@ -108,26 +124,32 @@ class Flowers(Frozen):
             raise ValueError("other lists than train's")
         return test
 
+    @property
+    def published(self) -> Sizes:
+        train, test = (sum(self.lists[name] for name in names) for names in (self.train, self.test))
+        return train, test, self.classes
+
 
 class ImageNet(Frozen):
-    """ImageNet's ILSVRC2012 (Russakovsky et al. 2015). The held-out split is its val: test has no public labels.
+    """ILSVRC2012 of ImageNet (Russakovsky et al. 2015), in the files that image-net.org gives after a registration.
 
-    From image-net.org after registration, for research and teaching that is not commercial. An extracted copy whose
-    val is sorted into folders of synsets is an image_folder, with the same classes.
+    The images may be used for research and teaching that is not commercial. The held-out images are those of
+    ILSVRC2012's val, because its test has no public labels. A copy that is extracted already, and whose val is sorted
+    into a folder for each synset, is an image_folder. It then has the same classes in the same order.
     """
 
     channels: ClassVar[int] = 3
-    published: ClassVar[tuple[int, int, int]] = (1_281_167, 50_000, 1000)  # images in train and in test, classes
+    published: ClassVar[Sizes] = (1_281_167, 50_000, 1000)
 
     source: Literal["imagenet"]
     train: Origin
-    """ILSVRC2012_img_train.tar, a tar of a tar a synset, or a folder of a folder a synset."""
+    """The archive ILSVRC2012_img_train.tar, which holds a tar for each synset; or a folder with one for each synset."""
     val: Origin
-    """ILSVRC2012_img_val.tar, or a folder of its images."""
+    """The archive ILSVRC2012_img_val.tar, or a folder of its images."""
     devkit: Origin
-    """ILSVRC2012_devkit_t12.tar.gz or its folder: the synsets, and the labels of val."""
+    """The archive ILSVRC2012_devkit_t12.tar.gz or its folder, which has the synsets and the labels of val."""
     image_size: Positive
-    """Side of the stored square images, in pixels."""
+    """The side of the stored images, which are square, in pixels."""
 
 
 Dataset = Annotated[

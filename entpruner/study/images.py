@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from entpruner.params.datasets import Dataset, Digits, Flowers, ImageFolder
-
-DIGITS_A_CLASS = 180  # scikit-learn's 1,797 digits are 174 to 183 a class
+from entpruner.params.datasets import Dataset, ImageFolder
 
 
 class Images(NamedTuple):
@@ -28,27 +26,16 @@ ASSUMED = Images(train=50_000, test=10_000, classes=1000)
 
 def known_images(dataset: Dataset) -> Images:
     """The sizes of a data set as far as they are known without looking at a disk."""
-    return ASSUMED if isinstance(dataset, ImageFolder) else images_of(dataset)
+    return ASSUMED if isinstance(dataset, ImageFolder) else Images(*dataset.published)
 
 
 def images_of(dataset: Dataset) -> Images:
-    """Counted from the names in a folder or archive, no image being read; a published data set's are known.
+    """The sizes of a data set. Those of a folder or archive are counted from the names in it, and no image is read.
 
-    Raises UserError as preparing it would, if the source is damaged or lacks a split.
+    Raises UserError as the preparation of the data would, if the source is damaged or lacks a split.
     """
-    if isinstance(dataset, Digits):
-        whole = DIGITS_A_CLASS * len(dataset.classes)
-        test = round(whole * dataset.test_fraction)
-        return Images(whole - test, test, len(dataset.classes))
-    if isinstance(dataset, Flowers):
-        train, test = (sum(dataset.published[name] for name in names) for names in (dataset.train, dataset.test))
-        return Images(train, test, dataset.classes)
     if not isinstance(dataset, ImageFolder):
-        return Images(*dataset.published)
-    return in_folder(dataset)
-
-
-def in_folder(dataset: ImageFolder) -> Images:
+        return known_images(dataset)
     if not Path(dataset.file).exists():
         return Images(0, 0, 0, dataset.file)
     from entpruner.data.archives import opened  # seconds of imports, which most studies do without
