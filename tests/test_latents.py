@@ -20,9 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from entpruner.data import rows
 from entpruner.data.autoencoder import Codec, fetch_autoencoder, load_autoencoder
 from entpruner.data.encoding import encode_shard, gather_latents
-from entpruner.data.latent_store import LatentSet, LatentStore, open_store
+from entpruner.data.latent_store import LatentStore, open_store
 from entpruner.data.rows import RowFile
-from entpruner.data.store import ImageSet, Store
+from entpruner.data.store import ImageSet, LatentSet, Store
 from entpruner.data.writing import write_store
 from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters

@@ -97,17 +97,13 @@ def gather_latents(
         shutil.copyfile(store.path / LABELS, folder / LABELS)
         array.move(folder / MOMENTS)
         manifest = LatentManifest(
-            count=store.manifest.count,
+            **store.manifest.model_dump(include={"count", "class_names", "splits", "labels_sha256", "images_sha256"}),
             shape=latent_shape(store, settings),
-            class_names=store.manifest.class_names,
-            splits=store.manifest.splits,
-            labels_sha256=store.manifest.labels_sha256,
             dtype="float16",
             views=settings.views,
             moments=settings.moments,
             scale=settings.scale,
             autoencoder_sha256=autoencoder_sha256,
-            images_sha256=store.manifest.images_sha256,
             moments_sha256=sha256_of(folder / MOMENTS),
         )
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from entpruner.data.store import Rows, RowStore, Store
+from entpruner.data.store import LatentSet, Rows, RowStore, Store
 from entpruner.layout import MOMENTS
 
 
@@ -33,35 +31,6 @@ class LatentManifest(Rows):
         """Shape (V, M, h, w) of what is stored of one image; M is C or, for mean and standard deviation, 2C."""
         channels, height, width = self.shape
         return self.views, self.moments * channels, height, width
-
-
-@dataclass(frozen=True)
-class LatentSet:
-    """Latents and labels of one split."""
-
-    moments: np.ndarray  # (N, V, M, h, w) float16
-    labels: np.ndarray  # (N,) int64
-    num_classes: int
-    shape: tuple[int, int, int]
-    scale: float
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(
-        self, indices: Tensor | np.ndarray, random: torch.Generator, mirrored: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As ``Images.batch``, with scaled latents. They are drawn from the posterior, if that is stored.
-
-        For a mirrored image they are the stored latents of the mirror image: the autoencoder would not give the
-        flipped latents of the image.
-        """
-        rows = np.asarray(indices)
-        views = 0 if mirrored is None else mirrored.long().numpy()
-        moments = torch.from_numpy(np.asarray(self.moments[rows, views])).float()  # (B, M, h, w)
-        mean, *std = torch.split(moments, self.shape[0], dim=1)
-        latents = mean + std[0] * torch.randn(mean.shape, generator=random) if std else mean
-        return self.scale * latents, torch.from_numpy(np.asarray(self.labels[rows]))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.layout import IMAGES, LABELS, MANIFEST
-from entpruner.params.base import Frozen
+from entpruner.params.base import Frozen, first_problem
 from entpruner.system.files import read_json, sha256_of
 
 
@@ -56,28 +56,6 @@ class Manifest(Rows):
 AnyManifest = TypeVar("AnyManifest", bound=Rows)
 
 
-class Images(Protocol):
-    """The images of a split, as pixels or latents: training, scoring and proxies draw their batches from them."""
-
-    @property
-    def num_classes(self) -> int: ...
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of one image, as a network sees it."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Tensor, random: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) float32 and labels (B,) int64 of the given rows, on the CPU.
-
-        Left and right change places in the images that ``mirrored`` (B,) names. Only where an image is known by a
-        distribution, B * C * H * W normal numbers are drawn from ``random`` (CPU), image after image.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class ImageSet:
     """Images and labels of one split."""
@@ -91,6 +69,7 @@ class ImageSet:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one image, as a network sees it."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
@@ -100,12 +79,49 @@ class ImageSet:
         random: torch.Generator | None = None,
         mirrored: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As ``Images.batch``, with pixels in [-1, 1]. Nothing is drawn from ``random``."""
+        """Images (B, C, H, W) float32 in [-1, 1] and labels (B,) int64 of the given rows, on the CPU.
+
+        Left and right change places in the images that ``mirrored`` (B,) names. Nothing is drawn from ``random``.
+        """
         rows = np.asarray(indices)
         x = torch.from_numpy(np.asarray(self.images[rows])).float() / 127.5 - 1
         if mirrored is not None:
             x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
         return x, torch.from_numpy(np.asarray(self.labels[rows]))
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """Latents and labels of one split, with the interface of ``ImageSet``."""
+
+    moments: np.ndarray  # (N, V, M, h, w) float16
+    labels: np.ndarray  # (N,) int64
+    num_classes: int
+    shape: tuple[int, int, int]
+    """Shape (C, h, w) of one latent, as a network sees it."""
+    scale: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(
+        self, indices: Tensor | np.ndarray, random: torch.Generator, mirrored: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Scaled latents (B, C, h, w) float32 and labels (B,) int64 of the given rows, on the CPU.
+
+        If posteriors are stored, B * C * h * w normal numbers are drawn from ``random`` (CPU), image after image. A
+        mirrored image has the stored latents of its mirror image, because flipped latents would be others.
+        """
+        rows = np.asarray(indices)
+        views = 0 if mirrored is None else mirrored.long().numpy()
+        moments = torch.from_numpy(np.asarray(self.moments[rows, views])).float()  # (B, M, h, w)
+        mean, *std = torch.split(moments, self.shape[0], dim=1)
+        latents = mean + std[0] * torch.randn(mean.shape, generator=random) if std else mean
+        return self.scale * latents, torch.from_numpy(np.asarray(self.labels[rows]))
+
+
+Images = ImageSet | LatentSet
+"""What training, scoring and proxies draw their batches from."""
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -182,9 +198,7 @@ def read_manifest(path: Path, kind: type[AnyManifest]) -> AnyManifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: no data store here ({MANIFEST} is missing); prepare the data again") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise damaged(path / MANIFEST, f"{key}: {first['msg']}" if key else first["msg"]) from error
+        raise damaged(path / MANIFEST, first_problem(error)) from error
     except ValueError as error:
         raise damaged(path / MANIFEST, f"it is not JSON: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 T = TypeVar("T")
 
@@ -44,6 +44,13 @@ Section = TypeVar("Section", bound=Frozen)
 def overridden(section: Section, overlay: dict[str, Any]) -> Section:
     """The section with an arm's own keys laid over it."""
     return type(section).model_validate(merge(section.model_dump(), overlay))
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong, behind its key path if it has one."""
+    first = error.errors()[0]
+    key, message = ".".join(map(str, first["loc"])), first["msg"]
+    return f"{key}: {message}" if key else message
 
 
 def listed(value: Any) -> tuple[Any, ...]:

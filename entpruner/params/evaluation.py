@@ -33,10 +33,7 @@ class InceptionExtractor(Frozen):
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
 
 
-Extractor = Annotated[
-    ClassifierExtractor | TorchvisionExtractor | InceptionExtractor,
-    Field(discriminator="kind"),
-]
+Extractor = Annotated[ClassifierExtractor | TorchvisionExtractor | InceptionExtractor, Field(discriminator="kind")]
 
 
 class ClassifierTraining(Frozen):
