@@ -1,6 +1,7 @@
 """Block importance: how much a network would lose by the removal of each block, by one of many criteria."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
 
 import torch
@@ -44,21 +45,9 @@ def score(criterion: str, context: ScoreContext) -> Scores:
 
 def scores_of(criterion: str, context: ScoreContext, found: Importance) -> Scores:
     """What is written of a criterion's findings. Raises NotFiniteError if a value is not finite."""
-    require_finite(found.value)
-    if found.pooled is not None:
-        require_finite(found.pooled)
-    return Scores(
-        criterion=criterion,
-        blocks=context.model.kept_blocks,
-        value=listed(found.value),
-        signed=listed(found.value if found.signed is None else found.signed),
-        stderr=listed(torch.as_tensor(found.stderr).expand(len(found.value))),
-        pooled=listed(found.pooled),
-        per_timestep=listed(found.per_timestep),
-        per_class=listed(found.per_class),
-        unpruned=None if found.unpruned is None else {name: listed(values) for name, values in found.unpruned.items()},
-        floored=found.floored,
-        draws=found.draws,
-        seed=context.seed,
-        settings=context.settings,
-    )
+    require_finite(found.value if found.pooled is None else torch.cat([found.value, found.pooled]))
+    stderr = torch.as_tensor(found.stderr).expand(len(found.value))
+    whole = replace(found, signed=found.value if found.signed is None else found.signed, stderr=stderr)
+    content = {name: listed(values) for name, values in vars(whole).items()}
+    content |= {"criterion": criterion, "blocks": context.model.kept_blocks}
+    return Scores(**content, seed=context.seed, settings=context.settings)

@@ -172,7 +172,9 @@ def require_finite(values: Tensor) -> None:
 
 
 def listed(values: Any) -> Any:
-    """A tensor, or nested lists of numbers, as nested tuples. NaN becomes None, as JSON has no NaN. None stays None."""
+    """Tensors and lists of numbers as nested tuples. NaN becomes None, as JSON has no NaN. None stays None."""
+    if isinstance(values, dict):
+        return {name: listed(value) for name, value in values.items()}
     if isinstance(values, Tensor):
         values = values.tolist()
     if isinstance(values, list):
