@@ -5,44 +5,34 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from entpruner.cli.rule import out_of_memory_explained
 from entpruner.errors import UserError
+from entpruner.params.arms import Criterion, Schedule
+from entpruner.params.files import read_own_model
+from entpruner.params.study import OwnModel
+from entpruner.rules import RULES
 
 if TYPE_CHECKING:
     from entpruner.own_model import Model
-    from entpruner.params.study import OwnModel
-
-OVERRIDES = {  # options that stand for one key of a section
-    "device": ("compute", "device"),
-    "steps": ("finetune", "steps"),
-    "adapt_steps": ("adapt", "steps"),
-    "samples": ("sampling", "samples"),
-    "guidance": ("sampling", "guidance"),
-}
 
 
 def score(parser: argparse.ArgumentParser) -> None:
-    from entpruner.params.arms import Criterion
-
     add_model(parser)
     add_images(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the scores, as JSON")
     parser.add_argument("--ratio", type=float, help="share of blocks to remove, for criteria that choose a set")
-    parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
     add_settings(parser)
     parser.set_defaults(action=scored)
 
 
 def prune(parser: argparse.ArgumentParser) -> None:
-    from entpruner.params.arms import Criterion, Schedule
-
     add_model(parser)
     add_images(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the model ends in FOLDER/final")
     parser.add_argument("--ratio", type=float, required=True, help="share of blocks to remove: 0.5")
-    parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
     parser.add_argument("--schedule", choices=get_args(Schedule)[1:], default="vote", help="default: vote")
-    parser.add_argument("--steps", type=int, help="of training from the first stage on (finetune.steps)")
-    parser.add_argument("--adapt-steps", type=int, help="of training on new classes before (adapt.steps)")
+    add_key(parser, "--steps", "finetune.steps", int, "of training from the first stage on")
+    add_key(parser, "--adapt-steps", "adapt.steps", int, "of training on new classes before")
     add_settings(parser)
     parser.set_defaults(action=pruned)
 
@@ -53,8 +43,8 @@ def sample(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="FOLDER", help="of PNG files, and up to 256 of them in one"
     )
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names, or numbers from 0 (default: all)")
-    parser.add_argument("--samples", type=int, help="images in all, the classes in turn (sampling.samples)")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale; 1 is none")
+    add_key(parser, "--samples", "sampling.samples", int, "images in all, the classes in turn")
+    add_key(parser, "--guidance", "sampling.guidance", float, "classifier-free guidance scale; 1 is none")
     add_settings(parser)
     parser.set_defaults(action=sampled)
 
@@ -80,14 +70,22 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
+    """The images, and the criterion that scores the blocks on them."""
+    parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
     parser.add_argument("images", type=Path, metavar="IMAGES", help="folder or archive of <class>/*.jpg or .png")
+
+
+def add_key(parser: argparse.ArgumentParser, option: str, key: str, kind: type, says: str) -> None:
+    """An option that stands for a key of a section."""
+    metavar = option.removeprefix("--").upper()
+    parser.add_argument(option, dest=key, type=kind, metavar=metavar, help=f"{says} ({key})")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", type=Path, metavar="FILE", help="sections of a study over the defaults")
     parser.add_argument("--vae", help="of a model that works on latents: folder, or id on the hub (latents)")
     parser.add_argument("--seed", type=int, help="default: 0")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--device", dest="compute.device", choices=("auto", "cpu", "cuda"), help="default: auto")
 
 
 # -------------------------------------------------------------------------------------------------------- what they do
@@ -95,8 +93,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def scored(given: argparse.Namespace) -> None:
     from entpruner import own_model
-    from entpruner.cli.rule import out_of_memory_explained
-    from entpruner.rules import RULES
     from entpruner.system.files import write_json
 
     if given.out.is_dir():
@@ -110,8 +106,6 @@ def scored(given: argparse.Namespace) -> None:
 
 def pruned(given: argparse.Namespace) -> None:
     from entpruner import own_model
-    from entpruner.cli.rule import out_of_memory_explained
-    from entpruner.rules import RULES
 
     how = settings(given)
     with out_of_memory_explained(RULES["prune"]):
@@ -123,10 +117,8 @@ def pruned(given: argparse.Namespace) -> None:
 
 def sampled(given: argparse.Namespace) -> None:
     from entpruner import own_model
-    from entpruner.cli.rule import out_of_memory_explained
     from entpruner.commands.sample import grid, picture
     from entpruner.layout import GRID
-    from entpruner.rules import RULES
     from entpruner.system.files import whole_folder
 
     if given.out.exists():
@@ -155,13 +147,12 @@ def loaded(given: argparse.Namespace) -> "Model":
     return load(given.model, given.process, given.heads)
 
 
-def settings(given: argparse.Namespace) -> "OwnModel":
-    from entpruner.params.files import read_own_model
-
+def settings(given: argparse.Namespace) -> OwnModel:
+    """The settings. An option whose ``dest`` is a section and a key, with a dot between them, stands for this key."""
     options: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
-    for option, (section, key) in OVERRIDES.items():
-        value = getattr(given, option, None)
-        if value is not None:
+    for option, value in vars(given).items():
+        section, _, key = option.partition(".")
+        if key and value is not None:
             options.setdefault(section, {})[key] = value
     if given.vae is not None:
         elsewhere = given.vae.count("/") == 1 and given.vae[0] not in "./~" and not Path(given.vae).is_dir()

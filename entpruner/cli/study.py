@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 from entpruner.errors import UserError
+from entpruner.params import files
+from entpruner.rules import RULES
 
 
 def params(parser: argparse.ArgumentParser) -> None:
@@ -46,21 +48,15 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def check(given: argparse.Namespace) -> None:
-    from entpruner.params.files import read_study
-
-    read_study(given.files)
+    files.read_study(given.files)
 
 
 def show(given: argparse.Namespace) -> None:
-    from entpruner.params.files import read_study, show
-
-    print(show(read_study(given.files)), end="")
+    print(files.show(files.read_study(given.files)), end="")
 
 
 def schema(_: argparse.Namespace) -> None:
-    from entpruner.params.files import schema
-
-    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+    print(json.dumps(files.schema(), indent=2, ensure_ascii=False))
 
 
 def forecast(given: argparse.Namespace) -> None:
@@ -77,7 +73,6 @@ def forecast(given: argparse.Namespace) -> None:
 
 def warm_up(given: argparse.Namespace) -> None:
     from entpruner import cli
-    from entpruner.rules import RULES
     from entpruner.system import warm
 
     served = [rule for rule in RULES.values() if rule.warm]
