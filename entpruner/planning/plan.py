@@ -28,7 +28,7 @@ NOTES = (
 
 
 class Row(NamedTuple):
-    """All jobs of one rule."""
+    """All jobs of one rule, or several rows together."""
 
     rule: str
     jobs: int
@@ -98,19 +98,19 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], l
 
 
 def rows(study: ResolvedStudy, jobs: Iterable[Job], speed: Speed) -> tuple[Row, ...]:
-    by_rule: dict[str, list[Job]] = {name: [] for name in RULES}
+    by_rule: dict[str, list[Row]] = {name: [] for name in RULES}
     for job in jobs:
-        by_rule[job.rule].append(job)
-    return tuple(row(study, name, found, speed) for name, found in by_rule.items() if found)
+        by_rule[job.rule].append(row(study, job, speed))
+    return tuple(total(name, found) for name, found in by_rule.items() if found)
 
 
-def row(study: ResolvedStudy, name: str, jobs: Sequence[Job], speed: Speed) -> Row:
-    rule = RULES[name]
-    works = [rule.work(study, job) for job in jobs]
+def row(study: ResolvedStudy, job: Job, speed: Speed) -> Row:
+    """A single job."""
+    rule = RULES[job.rule]
+    work, needed = rule.work(study, job), rule.memory(study, job)
     processes = study.params.compute.processes if rule.shared else 1
-    longest = max(speed.seconds(work, processes) for work in works)
-    needed = [needed.total for job in jobs if (needed := rule.memory(study, job))]
-    return Row(name, len(jobs), sum(works, Work()), sum(map(speed.seconds, works)), longest, max(needed, default=0.0))
+    longest, memory = speed.seconds(work, processes), needed.total if needed else 0.0
+    return Row(job.rule, 1, work, speed.seconds(work), longest, memory)
 
 
 def total(name: str, parts: Sequence[Row]) -> Row:

@@ -80,9 +80,9 @@ def training(shape: Shape, blocks: Blocks, settings: Training, compute: Compute)
     if tuning is not None and tuning.distillation is not None:
         fixed += weight * parameters_of(shape, whole)
         image += states(shape, whole) + states(shape, blocks)
-    others = [] if compute.gradient_checkpointing else ["compute.gradient_checkpointing"]
-    advice = "".join(f", or set {key}" for key in others) + ", or more compute.gpus"
-    return Memory(fixed, image, compute.at_once(settings.batch_size), "compute.micro_batch", advice)
+    advice = "" if compute.gradient_checkpointing else ", or set compute.gradient_checkpointing"
+    images = compute.at_once(settings.batch_size)
+    return Memory(fixed, image, images, "compute.micro_batch", f"{advice}, or more compute.gpus")
 
 
 def proxies(shape: Shape, blocks: Blocks, settings: Proxies) -> Memory:
@@ -121,10 +121,8 @@ def scoring(shape: Shape, criterion: Criterion, settings: Scoring, sampled: Samp
         return Memory(2 * weights, image, settings.learned.batch_size, "scoring.learned.batch_size")
     if cost == "samples":
         batch = sampled.model_copy(update={"batch_size": min(settings.ld_pruner_samples, settings.batch_size)})
-        needed = sampling(shape, blocks, batch)
-        return needed._replace(
-            fixed=2 * weights, setting="scoring.batch_size"
-        )  # the network, and one with a block less
+        needed = sampling(shape, blocks, batch)  # by the network, and by one with a block less
+        return needed._replace(fixed=2 * weights, setting="scoring.batch_size")
     predictions = 0
     if criterion == "ced" and settings.estimator in ("low_rank", "knn"):
         predictions = WORD * (1 + len(blocks)) * settings.draws * shape.in_channels * shape.input_size**2
