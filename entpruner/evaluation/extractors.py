@@ -54,11 +54,12 @@ class FeatureNet:
         Several processes share the batches. The first process gets all features, and the others get none.
         """
         parts, starts = [], range(0, len(images), self.batch_size)
+        sizes = [min(self.batch_size, len(images) - start) for start in starts]
         with torch.inference_mode(), without_tf32():
             for start in parallel.mine(starts):
                 batch = torch.from_numpy(np.array(images[start : start + self.batch_size]))
                 parts.append(self.network(batch.to(self.device)).double().cpu())
-        return torch.cat(parallel.gathered(parts, len(starts)) or [torch.empty(0, 0)])
+        return torch.cat(parallel.gathered(parts, sizes) or [torch.empty(0, 0)])
 
     def key(self, metric: str) -> str:
         """The name of a metric in ``metrics.json``: ``fid`` for InceptionV3, and ``fd_<name>`` for any other net."""

@@ -158,30 +158,24 @@ def said_by_first(content: Any) -> Any:
     return json.loads(said.numpy().tobytes())
 
 
-def gathered(parts: Sequence[Tensor], total: int) -> list[Tensor]:
-    """All ``total`` parts (n_i, D) in their order, of which each process gives those that ``mine`` gave it.
+def gathered(parts: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+    """All parts (n_i, D) in their order, of which each process gives those that ``mine`` gave it.
 
-    The first process gets them. The others get an empty list.
+    ``sizes`` are the n_i of all parts. The first process gets the parts. The others get an empty list.
     """
     if count() == 1:
         return list(parts)
     with exchange():
         if not is_first():
             for part in parts:
-                dist.send(torch.tensor(part.shape), dst=0)
                 dist.send(part.contiguous(), dst=0)
             return []
-        own = iter(parts)
-        sources = [part % count() for part in range(total)]
-        return [_received(source, like=parts[0]) if source else next(own) for source in sources]
-
-
-def _received(source: int, like: Tensor) -> Tensor:
-    shape = torch.empty(like.dim(), dtype=torch.int64)
-    dist.recv(shape, src=source)
-    part = torch.empty(shape.tolist(), dtype=like.dtype)
-    dist.recv(part, src=source)
-    return part
+        found = [parts[0].new_empty(size, *parts[0].shape[1:]) for size in sizes]
+        found[:: count()] = parts
+        for index, part in enumerate(found):
+            if source := index % count():
+                dist.recv(part, src=source)
+        return found
 
 
 def wait() -> None:
