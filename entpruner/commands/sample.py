@@ -44,7 +44,7 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
     # The first process decides which batches are missing, because others may begin when some are already written.
     own = parallel.mine(parallel.said_by_first([batch for batch, file in enumerate(parts) if not file.exists()]))
     for index, images in sampled_batches(
-        model, process, settings.sampling, own, seed=settings.seed, device=device, decode=decode
+        model, process, settings.sampling, labels, own, seed=settings.seed, device=device, decode=decode
     ):
         journal.keep(str(index), images)
     parallel.wait()

@@ -32,10 +32,8 @@ def sample_images(
     ``decode`` makes images of them. Raises UserError if an image is not finite.
     """
     labels = asked_labels(model, settings, classes)
-    numbers = range(len(labels))
-    batches = sampled_batches(
-        model, process, settings, numbers, seed=seed, device=device, classes=classes, decode=decode
-    )
+    numbered = range(len(labels))
+    batches = sampled_batches(model, process, settings, labels, numbered, seed=seed, device=device, decode=decode)
     return np.concatenate([images for _, images in batches]), torch.cat(labels).numpy()
 
 
@@ -49,14 +47,14 @@ def sampled_batches(
     model: BlockNetwork,
     process: Process,
     settings: Sampling,
+    labels: Sequence[Tensor],
     batches: Sequence[int],
     *,
     seed: int,
     device: torch.device,
-    classes: Sequence[int] | None = None,
     decode: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The numbers and the images (B, C, H, W) of these batches of ``asked_labels``, one batch after the other.
+    """The numbers and the images (B, C, H, W) of these batches, one after the other; ``labels`` are of all batches.
 
     Batch i draws from (seed, "sampling", i) and from nothing else. So two networks of a data set start from the same
     noise, and their images can be compared one by one. The images do not depend on the process or the run that samples
@@ -64,8 +62,7 @@ def sampled_batches(
 
     Raises UserError if an image is not finite.
     """
-    a, labels = model.architecture, asked_labels(model, settings, classes)
-    model = model.to(device).eval()
+    a, model = model.architecture, model.to(device).eval()
     with Progress(0, len(batches), settings.batch_size, "batch") as progress:
         for index in batches:
             y, draw = labels[index], generator(seed, "sampling", index)

@@ -125,17 +125,16 @@ class Network:
         return Work(measuring=scoring.draws * a_draw)
 
     def proxied(self, blocks: int, proxies: Proxies) -> Work:
-        """The measurement of both proxies of one sub-network."""
-        return Work(measuring=self.ntk(blocks, proxies) + self.zico(blocks, proxies))
+        """The measurement of both proxies of one sub-network.
 
-    def ntk(self, blocks: int, proxies: Proxies) -> float:
-        """FLOPs of a forward pass, and for each probe of all samples' gradients and the products of these gradients."""
-        n, probes = proxies.ntk.samples, proxies.ntk.projections if proxies.ntk.functional == "projection" else 1
-        return n * (1 + 2 * probes) * self.forward(blocks) + probes * 2 * n**2 * self.parameters(blocks)
-
-    def zico(self, blocks: int, proxies: Proxies) -> float:
-        """FLOPs of the gradients of all batches."""
-        return proxies.zico.batches * proxies.zico.batch_size * 3 * self.forward(blocks)
+        NTK takes a forward pass, and for each probe the gradients of all samples and the products of these gradients.
+        ZiCo takes the gradients of all batches.
+        """
+        forward, n = self.forward(blocks), proxies.ntk.samples
+        probes = proxies.ntk.projections if proxies.ntk.functional == "projection" else 1
+        ntk = n * (1 + 2 * probes) * forward + probes * 2 * n**2 * self.parameters(blocks)
+        zico = proxies.zico.batches * proxies.zico.batch_size * 3 * forward
+        return Work(measuring=ntk + zico)
 
 
 def evaluations(process: ProcessSettings, sampling: Sampling) -> int:

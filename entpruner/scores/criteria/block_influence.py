@@ -16,7 +16,6 @@ That script also never removes the last block. Here every block may go.
 from collections.abc import Iterator
 
 import torch.nn.functional as F
-from torch import Tensor
 
 from entpruner.scores.context import Importance, ScoreContext, draws
 from entpruner.scores.hidden import Inputs, movement, noised_inputs
@@ -27,12 +26,7 @@ COST = {"noised": 1, "clean": 0.25}
 def score(context: ScoreContext) -> Importance:
     """Block influence of every block, on noised or on clean inputs as ``settings.block_influence`` says."""
     inputs = clean_inputs(context) if context.settings.block_influence == "clean" else noised_inputs(context)
-    return movement(context, inputs, turn)
-
-
-def turn(entering: Tensor, leaving: Tensor) -> Tensor:
-    """1 - cosine of each token: (B, T, D) twice -> (B, T)."""
-    return 1 - F.cosine_similarity(entering, leaving, dim=-1)
+    return movement(context, inputs, lambda entering, leaving: 1 - F.cosine_similarity(entering, leaving, dim=-1))
 
 
 def clean_inputs(context: ScoreContext) -> Iterator[Inputs]:

@@ -30,7 +30,8 @@ def score(context: ScoreContext) -> Importance:
     sampling = settings.ld_pruner == "sampling"
     n = settings.ld_pruner_samples if sampling else settings.draws
     sums = MomentSums(1 + len(context.model.blocks), strata=1, groups=min(GROUPS, n))
-    for variant, index, latents in sampled_latents(context) if sampling else one_step_latents(context):
+    predicted = ((variant, batch.index, prediction) for variant, batch, prediction in removal_predictions(context))
+    for variant, index, latents in sampled_latents(context) if sampling else predicted:
         sums.add(variant, torch.zeros_like(index), index, moments(latents, "diagonal"))
     stderr = jackknife_stderr(shift(sums.without_each_group[:, 0]))
     return Importance(shift(sums.total[:, 0]), stderr=stderr, draws=n)
@@ -43,14 +44,11 @@ def shift(moments: Tensor) -> Tensor:
     return (mean[1:] - mean[:1]).norm(dim=-1) + (std[1:] - std[:1]).norm(dim=-1)
 
 
-def one_step_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(variant, draw numbers (B,), predictions (B, C, H, W)). Variant 0 is the whole network, i+1 lacks block i."""
-    for variant, batch, prediction in removal_predictions(context):
-        yield variant, batch.index, prediction
-
-
 def sampled_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The same for sampled latents. All variants share the noise, the labels and the sampler's own noise."""
+    """(variant, sample numbers (B,), latents (B, C, H, W)). Variant 0 is the whole network, i+1 lacks block i.
+
+    All variants share the noise, the labels and the sampler's own noise.
+    """
     model, settings = context.model, context.settings
     a = model.architecture
     random = generator(context.seed, context.artefact, 0)

@@ -7,8 +7,6 @@ noised, over all times. Block influence, a cosine, does not see lengths and this
 tokens far may hardly turn them.
 """
 
-from torch import Tensor
-
 from entpruner.scores.context import Importance, ScoreContext
 from entpruner.scores.hidden import movement, noised_inputs
 
@@ -17,9 +15,4 @@ COST = 1
 
 def score(context: ScoreContext) -> Importance:
     """Mean squared difference between what enters and what leaves every block."""
-    return movement(context, noised_inputs(context), squared_difference)
-
-
-def squared_difference(entering: Tensor, leaving: Tensor) -> Tensor:
-    """The mean over the channels of each token: (B, T, D) twice -> (B, T)."""
-    return (leaving - entering).square().mean(-1)
+    return movement(context, noised_inputs(context), lambda entering, leaving: (leaving - entering).square().mean(-1))
