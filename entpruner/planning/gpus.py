@@ -1,4 +1,7 @@
-"""GPUs by name: what a study's FLOPs are divided by. Add a line for yours."""
+"""GPUs by name: what a study's FLOPs are divided by. The numbers are those of NVIDIA's data sheets.
+
+Add a line for a GPU that is missing here.
+"""
 
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -14,23 +17,17 @@ class Gpu(NamedTuple):
     """Peak without tensor cores, in TFLOP/s: features are computed in full float32."""
     memory: int
     """In GB."""
-    source: str
-
-    @property
-    def tf32(self) -> float:
-        """Half of bfloat16's on all of these."""
-        return self.bf16 / 2
 
 
 GPUS = (
-    Gpu("H200", 989.4, 67, 141, "NVIDIA H200 data sheet"),
-    Gpu("H100 SXM", 989.4, 67, 80, "NVIDIA H100 data sheet"),
-    Gpu("H100 PCIe", 756, 51, 80, "NVIDIA H100 data sheet"),
-    Gpu("A100 80GB", 312, 19.5, 80, "NVIDIA A100 data sheet"),
-    Gpu("A100 40GB", 312, 19.5, 40, "NVIDIA A100 data sheet"),
-    Gpu("L40S", 362, 91.6, 48, "NVIDIA L40S data sheet"),
-    Gpu("A10", 125, 31.2, 24, "NVIDIA A10 data sheet"),
-    Gpu("L4", 121, 30.3, 24, "NVIDIA L4 data sheet"),
+    Gpu("H200", 989.4, 67, 141),
+    Gpu("H100 SXM", 989.4, 67, 80),
+    Gpu("H100 PCIe", 756, 51, 80),
+    Gpu("A100 80GB", 312, 19.5, 80),
+    Gpu("A100 40GB", 312, 19.5, 40),
+    Gpu("L40S", 362, 91.6, 48),
+    Gpu("A10", 125, 31.2, 24),
+    Gpu("L4", 121, 30.3, 24),
 )
 
 
