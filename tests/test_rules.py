@@ -13,6 +13,7 @@ from snakemake_runs import ROOT
 
 from entpruner import layout
 from entpruner.cli.rule import options_of
+from entpruner.params.base import Frozen
 from entpruner.params.files import read_study
 from entpruner.planning.plan import jobs_of
 from entpruner.rules import RULES
@@ -107,3 +108,14 @@ def test_the_layout_alone_spells_the_files_of_artefacts_and_the_folder_of_result
         assert not [
             text for text in spelled if text.split("/")[-1] in names or re.match(r"results/(?!published/<)", text)
         ], file
+
+
+def test_a_record_that_does_not_say_what_it_makes_fails_when_it_is_made() -> None:
+    class Unfinished(Rule):
+        name = "unfinished"
+
+        def settings(self, study: ResolvedStudy, job: Job) -> Frozen:
+            return Frozen()
+
+    with pytest.raises(AttributeError, match="made"):
+        Unfinished()
