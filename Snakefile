@@ -28,6 +28,9 @@ onstart:
     if not workflow.remote_execution_settings.preemptible_rules.rules:
         resumed = frozenset(name for name, rule in RULES.items() if rule.resumes)
         workflow.remote_execution_settings.preemptible_rules = PreemptibleRules(rules=resumed)
+    # Whenever Snakemake has looked at the ready jobs, its limit on jobs a second sets a timer that makes it look again, so
+    # that its work grows with the square of the jobs.
+    workflow.scheduler.job_rate_limiter = None
     check_cluster()
 
 

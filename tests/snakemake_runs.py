@@ -43,9 +43,8 @@ def command(folder: Path, *arguments: str, house: Path = ROOT, warm: bool = Fals
     program = [str(Path(sys.executable).parent / "snakemake")]
     if warm:
         program = [sys.executable, "-P", "-m", "entpruner.cli", "warm", "--", *program]
-    short = ["--max-jobs-per-timespan", "100/1s"]  # with the profile's 5 s a run of few jobs waits that long at its end
     where = ["--snakefile", str(house / "Snakefile"), "--directory", str(folder)]
-    return [*program, *arguments, *where, "--cores", "2", *short]
+    return [*program, *arguments, *where, "--cores", "2"]
 
 
 def environment(house: Path = ROOT, **more: str) -> dict[str, str]:

@@ -297,6 +297,17 @@ def test_a_wrong_params_file_stops_before_any_job(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_snakemake_looks_at_the_ready_jobs_only_when_one_has_ended(tmp_path: Path) -> None:
+    """Its limit on jobs a second would set a timer whenever it has looked, and look again when the timer ends."""
+    forbidden = "import sys, threading; threading.Timer = None; from snakemake.cli import main; main(sys.argv[1:])"
+    _, *arguments = command(tmp_path, "results/digits/data/upstream/manifest.json")
+    run = subprocess.run(
+        [sys.executable, "-c", forbidden, *arguments], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "1 of 1 steps (100%) done" in run.stderr
+
+
 def test_of_two_at_once_the_second_is_told_to_wait(tmp_path: Path) -> None:
     target = "results/smoke/data/upstream/manifest.json"
     arguments = [target, "--configfile", str(SMOKE)]

@@ -1,0 +1,79 @@
+"""Ways of computing the same thing, timed in turn in one process: what slows all of them cancels in their ratios."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from entpruner.models.transformer import Transformer
+from entpruner.params.backbones import Architecture
+from entpruner.system.randomness import generator
+
+Way = Callable[[], object]
+
+DIGITS = Architecture(
+    depth=12, hidden_size=64, num_heads=4, patch_size=4, input_size=8, in_channels=1, num_classes=10
+)  # fmt: skip
+SMALL = Architecture(
+    depth=12, hidden_size=384, num_heads=6, patch_size=2, input_size=32, in_channels=4, num_classes=1000
+)  # DiT-S/2 and SiT-S/2 on latents of 256 pixels
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two or more ways of the same thing. The first is ours, and each other one is compared with it."""
+
+    title: str
+    ways: Mapping[str, Way]
+    bars: Mapping[str, float] = field(default_factory=dict)
+    """How many times as fast as each other way ours must at least be."""
+    difference: float | None = None
+    """The largest relative difference between the numbers of ours and of the second way."""
+    threads: int = 1
+    rounds: int = 5
+
+
+def measured(comparison: Comparison, device: torch.device) -> dict[str, Any]:
+    """Seconds of every way by round, and how many times as fast as each other way ours is: median and quartiles.
+
+    A round runs every way once, and a ratio is of two times of one round. One round before the first is not counted.
+    """
+    torch.set_num_threads(comparison.threads)
+    seconds: dict[str, list[float]] = {name: [] for name in comparison.ways}
+    for round_ in range(comparison.rounds + 1):
+        for name, way in comparison.ways.items():
+            started = time.perf_counter()
+            way()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if round_:
+                seconds[name].append(time.perf_counter() - started)
+    ours, *others = seconds
+    return {
+        "ours": ours,
+        "threads": comparison.threads,
+        "seconds": seconds,
+        "times_as_fast": {other: spread(seconds[other], seconds[ours]) for other in others},
+        "bars": dict(comparison.bars),
+        "difference": comparison.difference,
+    }
+
+
+def spread(numerator: list[float], denominator: list[float]) -> dict[str, float]:
+    """Median and quartiles of the ratios within a round."""
+    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return {"median": median, "low": low, "high": high}
+
+
+def network(shape: Architecture, device: torch.device) -> Transformer:
+    """An initialised network. Its zero weights are made non-zero, so that every block matters."""
+    random = generator("benchmark")
+    model = Transformer(shape).initialize(random)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=random)
+    return model.to(device)

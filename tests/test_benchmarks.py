@@ -1,0 +1,80 @@
+"""The benchmark suite: the plain form computes what the package computes, and every figure can be measured."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import official  # noqa: E402
+import suite  # noqa: E402
+from side_by_side import Comparison, measured, network  # noqa: E402
+
+TINY = suite.DIGITS.model_copy(update={"depth": 2, "hidden_size": 16, "num_heads": 2})
+
+
+@pytest.mark.parametrize(
+    ("plain", "process"), [(official.Diffusion().loss, suite.DIFFUSION), (official.flow_loss, suite.FLOW)]
+)
+def test_the_plain_loss_is_ours(plain: official.LossOf, process: Any) -> None:
+    model, x, y = network(TINY, suite.CPU), torch.rand(8, 1, 8, 8) * 2 - 1, torch.arange(8)
+    torch.manual_seed(0)
+    loss = plain(model, x, y)
+    torch.manual_seed(0)
+    t = torch.randint(1000, (8,)) if process is suite.DIFFUSION else torch.rand(8)
+    ours = process.losses(model, x, torch.randn_like(x), t, y)["loss"].mean()
+    torch.testing.assert_close(ours, loss, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "SMALL", TINY)
+    monkeypatch.setattr(suite, "DIGITS", TINY)
+
+
+@pytest.mark.parametrize("name", ["train_digits", "sample_ddpm", "sample_euler", "sample_sde", "ced_12", "proxies"])
+@pytest.mark.usefixtures("tiny")
+def test_both_ways_of_a_figure_run_and_give_the_same_numbers(name: str) -> None:
+    comparison = suite.FIGURES[name]()
+    for way in comparison.ways.values():
+        way()
+    assert comparison.difference is None or comparison.difference < 1e-4
+
+
+@pytest.mark.usefixtures("tiny")
+def test_figures_are_added_to_the_file_of_the_machine_and_make_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite.measure(["sample_euler"], tmp_path, rounds=2)
+    suite.measure(["train_digits"], tmp_path, rounds=2)
+    (file,) = tmp_path.iterdir()
+    content = json.loads(file.read_text())
+    assert list(content["figures"]) == ["sample_euler", "train_digits"]
+    assert [len(times) for times in content["figures"]["train_digits"]["seconds"].values()] == [2, 2]
+    page = suite.page([content])
+    assert page.count("| sampling, Euler, SiT-S/2, 5 steps of 4 images |") == 1
+    assert page.count("| a training step, DiT of digits, 64 images |") == 1
+    assert "against the plain official form" in capsys.readouterr().out
+
+
+def test_ratios_are_of_times_of_one_round_and_a_missed_bar_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0, 0, 0, 2, 2, 8, 0, 1, 1, 3])  # a round that is not counted, then 2 s and 6 s, 1 s and 2 s
+    monkeypatch.setattr("side_by_side.time.perf_counter", lambda: next(clock))
+    comparison = Comparison("a thing", {"ours": lambda: None, "theirs": lambda: None}, {"theirs": 4.0}, rounds=2)
+    found = measured(comparison, suite.CPU)
+    assert found["seconds"] == {"ours": [2, 1], "theirs": [6, 2]}
+    assert found["times_as_fast"]["theirs"]["median"] == 2.5
+    (row,) = suite.rows_of({"title": "a thing", **found})
+    assert row == ["a thing", "ours, against theirs", "2.50×", "2.25–2.75", "≥ 4.00× (missed)", ""]
+
+
+def test_an_unknown_figure_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["suite.py", "train_did"])
+    with pytest.raises(SystemExit):
+        suite.main()
+    assert "no figure train_did; there are train_dit, train_sit" in capsys.readouterr().err
