@@ -57,6 +57,9 @@ lint: .venv/ready  ## style and types of the Python and of the workflow
 bench: .venv/ready  ## how fast this is on the CPU at hand, against the plain form: docs/benchmarks.md
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/suite.py
 
+bench-gpu: .venv/ready  ## XL/2 on one GPU, in at most eight minutes: benchmarks/results/gpu-<card>.json
+	$(BIN)/python benchmarks/gpu.py
+
 # ---------------------------------------------------------------- versions: DVC moves, git remembers (results/README.md)
 
 save: .venv/ready  ## version a finished run's artefacts, and push them where a DVC remote is set

@@ -1,175 +1,311 @@
-"""DiT-XL/2 and SiT-XL/2 on one GPU: images/s in training and in sampling, peak memory, and what fewer blocks save.
+"""How fast DiT-XL/2 and SiT-XL/2 are on one GPU, in one command of at most eight minutes: `make bench-gpu`.
 
-    python benchmarks/gpu.py --list                             # the eight commands, each of at most eight minutes
-    python benchmarks/gpu.py training DiT-XL/2 --compiled       # one of them
-    python benchmarks/gpu.py --list | sh                        # all
+    python benchmarks/gpu.py [--minutes 8] [--out FILE]
+    python benchmarks/gpu.py --needs                # the packages that it imports beside torch and numpy
+    python benchmarks/gpu.py --device cpu --tiny    # tries everything on tiny networks: its times mean nothing
 
-Each adds to benchmarks/results/gpu-<card>.json. One that would take longer stops between two networks, and run again
-measures those that are missing. The weights are random: time does not depend on them. The speed-up is against the
-whole network, and cannot exceed its number of blocks over that of the blocks that are left. Images/s in sampling are
-those of STEPS steps of a sampler: at 250 they are as many times fewer as 250 is of STEPS.
+It measures what multiplying matrices reaches on this card, the latency of networks with fewer blocks, training and
+sampling in the plain official form and in ours, the peak memory against the estimates, CED, and the proxies of a vote.
+Each figure is written as soon as it is known, to benchmarks/results/gpu-<card>.json. A figure that does not fit into
+the card's memory is left out and named, and so is what there was no time for; run again, the command measures what is
+missing. Weights are random, which changes no time.
 """
 
 import argparse
 import gc
-import statistics
 import sys
 import time
-from itertools import pairwise, product
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import comparisons
+import official
 import torch
+from side_by_side import Comparison, measured
 
-from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
-from entpruner.evaluation.sampling import sampled_batches
-from entpruner.models.transformer import Transformer
+from entpruner.evaluation.cost import clock, latency
+from entpruner.models.arithmetic import macs, training_flops
 from entpruner.params.backbones import Architecture, Backbone, Diffusion, Flow
 from entpruner.params.compute import Compute
+from entpruner.params.proxies import Ntk, Proxies, Zico
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.params.training import Training
-from entpruner.process import Process, make_process
-from entpruner.sizes.memory import GIB, Memory, sampling, training
+from entpruner.process import make_process
+from entpruner.proxies.measure import ProxySamples, measure_on
+from entpruner.sizes.memory import GIB
+from entpruner.sizes.memory import training as training_memory
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json, write_json
-from entpruner.system.randomness import generator
 from entpruner.system.recording import Stopwatch
 from entpruner.training.loop import train
 from entpruner.training.state import TrainState
 
 RESULTS = Path(__file__).parent / "results"
-BACKBONES = {"DiT-XL/2": Diffusion(), "SiT-XL/2": Flow()}
-BLOCKS = (28, 20, 14, 12)
-BATCH = 32
-TIMED = 5  # times that are taken, after one that is not counted: in it kernels are chosen and compiled
-TOGETHER = 10  # steps of a training that are timed as one: the next batch is drawn while the GPU still computes
-STEPS = 10  # of a sampler; its time is proportional to them
-LAST_START = 300  # seconds after which no further network is begun
+NEEDS = "pydantic safetensors tqdm"  # a machine with torch has numpy
+TINY = Architecture(depth=4, hidden_size=32, num_heads=2, patch_size=2, input_size=8, in_channels=4, num_classes=10)
+PROCESSES = {"DiT": Diffusion(), "SiT": Flow()}
 
 
-def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=("training", "sampling"), nargs="?")
-    options.add_argument("backbone", choices=BACKBONES, nargs="?")
-    options.add_argument("--compiled", action="store_true", help="with torch.compile")
-    options.add_argument("--list", action="store_true", help="print the commands that measure everything")
-    given = options.parse_args()
-    if given.list:
-        for what, backbone, compiled in product(("training", "sampling"), BACKBONES, ("", " --compiled")):
-            print(f"python benchmarks/gpu.py {what} {backbone}{compiled}")
-        return 0
-    if given.backbone is None:
-        options.error("say what to measure, and of which backbone; or --list")
-    try:
-        device = configure(compute := Compute(device="cuda", compile=given.compiled))
-    except UserError:
-        print("benchmarks/gpu.py measures a GPU, and PyTorch finds none here: run it where there is one")
-        return 1
-    card = torch.cuda.get_device_name(device)
-    try:
-        measure(given.what, given.backbone, compute, device, RESULTS / f"gpu-{card.replace(' ', '-')}.json")
-    except UserError as error:
-        print(error)
-        return 1
-    return 0
+@dataclass(frozen=True)
+class Bench:
+    """What is measured: the network's shape, on which device, and how many images at once."""
+
+    shape: Architecture
+    device: torch.device
+    batch: int
+    ceilings: dict[str, float]
+    """FLOP/s of products of large matrices, by type, once they have been measured."""
+
+    def compute(self, **how: Any) -> Compute:
+        return Compute(device="cuda" if self.device.type == "cuda" else "cpu", **how)
+
+    @property
+    def blocks(self) -> list[int]:
+        """The numbers of blocks that are compared, all of them first."""
+        return [round(self.shape.depth * share / 28) for share in (28, 20, 14, 12)]
 
 
-def measure(what: str, backbone: str, compute: Compute, device: torch.device, out: Path) -> None:
-    """Measure each number of blocks that ``out`` doesn't have yet, as long as there is time, and print them all."""
-    began = time.monotonic()
-    found: dict[str, Any] = read_json(out) if out.exists() else {"measured": {}}
-    rows = found["measured"].setdefault(f"{what} {backbone} {'compiled' if compute.compile else 'eager'}", {})
-    shape = Backbone(process=BACKBONES[backbone], preset=backbone).architecture(32, 4, 1000)
-    assert isinstance(shape, Architecture)
-    process = make_process(BACKBONES[backbone])
-    for blocks in BLOCKS:
-        if str(blocks) in rows:
-            continue
-        if time.monotonic() - began > LAST_START:
-            print("That is enough for one command: run it again for the rest")
-            break
-        machine = Stopwatch(device).record()
-        found["machine"] = {key: machine[key] for key in ("device", "python", "torch")}
-        row = (trained if what == "training" else sampled)(shape, blocks, process, compute, device)
-        whole = rows.get(str(shape.depth), row)["images_per_second"]  # measured first
-        rows[str(blocks)] = {**row, "speed_up": row["images_per_second"] / whole, "at_most": shape.depth / blocks}
-        write_json(out, found)
-    report(rows)
+# --------------------------------------------------------------------------------------------------------- the figures
 
 
-def trained(
-    shape: Architecture, blocks: int, process: Process, compute: Compute, device: torch.device, batch: int = BATCH
-) -> dict[str, Any]:
-    """Steps of our own loop, with the drawing of their batches."""
-    random = np.random.default_rng(0)
-    pixels = random.integers(
-        256, size=(4 * batch, shape.in_channels, shape.input_size, shape.input_size), dtype=np.uint8
+def ceiling(bench: Bench) -> dict[str, Any]:
+    """FLOP/s of a product of two square matrices, the fastest of three sizes: in bfloat16, and in TF32 or float32."""
+    sizes = (4096, 8192, 16384) if bench.device.type == "cuda" else (256, 512)
+    for dtype in (torch.bfloat16, torch.float32):
+        speeds = []
+        for size in sizes:
+            a, b = (torch.randn(size, size, device=bench.device, dtype=dtype) for _ in range(2))
+            a @ b
+            started = clock(bench.device)
+            for _ in range(repeats := 10):
+                a @ b
+            speeds.append(repeats * 2 * size**3 / (clock(bench.device) - started))
+        bench.ceilings[str(dtype).removeprefix("torch.")] = max(speeds)
+    return {"flops": dict(bench.ceilings)}
+
+
+def latencies(bench: Bench) -> dict[str, Any]:
+    """The time of a forward pass with fewer blocks, and the share of the speed-up that the MACs allow."""
+    models = {str(n): comparisons.network(bench.shape, torch.device("cpu"), blocks=n) for n in bench.blocks}
+    whole = str(bench.shape.depth)
+    found = latency(models, whole, bench.batch, 20, bench.device)
+    return {
+        n: {
+            "images_per_second": 1 / timed.seconds_per_image,
+            "speedup": timed.speedup,
+            "speedup_quartiles": timed.speedup_quartiles,
+            "share_of_what_macs_allow": timed.speedup * macs(bench.shape, int(n)) / macs(bench.shape),
+        }
+        for n, timed in found.items()
+    }
+
+
+def training(bench: Bench, name: str) -> dict[str, Any]:
+    """Steps in bfloat16, compiled, eager, and with checkpointing, against the plain form in TF32."""
+    process = make_process(PROCESSES[name])
+    loss = official.Diffusion().loss if name == "DiT" else official.flow_loss
+    ways = {
+        "compiled": bench.compute(compile=True),
+        "eager": bench.compute(),
+        "eager, checkpointing": bench.compute(gradient_checkpointing=True),
+    }
+    steps = 5
+    found = timed(
+        bench,
+        comparisons.training(
+            f"{name}-XL/2",
+            bench.shape,
+            process,
+            loss,
+            ways,
+            batch=bench.batch,
+            steps=steps,
+            device=bench.device,
+            bar=3.0,
+        ),
+        images=steps * bench.batch,
     )
-    images = ImageSet(pixels, np.arange(4 * batch) % shape.num_classes, shape.num_classes)
-    settings = Training(steps=(1 + TIMED) * TOGETHER, batch_size=batch, log_every=TOGETHER)
-    state = TrainState.start(network(shape, blocks))
-    forget_memory(device)
-    needed = training(shape, range(blocks), settings, compute)
-    curve = train(
-        state, process, images, settings, start=0, stop=settings.steps, seed=0, artefact="gpu", compute=compute
-    )
-    speeds = [point["images_per_second"] for point in curve[1:]]
-    return measured(speeds, needed, device, batch=batch)
+    # Model FLOPs: what checkpointing computes a second time does not count.
+    flops = training_flops(bench.shape, range(bench.shape.depth), batch_size=1, steps=1)
+    speeds = found["images_per_second"]
+    found["utilisation"] = {way: speeds[way] * flops / bench.ceilings["bfloat16"] for way in ways}
+    return found
 
 
-def sampled(
-    shape: Architecture, blocks: int, process: Process, compute: Compute, device: torch.device, batch: int = BATCH
-) -> dict[str, Any]:
-    """Batches of images by a sampler of ``STEPS`` evaluations, guided, hence each of twice as many images."""
+def sampling(bench: Bench, name: str) -> dict[str, Any]:
+    """Guided sampling, compiled and eager, against the plain form."""
+    steps = 10
     settings = Sampling(
-        samples=(1 + TIMED) * batch,
-        batch_size=batch,
-        diffusion=DiffusionSampler(steps=STEPS),
-        flow=FlowSampler(name="euler", steps=STEPS),
+        samples=bench.batch,
+        batch_size=bench.batch,
+        diffusion=DiffusionSampler(steps=steps),
+        flow=FlowSampler(name="euler", steps=steps),
     )
-    model = network(shape, blocks)
-    if compute.compile:
-        model.compile_blocks()
-    forget_memory(device)
-    needed = sampling(shape, range(blocks), settings)
-    batches = sampled_batches(model, process, settings, range(1 + TIMED), seed=0, device=device)
-    ended = [time.perf_counter() for _ in batches]  # an image is on the CPU when it comes: the GPU has done its work
-    speeds = [batch / (after - before) for before, after in pairwise(ended)]
-    return measured(speeds, needed, device, batch=batch, sampler_steps=STEPS, guidance=settings.guidance)
+    plain = official.ddpm if name == "DiT" else official.euler
+    comparison = comparisons.sampling(
+        f"{name}-XL/2",
+        bench.shape,
+        make_process(PROCESSES[name]),
+        settings,
+        plain,
+        steps=steps,
+        device=bench.device,
+        bar=2.0,
+        compiled=True,
+    )
+    found = timed(bench, comparison, images=bench.batch)
+    flops = 2 * 2 * steps * macs(bench.shape)  # with and without the class
+    speeds = found["images_per_second"].items()
+    found["utilisation"] = {way: speed * flops / bench.ceilings["float32"] for way, speed in speeds}
+    return found
 
 
-def network(shape: Architecture, blocks: int) -> Transformer:
-    return Transformer(shape, tuple(range(blocks))).initialize(generator("gpu"))
+def memory(bench: Bench) -> dict[str, Any]:
+    """Peak memory of two training steps against the estimate, in GiB."""
+    found = {}
+    settings = Training(steps=2, batch_size=bench.batch)
+    images = comparisons.images_like(bench.shape, bench.batch)
+    for name, compute in {
+        "bfloat16": bench.compute(),
+        "bfloat16, checkpointing": bench.compute(gradient_checkpointing=True),
+        "float32": bench.compute(bf16=False),
+    }.items():
+        forget(bench.device)
+        state = TrainState.start(comparisons.network(bench.shape, bench.device))
+        process = make_process(Diffusion())
+        train(state, process, images, settings, start=0, stop=2, seed=0, artefact="benchmark", compute=compute)
+        peak = torch.cuda.max_memory_allocated(bench.device) if bench.device.type == "cuda" else 0
+        estimate = training_memory(bench.shape, range(bench.shape.depth), settings, compute).total
+        found[name] = {"peak_gib": peak / GIB, "estimated_gib": estimate / GIB}
+        del state
+    return found
 
 
-def forget_memory(device: torch.device) -> None:
+def ced(bench: Bench) -> dict[str, Any]:
+    return timed(bench, comparisons.ced(bench.shape, 4 * bench.batch, bench.batch, bench.device))
+
+
+def proxies(bench: Bench) -> dict[str, Any]:
+    return timed(bench, comparisons.proxies(bench.shape, 16, bench.device))
+
+
+def vote(bench: Bench) -> dict[str, Any]:
+    """Seconds of both proxies of one candidate, and of the three candidates of a vote."""
+    model = comparisons.network(bench.shape, bench.device)
+    settings = Proxies(ntk=Ntk(), zico=Zico())
+    images = comparisons.images_like(bench.shape, 16)
+    samples = ProxySamples(make_process(Diffusion()), images, 0, "benchmark", bench.device)
+    measure = measure_on(model, make_process(Diffusion()), samples, settings)
+    measure([0])
+    seconds = []
+    for dropped in ([0], [0, 1], [0, 1, 2]):
+        started = clock(bench.device)
+        measure(dropped)
+        seconds.append(clock(bench.device) - started)
+    return {"one_candidate_seconds": seconds[0], "three_candidates_seconds": sum(seconds)}
+
+
+FIGURES: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "ceiling": ceiling,
+    "latency": latencies,
+    "training DiT": partial(training, name="DiT"),
+    "sampling DiT": partial(sampling, name="DiT"),
+    "memory": memory,
+    "ced": ced,
+    "vote": vote,
+    "proxies": proxies,
+    "training SiT": partial(training, name="SiT"),
+    "sampling SiT": partial(sampling, name="SiT"),
+}
+
+
+# --------------------------------------------------------------------------------------------------------- the command
+
+
+def timed(bench: Bench, comparison: Comparison, images: int | None = None) -> dict[str, Any]:
+    """What was measured of the ways, and the images a second of each by its median time."""
+    found = {"title": comparison.title, **measured(comparison, bench.device)}
+    if images:
+        found["images_per_second"] = {
+            way: images / sorted(seconds)[len(seconds) // 2] for way, seconds in found["seconds"].items()
+        }
+    return found
+
+
+def forget(device: torch.device) -> None:
     """Give back what earlier networks had, and count the peak anew."""
-    gc.collect()  # a compiled block holds itself
+    torch.compiler.reset()  # compiled code holds the networks that it was made for
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def measured(speeds: list[float], estimate: Memory, device: torch.device, **settings: Any) -> dict[str, Any]:
-    peak = torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else 0.0
-    return {
-        **settings,
-        "images_per_second": statistics.median(speeds),
-        "all_images_per_second": speeds,
-        "peak_gib": peak,
-        "estimated_gib": estimate.total / GIB,
-    }
+def measure(bench: Bench, out: Path, seconds: float) -> None:
+    """Measure each figure that ``out`` does not have yet, as long as there is time."""
+    began = time.monotonic()
+    content: dict[str, Any] = read_json(out) if out.exists() else {"figures": {}}
+    record = Stopwatch(bench.device).record()
+    content["machine"] = {key: record[key] for key in ("device", "python", "torch")}
+    content |= {"shape": bench.shape.model_dump(mode="json"), "batch": bench.batch}
+    bench.ceilings.update(content["figures"].get("ceiling", {}).get("flops", {}))
+    for name, figure in FIGURES.items():
+        if name in content["figures"]:
+            continue
+        if time.monotonic() - began > seconds:
+            print(f"{name}: no time is left; run the command again for the rest")
+            break
+        forget(bench.device)
+        started = time.monotonic()
+        try:
+            found = figure(bench)
+        except torch.OutOfMemoryError:
+            print(f"{name}: left out, because it does not fit into the memory of this card")
+            continue
+        content["figures"][name] = found
+        write_json(out, content)
+        print(f"{name} ({time.monotonic() - started:.0f} s): {said(found)}", flush=True)
 
 
-def report(rows: dict[str, Any]) -> None:
-    print(f"{'blocks':>6s} {'images/s':>10s} {'speed-up':>9s} {'at most':>8s} {'peak GiB':>9s} {'estimated':>10s}")
-    for blocks, found in sorted(rows.items(), key=lambda item: -int(item[0])):
-        print(
-            f"{blocks:>6s} {found['images_per_second']:10.2f} {found['speed_up']:8.2f}x {found['at_most']:7.2f}x "
-            f"{found['peak_gib']:9.1f} {found['estimated_gib']:10.1f}"
-        )
+def said(found: dict[str, Any]) -> str:
+    """One line of what a figure found."""
+    if "times_as_fast" not in found:
+        return str(found)
+    ratios = [f"{ratio['median']:.2f}x {other}" for other, ratio in found["times_as_fast"].items()]
+    shares = [f"{way} {share:.0%} of the ceiling" for way, share in found.get("utilisation", {}).items()]
+    return f"{found['ours']} is as fast as {', '.join(ratios + shares)}"
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--minutes", type=float, default=6, help="no figure begins after that; default 6")
+    options.add_argument("--out", type=Path, help="default benchmarks/results/gpu-<card>.json")
+    options.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
+    options.add_argument("--tiny", action="store_true", help="tiny networks, to see that everything runs")
+    options.add_argument(
+        "--needs", action="store_true", help="print the packages that it imports beside torch and numpy"
+    )
+    given = options.parse_args()
+    if given.needs:
+        print(NEEDS)
+        return 0
+    try:
+        device = configure(Compute(device=given.device))
+    except UserError:
+        print("benchmarks/gpu.py measures a GPU, and PyTorch finds none here: run it where there is one")
+        return 1
+    if given.tiny and given.out is None:
+        options.error("--tiny measures nothing that is worth keeping: say where to write it, with --out")
+    shape = TINY if given.tiny else Backbone(process=Diffusion(), preset="DiT-XL/2").architecture(32, 4, 1000)
+    assert isinstance(shape, Architecture)
+    bench = Bench(shape, device, batch=4 if given.tiny else 32, ceilings={})
+    card = Stopwatch(device).record()["device"].replace(" ", "-")
+    measure(bench, given.out or RESULTS / f"gpu-{card}.json", given.minutes * 60)
+    return 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ from entpruner.models.network import BlockNetwork
 
 LossOf = Callable[[BlockNetwork, Tensor, Tensor], Tensor]
 """The loss () of a batch: of model, images and labels."""
+Sampler = Callable[[BlockNetwork, Tensor, Tensor, float, int, torch.Generator], Tensor]
+"""Images (B, C, H, W) of model, noise, labels, guidance, steps and a generator on the CPU.
+
+A sampler evaluates a doubled batch, whose second half has no class, and keeps the first half.
+"""
 
 
 class Diffusion:
@@ -37,7 +42,7 @@ class Diffusion:
 
     def loss(self, model: BlockNetwork, x: Tensor, y: Tensor) -> Tensor:
         """The mean squared error of the noise, and the variational bound, which trains the variance alone."""
-        t = torch.randint(len(self.timesteps), (len(x),))
+        t = torch.randint(len(self.timesteps), (len(x),), device=x.device)
         noise = torch.randn_like(x)
         x_t = rows(np.sqrt(self.alpha_bar), t, x) * x + rows(np.sqrt(1 - self.alpha_bar), t, x) * noise
         eps, v = model(x_t, t, y).chunk(2, dim=1)
@@ -69,7 +74,7 @@ class Diffusion:
 
 def rows(table: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
     """The entry of each sample, spread over its image: (B, C, H, W)."""
-    return torch.from_numpy(table)[t].float().view(-1, 1, 1, 1).expand(like.shape)
+    return torch.from_numpy(table).to(t.device)[t].float().view(-1, 1, 1, 1).expand(like.shape)
 
 
 def normal_cdf(x: Tensor) -> Tensor:
@@ -78,7 +83,7 @@ def normal_cdf(x: Tensor) -> Tensor:
 
 def flow_loss(model: BlockNetwork, x: Tensor, y: Tensor) -> Tensor:
     """SiT's mean squared error of the velocity along straight lines from noise (t = 0) to data (t = 1)."""
-    t, noise = torch.rand(len(x)), torch.randn_like(x)
+    t, noise = torch.rand(len(x), device=x.device), torch.randn_like(x)
     along = t.view(-1, 1, 1, 1).expand(x.shape)
     predicted = model(along * x + (1 - along) * noise, t, y).chunk(2, dim=1)[0]
     return ((predicted - (x - noise)) ** 2).mean((1, 2, 3)).mean()
@@ -86,12 +91,12 @@ def flow_loss(model: BlockNetwork, x: Tensor, y: Tensor) -> Tensor:
 
 def trainer(model: BlockNetwork, loss_of: LossOf, images: Tensor, labels: Tensor, batch: int) -> Callable[[], None]:
     """A function that makes one step: random images, labels dropped in 10 %, AdamW, and the average of the weights."""
-    average = deepcopy(model)
+    average, device = deepcopy(model), images.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
 
     def step() -> None:
-        chosen = torch.randint(len(images), (batch,))
-        y = torch.where(torch.rand(batch) < 0.1, model.null_class, labels[chosen])
+        chosen = torch.randint(len(images), (batch,), device=device)
+        y = torch.where(torch.rand(batch, device=device) < 0.1, model.null_class, labels[chosen])
         loss = loss_of(model, images[chosen], y)
         optimizer.zero_grad()
         loss.backward()
@@ -119,20 +124,16 @@ def guided(model: BlockNetwork, x: Tensor, t: Tensor, labels: Tensor, guidance: 
     return torch.cat([torch.cat([mixed, mixed]), output[:, 3:]], dim=1)
 
 
-# Each sampler makes images (B, C, H, W) of the classes y from noise. It evaluates a doubled batch, whose second half
-# has no class, and keeps the first half.
-
-
 @torch.no_grad()
 def ddpm(model: BlockNetwork, noise: Tensor, y: Tensor, guidance: float, steps: int, draw: torch.Generator) -> Tensor:
     """DiT's ancestral sampling in ``steps`` of the 1000 steps."""
     chain = Diffusion(used=steps)
     x, labels = doubled(model, noise, y)
     for step in reversed(range(steps)):
-        s = torch.full((len(x),), step)
-        t = torch.from_numpy(chain.timesteps)[s]
+        s = torch.full((len(x),), step, device=x.device)
+        t = torch.from_numpy(chain.timesteps).to(x.device)[s]
         mean, log_variance = chain.posterior(guided(model, x, t, labels, guidance), x, s)
-        fresh = torch.randn(noise.shape, generator=draw)
+        fresh = torch.randn(noise.shape, generator=draw).to(x.device)
         x = mean + (s > 0).float().view(-1, 1, 1, 1) * (0.5 * log_variance).exp() * torch.cat([fresh, fresh])
     return x.chunk(2)[0]
 
@@ -142,7 +143,7 @@ def euler(model: BlockNetwork, noise: Tensor, y: Tensor, guidance: float, steps:
     """SiT's ODE from t = 0 to 1 in even steps. It draws nothing."""
     x, labels = doubled(model, noise, y)
     for step in range(steps):
-        t = torch.full((len(x),), step / steps)
+        t = torch.full((len(x),), step / steps, device=x.device)
         x = x + guided(model, x, t, labels, guidance).chunk(2, dim=1)[0] / steps
     return x.chunk(2)[0]
 
@@ -155,13 +156,13 @@ def sde(model: BlockNetwork, noise: Tensor, y: Tensor, guidance: float, steps: i
     times = torch.linspace(0, 1 - last, steps, dtype=torch.float64)
     sizes = [*times.diff().tolist(), last]
     for number, (time, size) in enumerate(zip(times.tolist(), sizes, strict=True)):
-        t = torch.full((len(x),), time)
+        t = torch.full((len(x),), time, device=x.device)
         velocity = guided(model, x, t, labels, guidance).chunk(2, dim=1)[0]
         again = guided(model, x, t, labels, guidance).chunk(2, dim=1)[0]
         w = 1 - time
         x = x + size * (velocity + w * (time * again - x) / w)
         if number < steps - 1:
-            fresh = torch.randn(noise.shape, generator=draw)
+            fresh = torch.randn(noise.shape, generator=draw).to(x.device)
             x = x + math.sqrt(2 * w * size) * torch.cat([fresh, fresh])
     return x.chunk(2)[0]
 

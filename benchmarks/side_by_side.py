@@ -8,18 +8,7 @@ from typing import Any
 
 import torch
 
-from entpruner.models.transformer import Transformer
-from entpruner.params.backbones import Architecture
-from entpruner.system.randomness import generator
-
 Way = Callable[[], object]
-
-DIGITS = Architecture(
-    depth=12, hidden_size=64, num_heads=4, patch_size=4, input_size=8, in_channels=1, num_classes=10
-)  # fmt: skip
-SMALL = Architecture(
-    depth=12, hidden_size=384, num_heads=6, patch_size=2, input_size=32, in_channels=4, num_classes=1000
-)  # DiT-S/2 and SiT-S/2 on latents of 256 pixels
 
 
 @dataclass(frozen=True)
@@ -67,13 +56,3 @@ def spread(numerator: list[float], denominator: list[float]) -> dict[str, float]
     ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return {"median": median, "low": low, "high": high}
-
-
-def network(shape: Architecture, device: torch.device) -> Transformer:
-    """An initialised network. Its zero weights are made non-zero, so that every block matters."""
-    random = generator("benchmark")
-    model = Transformer(shape).initialize(random)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.02 * torch.randn(parameter.shape, generator=random)
-    return model.to(device)

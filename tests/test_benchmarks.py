@@ -13,7 +13,8 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import official  # noqa: E402
 import suite  # noqa: E402
-from side_by_side import Comparison, measured, network  # noqa: E402
+from comparisons import network  # noqa: E402
+from side_by_side import Comparison, measured  # noqa: E402
 
 TINY = suite.DIGITS.model_copy(update={"depth": 2, "hidden_size": 16, "num_heads": 2})
 
@@ -58,7 +59,7 @@ def test_figures_are_added_to_the_file_of_the_machine_and_make_the_page(
     assert [len(times) for times in content["figures"]["train_digits"]["seconds"].values()] == [2, 2]
     page = suite.page([content])
     assert page.count("| sampling, Euler, SiT-S/2, 5 steps of 4 images |") == 1
-    assert page.count("| a training step, DiT of digits, 64 images |") == 1
+    assert page.count("| training, DiT of digits, 64 images, 10 steps |") == 1
     assert "against the plain official form" in capsys.readouterr().out
 
 
