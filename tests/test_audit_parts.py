@@ -41,7 +41,7 @@ def test_the_first_regime_in_which_masks_differ_enough_is_taken_and_the_rest_not
     assert (found.regime, found.size, found.reached) == (HARD, 1, True)
     assert [trial.regime for trial in found.trials] == [MILD, HARD]
     assert found.trials[0].distances[1] == (pytest.approx(0.9), pytest.approx(1.1))
-    again = type(found).from_json(found.model_dump(mode="json") | {"timing": {}})
+    again = type(found).model_validate(found.model_dump(mode="json") | {"timing": {}})
     assert again == found
 
 

@@ -19,7 +19,7 @@ from entpruner.evaluation.cost import cost_key
 from entpruner.models.arithmetic import macs, unet_macs
 from entpruner.models.checkpoints import load_model, save_model
 from entpruner.params.backbones import UNetArchitecture
-from entpruner.reporting.stages import curve_of, stage_folders
+from entpruner.reporting.results import curve_of, stage_folders
 from entpruner.scores import Scores
 from entpruner.system.files import read_json, write_json
 from entpruner.training import loop

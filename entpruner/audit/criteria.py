@@ -1,7 +1,7 @@
-"""Does a criterion predict what matters? The values of blocks, and of sets of them, against what was measured.
+"""Rank correlations of a criterion's values with what was measured, over single blocks or over sets of blocks.
 
-The value of a set is the sum of its blocks' values, which is what greedy pruning takes for granted. A criterion that
-keeps its promise has a positive rank correlation with each target: removing what it values more does more harm.
+The value of a set is the sum of the values of its blocks, as greedy pruning assumes. A criterion promises a positive
+correlation with each target: the removal of what it values more does more harm.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,20 @@ from entpruner.params.audit import AuditedCriterion
 from entpruner.scores import Scores
 
 SETS_ONLY: tuple[Criterion, ...] = (*SIZED, "first", "last")
-"""Criteria whose values only say which set they take: summed over other sets they mean nothing."""
+"""Criteria whose values only say which set of blocks they remove. The sum of such values over another set means
+nothing."""
 
 Values = Mapping[int, float]
 """Block -> the value that it is ranked by."""
 Agreements = Mapping[tuple[str, str, str], Bootstrapped]
-"""Criterion, target, statistic (ρ or τ) -> the mean over seeds of each seed's own correlation."""
+"""(criterion, target, statistic) -> the mean over seeds of the correlation within each seed."""
 
 TARGETS = {
     "loss on removal": "loss",
     "distance before recovery": "distance_before",
     "distance after recovery": "distance",
 }
-"""What a criterion should predict -> the field of ``Measured``."""
+"""The name of a target that a criterion should predict -> its field of ``Measured``."""
 STATISTICS: dict[str, Statistic] = {"ρ": spearman, "τ": kendall}
 
 
@@ -37,40 +38,37 @@ def block_values(scores: Scores, audited: AuditedCriterion) -> Values:
 
 
 def chosen(values: Values, size: int) -> Blocks:
-    """The ``size`` blocks that go first: the lowest values, ties by block number."""
+    """The ``size`` blocks that a criterion removes: those with the lowest values. Of equal values, the lower block
+    number goes first."""
     order = sorted(values, key=lambda block: (values[block], block))
     return tuple(sorted(order[:size]))
 
 
 def additive(values: Values, masks: Sequence[Blocks]) -> Floats:
-    """The value of each set: the sum over its blocks."""
+    """The value of each of n sets, as the sum over its blocks: (n,)."""
     return np.array([sum(values[block] for block in mask) for mask in masks])
 
 
 def agreements(
     values: Mapping[str, Sequence[Values]], measured: Sequence[Sequence[Measured]], *keys: int | str
 ) -> Agreements:
-    """Every criterion (its values, one mapping for each seed) against every target of each seed's sub-networks.
+    """Correlate every criterion with every target, within each seed, and average over the seeds.
 
-    All share their resamples, which follow from ``keys``, so differences between criteria are paired.
+    ``values`` holds one mapping for each seed and criterion; ``measured`` holds the sub-networks of each seed. All
+    correlations share their resamples, whose random numbers ``keys`` name, so differences of criteria are paired.
     """
     resamples = Resamples.draw([len(records) for records in measured], *keys)
-    targets = {
-        name: [np.array([getattr(record, field) for record in records]) for records in measured]
-        for name, field in TARGETS.items()
-    }
     masks = [[record.dropped for record in records] for records in measured]
-    sums = {name: list(map(additive, by_seed, masks)) for name, by_seed in values.items()}
-    return {
-        (criterion, target, name): bootstrap(
-            list(zip(sums[criterion], targets[target], strict=True)), statistic, resamples
-        )
-        for criterion in values
-        for target in TARGETS
-        for name, statistic in STATISTICS.items()
-    }
+    found = {}
+    for target, field in TARGETS.items():
+        truth = [np.array([getattr(record, field) for record in records]) for records in measured]
+        for criterion, by_seed in values.items():
+            groups = list(zip(map(additive, by_seed, masks), truth, strict=True))
+            for name, statistic in STATISTICS.items():
+                found[criterion, target, name] = bootstrap(groups, statistic, resamples)
+    return found
 
 
 def rank_among(distance: float, masks: Sequence[Measured]) -> int:
-    """How many random masks ended at least as near. A mask at the same distance counts against the criterion."""
+    """The number of random masks with the same or a smaller distance to the real images."""
     return sum(mask.distance <= distance for mask in masks)

@@ -1,14 +1,14 @@
-"""The audit's regime: how much is pruned and how long is recovered, chosen before any criterion is looked at.
+"""The audit's regime: how much is pruned, and how long a sub-network is recovered. No criterion takes part in it.
 
-Where random masks end at the same distance, no criterion can be right or wrong. So each candidate regime, from mild to
-hard, is tried with random masks, each of which is recovered several times. The rule takes the first candidate in which
-at least ``share`` of the variance of the log distance lies between masks; if there is none, the candidate in which that
-share is largest. It uses the logarithm because distances spread in proportion to their size.
+No criterion can be right or wrong in a regime in which all random masks end at the same distance. So each candidate
+regime, from mild to hard, is tried with random masks, and each mask is recovered several times. The first candidate is
+taken in which at least ``share`` of the variance of the log distance lies between masks. If there is none, the
+candidate with the largest share is taken. The distances enter as logarithms, because their spread is proportional to
+their size.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Self
 
 import numpy as np
 
@@ -24,29 +24,25 @@ class Trial(Frozen):
     regime: Regime
     masks: tuple[Blocks, ...]
     distances: tuple[tuple[float, ...], ...]
-    """Distances after recovery, by mask, then by repeat."""
+    """(masks, repeats): the distances after recovery."""
     share: Estimate | None
-    """Share of the variance of the log distance that lies between masks (intraclass correlation); None if nothing
-    varies."""
+    """The share of the variance of the log distance that lies between masks. None if all distances are equal."""
 
     @property
     def found(self) -> float:
         return -math.inf if self.share is None else self.share.value
 
 
-class RegimeChoice(Frozen):
+class RegimeChoice(Frozen, extra="ignore"):
+    """The regime of a backbone. The file of ``audit_regime`` holds the record of its run as well, which is ignored."""
+
     regime: Regime
     size: int
-    """Number of blocks removed."""
+    """The number of blocks that are removed."""
     reached: bool
-    """True if the regime reached ``share``, False if it is only the best of what was tried."""
+    """Whether the regime reached ``share``. If not, it is the best of the candidates."""
     trials: tuple[Trial, ...]
-    """Candidates after the first that reaches ``share`` are not tried."""
-
-    @classmethod
-    def from_json(cls, content: Any) -> Self:
-        """What ``audit_regime`` wrote, its timing left out."""
-        return cls.model_validate({name: content[name] for name in cls.model_fields})
+    """The candidates that were tried. Those after the first that reached ``share`` were not tried."""
 
 
 def choose_regime(
@@ -56,7 +52,8 @@ def choose_regime(
 ) -> RegimeChoice:
     """Try the candidates in turn, until one reaches the share.
 
-    ``masks`` draws random masks of a regime's size; ``distance`` recovers one mask and measures it, for one repeat.
+    ``masks`` draws random masks of the size that a regime removes. ``distance`` recovers a mask in a regime, in the
+    repeat of this number, and measures its distance.
     """
     trials: list[Trial] = []
     for regime in settings.candidates:
@@ -66,6 +63,6 @@ def choose_regime(
         trials.append(Trial(regime=regime, masks=drawn, distances=tuple(distances), share=share))
         if trials[-1].found >= settings.share:
             break
-    best = max(trials, key=lambda trial: trial.found)  # the last one, if it reached the share
+    best = max(trials, key=lambda trial: trial.found)  # the last trial, if it reached the share
     reached = best.found >= settings.share
     return RegimeChoice(regime=best.regime, size=len(best.masks[0]), reached=reached, trials=tuple(trials))

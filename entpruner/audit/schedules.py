@@ -1,8 +1,7 @@
-"""Whole pruning schedules on equal terms: the same start, ranking, batches and noise, at equal steps or equal FLOPs.
+"""A whole pruning schedule, from the start network to the distance at its end.
 
-At equal steps a schedule that prunes late trains a larger network for longer. At equal FLOPs it gets fewer steps, so
-that it costs about as much as pruning at once: they are shortened by the ratio of the two costs at equal steps, which
-for a vote is known only after a run. The second run may vote otherwise, so its own cost is recorded.
+Schedules are compared on equal terms: they begin with the same network and ranking, and a step sees the same batch and
+noise in all of them.
 """
 
 import time
@@ -28,16 +27,17 @@ Budget = Literal["steps", "flops"]
 
 
 class ScheduleRun(Frozen):
-    """One schedule, from the start network to the distance at its end."""
+    """What one schedule cost, and how it ended."""
 
     schedule: Schedule
     weights: VoteWeights
     budget: Budget
     steps: int
     flops: int
-    """FLOPs of all its training steps, without those of the proxies."""
+    """The FLOPs of all training steps, without those of the proxies."""
     decisions: tuple[Decision, ...]
     distance: float
+    """The distance of the pruned and trained network to the real images."""
     seconds: float
 
 
@@ -51,9 +51,9 @@ def run_schedule(
     training: Training,
     budget: Budget = "steps",
 ) -> ScheduleRun:
-    """Prune ``total`` blocks in ``order``, in the stages of ``pruning``, over ``training.steps`` steps; then measure.
+    """Prune ``total`` blocks in ``order``, in the stages of ``pruning``, over ``training.steps`` steps. Then measure.
 
-    In every schedule the same step sees the same batch and noise; all candidates of a stage see the same proxy samples.
+    All candidates of a stage see the same samples of the proxies. ``budget`` says what the run is compared at.
     """
     began = time.perf_counter()
     context = bench.context
@@ -61,7 +61,7 @@ def run_schedule(
     stages = 1 if schedule == "one_shot" else pruning.stages
     bounds = stage_boundaries(stages, pruning.fraction, training.steps)
     state, decisions, flops = TrainState.start(deepcopy(context.model)), list[Decision](), 0
-    for stage in range(1, stages + 2):  # the last is the recovery
+    for stage in range(1, stages + 2):  # the last round is the recovery, which prunes nothing
         if stage <= stages:
             keys = context.process, context.images, context.seed, f"{context.artefact}/stage{stage}", context.device
             decision = decide(
@@ -101,8 +101,3 @@ def run_schedule(
         distance=distance(state.ema, bench, repeat=0),
         seconds=time.perf_counter() - began,
     )
-
-
-def steps_at_equal_flops(run: ScheduleRun, reference: ScheduleRun) -> int:
-    """Steps after which ``run``'s schedule has cost about what ``reference`` did."""
-    return round(run.steps * reference.flops / run.flops)

@@ -1,15 +1,18 @@
-"""Rank correlations, and how sure one can be of them.
+"""Rank correlations and confidence intervals.
 
-There are two kinds of interval for a mean over seeds, both of 95 % unless told otherwise. Student's t-interval is for
-one number a seed. The hierarchical percentile bootstrap is for a statistic that is computed within each seed from its
-units (blocks or masks): seeds are drawn with replacement, and within each drawn seed its units, with all that belongs
-to a unit. Differences of two such means are taken resample by resample.
+All intervals have a nominal coverage of 95 %. A mean over seeds has one of two kinds of interval:
 
-Simulations with three seeds show what the bootstrap of Spearman's ρ covers. It covers 98 to 99 % with 5 to 30 units
-where all seeds have the same true correlation, because noise within a seed counts twice (between the seeds, and in the
-units drawn). It covers 88 % with 30 units and 95 % with 12 where the true correlation itself varies between seeds
-(standard deviation 0.3 of Fisher's z), because three seeds tell little of that. With 3 units a seed it can fall to
-77 %, so there should be 5 or more.
+- Student's t-interval, if each seed gives one number.
+- The percentile interval of a hierarchical bootstrap, if a statistic is computed within each seed from n units (blocks,
+  masks or chains of masks). A resample draws the seeds with replacement, and then the units of each drawn seed with
+  replacement. All values that belong to a unit are drawn together. The difference of two such means is taken within
+  each resample, so it is paired.
+
+The actual coverage of the bootstrap of Spearman's ρ was simulated with three seeds. It is 98 to 99 % for 5 to 30 units
+if all seeds have the same true correlation: noise within a seed then counts twice, in the draw of the seeds and in the
+draw of the units. It is 88 % for 30 units and 95 % for 12 units if the true correlation varies between the seeds with a
+standard deviation of 0.3 in Fisher's z, because three seeds say little about that variance. It can fall to 77 % for 3
+units, so each seed should have 5 units or more.
 """
 
 import math
@@ -27,15 +30,17 @@ from entpruner.system.randomness import generator
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Statistic = Callable[..., Floats]
-"""A function of arrays whose last axis is the units; its result lacks that axis, and is NaN where it is not defined."""
+"""A function of arrays (..., n) whose last axis runs over the units. The result (...) is NaN where it is undefined."""
 
-LEVEL = 0.95
+TAILS = (1 - 0.95) / 2, (1 + 0.95) / 2
+"""The probabilities below the two ends of an interval of 95 %."""
 RESAMPLES = 2000
+"""The number B of resamples of a bootstrap."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and the interval around it."""
+    """A number and the two ends of its confidence interval."""
 
     value: float
     low: float
@@ -52,7 +57,7 @@ class Estimate:
 
 
 def spearman(x: Floats, y: Floats) -> Floats:
-    """Spearman's ρ over the last axis, ties with their mean rank: (..., n), (..., n) -> (...)."""
+    """Spearman's ρ over the last axis: (..., n), (..., n) -> (...). Tied values have the mean of their ranks."""
     a, b = (ranks - ranks.mean(-1, keepdims=True) for ranks in (stats.rankdata(v, axis=-1) for v in (x, y)))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
@@ -67,7 +72,7 @@ def kendall(x: Floats, y: Floats) -> Floats:
 
 
 def signs(ranks: Floats) -> NDArray[np.int8]:
-    """Which of each pair ranks higher: (..., n) -> (..., n, n) of -1, 0, 1."""
+    """The sign of the difference of each pair of ranks: (..., n) -> (..., n, n) with values -1, 0 and 1."""
     above = ranks[..., :, None] > ranks[..., None, :]
     return above.astype(np.int8) - above.swapaxes(-1, -2).astype(np.int8)
 
@@ -77,23 +82,29 @@ def signs(ranks: Floats) -> NDArray[np.int8]:
 
 @dataclass(frozen=True)
 class Resamples:
-    """B draws of G groups (seeds) and of the units in them. All that is to be compared shares them."""
+    """B bootstrap draws of G groups (the seeds) and of the units in each group.
 
-    groups: Integers  # (B, G)
-    units: tuple[Integers, ...]  # for each group (B, n)
+    Statistics that are compared with each other share one object of this class, which makes the comparison paired.
+    """
+
+    groups: Integers
+    """(B, G): the indices of the drawn groups."""
+    units: tuple[Integers, ...]
+    """For each group an array (B, n): the indices of the drawn units of this group."""
 
     @staticmethod
     def draw(sizes: Sequence[int], *keys: int | str, count: int = RESAMPLES) -> "Resamples":
-        """Resamples for groups of these sizes; the same keys give the same draws."""
+        """Draw from groups with these numbers of units. ``keys`` name the stream of random numbers."""
         random = generator(*keys)
         groups = torch.randint(len(sizes), (count, len(sizes)), generator=random)
         units = tuple(torch.randint(size, (count, size), generator=random).numpy() for size in sizes)
         return Resamples(groups.numpy(), units)
 
     def mean(self, replicates: Sequence[Floats]) -> Floats:
-        """Means over the drawn groups of each group's replicates (B,): (B,).
+        """The mean over the drawn groups in each resample (B,), from the replicates (B,) of each group.
 
-        If a group is drawn twice in one resample, it brings two different replicates, those of neighbouring resamples.
+        A group that is drawn twice in resample b contributes different replicates: those with the indices b and b + 1,
+        for example. So its units are drawn anew each time, as a hierarchical bootstrap asks for.
         """
         count, places = self.groups.shape
         rows = (np.arange(count)[:, None] + np.arange(places)) % count  # (B, G)
@@ -102,27 +113,33 @@ class Resamples:
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """A mean over seeds, and its value in each resample."""
+    """A mean over seeds, and its bootstrap distribution."""
 
     value: float
-    replicates: Floats  # (B,)
+    replicates: Floats
+    """(B,): the mean in each resample."""
 
     def __sub__(self, other: "Bootstrapped") -> "Bootstrapped":
-        """The paired difference; both must come from the same resamples."""
+        """The paired difference of two means, which must come from the same ``Resamples``."""
         return Bootstrapped(self.value - other.value, self.replicates - other.replicates)
 
-    def estimate(self, level: float = LEVEL) -> Estimate | None:
-        """The mean with its percentile interval over the resamples that are defined; None if the mean is not (nothing
-        varies)."""
+    def estimate(self) -> Estimate | None:
+        """The mean with its percentile interval. Resamples in which it is undefined (NaN) are left out.
+
+        The result is None if the mean itself is undefined, as a correlation is if one of its variables is constant.
+        """
         defined = self.replicates[np.isfinite(self.replicates)]
         if not np.isfinite(self.value) or not len(defined):
             return None
-        low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2)).tolist()
+        low, high = np.quantile(defined, TAILS).tolist()
         return Estimate(self.value, low, high)
 
 
 def bootstrap(groups: Sequence[tuple[Floats, ...]], statistic: Statistic, resamples: Resamples) -> Bootstrapped:
-    """The mean over groups of ``statistic(*arrays)``. The arrays of a group are (n,), of the same units."""
+    """The mean over groups of ``statistic(*arrays)``, bootstrapped.
+
+    A group is a tuple of arrays whose first axis runs over the n units of the group, in the same order in each array.
+    """
     value = np.mean([statistic(*arrays) for arrays in groups])
     drawn = [
         statistic(*(array[units] for array in arrays)) for arrays, units in zip(groups, resamples.units, strict=True)
@@ -133,9 +150,9 @@ def bootstrap(groups: Sequence[tuple[Floats, ...]], statistic: Statistic, resamp
 # --------------------------------------------------------------------------------------------------- exact intervals
 
 
-def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> Estimate | None:
-    """Student's t-interval of the mean of one number (or paired difference) a seed; None with fewer than two."""
-    half = t_interval(values, level)
+def mean_over_seeds(values: Sequence[float]) -> Estimate | None:
+    """The mean of one number for each seed, with Student's t-interval. None for fewer than two seeds."""
+    half = t_interval(values)
     if half is None:
         return None
     mean = float(np.mean(values))
@@ -143,25 +160,27 @@ def mean_over_seeds(values: Sequence[float], level: float = LEVEL) -> Estimate |
 
 
 def ratio_over_seeds(logs: Sequence[float]) -> Estimate | None:
-    """The geometric mean of one ratio a seed, from the logarithms of the ratios; None with fewer than two."""
+    """The geometric mean of one ratio for each seed, from the natural logarithms of the ratios, with the t-interval of
+    the mean logarithm. None for fewer than two seeds."""
     found = mean_over_seeds(logs)
     return found and Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high))
 
 
-def proportion(successes: int, trials: int, level: float = LEVEL) -> Estimate:
-    """Clopper and Pearson's exact interval of a share of independent trials."""
-    tail = (1 - level) / 2
+def proportion(successes: int, trials: int) -> Estimate:
+    """The share of successes in independent trials, with the exact binomial interval of Clopper and Pearson (1934)."""
+    tail = TAILS[0]
     low = stats.beta.ppf(tail, successes, trials - successes + 1) if successes else 0.0
     high = stats.beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.0
     return Estimate(successes / trials, float(low), float(high))
 
 
-def consistency(values: Floats, level: float = LEVEL) -> Estimate | None:
-    """Intraclass correlation of (subjects, repeats): the subjects' share of the variance, with its exact F-interval.
+def consistency(values: Floats) -> Estimate | None:
+    """The intraclass correlation of values (n subjects, k repeats), with its exact interval by the F distribution.
 
-    This is ICC(C,1) of McGraw and Wong (1996), two-way: what a repeat does to all subjects alike does not count, as
-    subjects are compared within a repeat (there they share their random numbers). At 0 or less the subjects cannot be
-    told apart. It is None where nothing varies at all.
+    It is the share of the variance that lies between subjects: ICC(C,1), two-way, of McGraw and Wong (1996). An effect
+    of a repeat on all subjects alike is not part of the variance, because subjects are compared within a repeat, where
+    they share their random numbers. A correlation of 0 or less means that the subjects cannot be told apart. The result
+    is None if all values are equal.
     """
     n, k = values.shape
     subjects = values.mean(1) - values.mean()
@@ -172,21 +191,16 @@ def consistency(values: Floats, level: float = LEVEL) -> Estimate | None:
     with np.errstate(divide="ignore"):
         f = np.float64(between) / within
     freedom = (n - 1, (n - 1) * (k - 1))
-    tail = (1 + level) / 2
-    lower, upper = f / stats.f.ppf(tail, *freedom), f * stats.f.ppf(tail, *freedom[::-1])
-    return Estimate(*(share(float(ratio), k) for ratio in (f, lower, upper)))
-
-
-def share(f: float, repeats: int) -> float:
-    """The variance ratio F as a share of the variance: (F - 1) / (F + k - 1)."""
-    return 1.0 if np.isinf(f) else (f - 1) / (f + repeats - 1)
+    ratios = f, f / stats.f.ppf(TAILS[1], *freedom), f * stats.f.ppf(TAILS[1], *freedom[::-1])
+    return Estimate(*(1.0 if np.isinf(ratio) else float((ratio - 1) / (ratio + k - 1)) for ratio in ratios))
 
 
 def chance_of_ranks(ranks: Sequence[int], sizes: Sequence[int]) -> float:
-    """The exact probability that ranks drawn evenly and independently from 0 … size sum to no more than these.
+    """The exact probability that the sum of the ranks is as low by chance.
 
-    A rank says how many of a seed's ``size`` random masks did better than the criterion's mask. If that mask were one
-    more random mask, every rank would have the same probability.
+    For each seed, the rank is the number of the ``size`` random masks that did at least as well as the mask of a
+    criterion. If the criterion's mask were one more random mask, the rank would be uniform on 0, …, size, independently
+    for each seed. The distribution of the sum is the convolution of these uniform distributions.
     """
     distribution = np.ones(1)
     for size in sizes:

@@ -1,8 +1,8 @@
-"""Sub-networks of one start network, measured on equal terms: the loss, and the distance before and after recovery.
+"""Sub-networks of one start network: their loss, and their distance to real images before and after recovery.
 
-All sub-networks of a start see the same draws, training batches, noise, labels and sampling noise (common random
-numbers), so the luck that they share drops out when they are compared. ``repeat`` numbers independent recoveries, with
-other batches, training noise and sampling noise, which are again the same for all.
+All sub-networks of a start network see the same draws, training batches, noise, labels and sampling noise (common
+random numbers), so chance that they share cancels in comparisons. ``repeat`` is the number of an independent recovery.
+Another repeat has other batches, training noise and sampling noise, which are again the same for all sub-networks.
 """
 
 import math
@@ -29,43 +29,47 @@ from entpruner.training.loop import train
 from entpruner.training.state import TrainState
 
 Blocks = tuple[int, ...]
+"""The numbers of some blocks of the unpruned network, ascending."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """All that the sub-networks of one start network are measured with."""
+    """What the sub-networks of one start network are measured with."""
 
     context: ScoreContext
-    """The start network, its process, training images and draws; sampling, seed, device."""
+    """The start network with its process, training images, seed, device, and settings of draws and sampling."""
     net: FeatureNet
     real: Tensor
-    """Features of the real images, float64 (M, D)."""
+    """(M, D), float64: the features of the M real training images."""
     recovery: Training
     compute: Compute
     decode: Callable[[Tensor], Tensor] | None = None
-    """Turns samples that are latents into images; None where samples are images."""
+    """Decodes latents into images. None if the network samples images."""
 
 
 class Measured(Frozen):
-    """One sub-network. Distances are Fréchet distances on the bench's feature net, of ``context.sampling.samples``
-    images from all real training images. Recovered weights are the moving average, as everywhere."""
+    """What was measured of one sub-network.
+
+    A distance is the Fréchet distance, on the features of the bench's net, between ``context.sampling.samples`` sampled
+    images and all real training images. A recovered network samples with the moving average of its weights.
+    """
 
     dropped: Blocks
-    """The blocks that it lacks, in the numbering of the unpruned network, ascending."""
+    """The blocks that the sub-network lacks."""
     repeat: int
     loss: float
-    """Mean training loss on the fixed draws, before recovery."""
+    """The mean training loss on the fixed draws, before recovery."""
     distance_before: float | None
-    """Distance before recovery; None where it was not asked for."""
+    """The distance before recovery. None if it was not measured."""
     distance: float
-    """Distance after recovery."""
+    """The distance after recovery."""
     seconds: float
 
 
 def measured(bench: Bench, dropped: Sequence[int], *, repeat: int = 0, before: bool = True) -> Measured:
-    """Drop blocks from the bench's start network, measure, recover, measure again.
+    """Drop blocks from the bench's start network, measure it, recover it, and measure it again.
 
-    ``before`` asks for the distance before recovery, which costs as much sampling as the one after it.
+    Without ``before`` the distance before recovery is not measured, which halves the sampling.
     """
     began = time.perf_counter()
     network = drop_blocks(bench.context.model, dropped)
@@ -81,7 +85,8 @@ def measured(bench: Bench, dropped: Sequence[int], *, repeat: int = 0, before: b
 
 @torch.no_grad()
 def mean_loss(network: BlockNetwork, context: ScoreContext) -> float:
-    """Training loss over fixed draws, labels never dropped. Criteria see other draws, as these would be the answer."""
+    """The mean training loss over fixed draws, with all labels. Criteria see other draws than these: a criterion that
+    measures the loss would otherwise be compared with itself."""
     network.eval()
     own = replace(context, artefact=f"{context.artefact}/loss")
     with without_tf32():
@@ -92,7 +97,8 @@ def mean_loss(network: BlockNetwork, context: ScoreContext) -> float:
 def recovered(
     network: BlockNetwork, context: ScoreContext, recovery: Training, compute: Compute, repeat: int = 0
 ) -> BlockNetwork:
-    """The averaged weights after ``recovery``; ``network`` itself is trained too."""
+    """The network with the moving average of its weights after the training ``recovery``. ``network`` itself ends with
+    the trained weights."""
     state = TrainState.start(network)
     train(
         state,
@@ -109,6 +115,7 @@ def recovered(
 
 
 def distance(network: BlockNetwork, bench: Bench, repeat: int) -> float:
+    """The Fréchet distance of the network's samples to the real images."""
     context = bench.context
     seed = seed_of(context.seed, context.artefact, "sampling", repeat)
     images, _ = sample_images(
@@ -118,7 +125,8 @@ def distance(network: BlockNetwork, bench: Bench, repeat: int) -> float:
 
 
 def short_recovery(finetune: Training, steps: int) -> Training:
-    """The study's fine-tuning shrunk to ``steps``: the same warm-up share, decay and batch, all weights trained."""
+    """The study's fine-tuning, shrunk to ``steps``. It trains all weights, with the same decay and batch size, and the
+    warm-up is the same share of the steps."""
     settings = {name: getattr(finetune, name) for name in Training.model_fields}
     warmup = round(finetune.warmup_steps * steps / max(finetune.steps, 1))
     return Training(**settings | {"steps": steps, "warmup_steps": warmup, "log_every": max(steps, 1)})
@@ -128,7 +136,8 @@ def short_recovery(finetune: Training, steps: int) -> Training:
 
 
 def random_masks(blocks: Sequence[int], size: int, count: int, random: torch.Generator) -> list[Blocks]:
-    """``count`` different sets of ``size`` blocks, each as likely as any other; all there are, if these are fewer."""
+    """``count`` different sets of ``size`` blocks, each with the same probability. If there are fewer sets than this,
+    all of them."""
     count = min(count, math.comb(len(blocks), size))
     masks: dict[Blocks, None] = {}
     while len(masks) < count:
@@ -140,7 +149,8 @@ def random_masks(blocks: Sequence[int], size: int, count: int, random: torch.Gen
 def nested_masks(
     blocks: Sequence[int], sizes: Sequence[int], count: int, random: torch.Generator
 ) -> list[list[Blocks]]:
-    """``count`` chains of sets, each set within the next: the first blocks of a random order, by ``sizes``."""
+    """``count`` chains of sets of these sizes, from the smallest to the largest. A chain has a random order of the
+    blocks, and its sets are the first blocks of this order, so each set contains the one before it."""
     chains = []
     for _ in range(count):
         order = [blocks[position] for position in torch.randperm(len(blocks), generator=random).tolist()]

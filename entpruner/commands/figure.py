@@ -16,8 +16,8 @@ from entpruner.reporting.arm_figures import (
     kept_blocks,
     samples,
 )
+from entpruner.reporting.results import curve_of
 from entpruner.reporting.score_figures import ced_by_block, ced_by_timestep, entropy_vs_loss
-from entpruner.reporting.stages import curve_of
 from entpruner.rules.report import FigureSettings
 from entpruner.scores import Scores
 from entpruner.study.arms import ArmIdentity
@@ -25,7 +25,10 @@ from entpruner.system.files import read_json
 
 
 def run(settings: FigureSettings, *, results: Path, out: Path) -> None:
-    """Draw ``<out>.png`` and ``<out>.svg`` from the study's folder ``results``."""
+    """Draw ``<out>.png`` and ``<out>.svg`` from files in ``results``, the folder of the study.
+
+    Raises UserError if the figure has nothing to show.
+    """
     if not settings.backbones and not settings.arms:
         raise UserError(f"figure {out.name}: none of its arms is left; see its key `only`")
     paths, arms = Layout.at(results), settings.arms
@@ -48,13 +51,13 @@ def run(settings: FigureSettings, *, results: Path, out: Path) -> None:
 
 
 def scores(criterion: str, settings: FigureSettings, paths: Layout) -> dict[str, Scores]:
-    """The scores of ``criterion`` for each backbone."""
+    """The scores by ``criterion`` of each backbone of the figure."""
     made = {name: paths.scores(name, settings.data, settings.seed, criterion) for name in settings.backbones}
     return {name: Scores.from_json(read_json(scored.files["scores"])) for name, scored in made.items()}
 
 
 def draw_samples(arms: Sequence[ArmIdentity], paths: Layout, out: Path) -> None:
-    """Draw samples of the arms below real images. Raises UserError if the arms are of several data sets."""
+    """Draw real images, and the samples of the arms below them. Raises UserError if the arms have several data sets."""
     first, *others = dict.fromkeys(arm.data for arm in arms)
     if others:
         raise UserError(f"figure {out.name}: its arms are of {', '.join([first, *others])}; see its key `only`")
@@ -64,10 +67,12 @@ def draw_samples(arms: Sequence[ArmIdentity], paths: Layout, out: Path) -> None:
 
 
 def kept(arm: ArmIdentity, paths: Layout) -> tuple[int, ...]:
+    """The blocks of the arm's final network."""
     return ModelCard.model_validate(read_json(paths.final(arm.key).files["card"])).kept_blocks
 
 
 def draw_distance_vs_ratio(arms: Sequence[ArmIdentity], paths: Layout, distance: str, out: Path) -> None:
+    """Draw the distances of the arms. The seeds of an arm at one ratio become one row."""
     seeds: dict[tuple[str, str, float | None], list[float]] = {}
     for arm in arms:
         found = read_json(paths.metrics(arm.key).path)[distance]
@@ -84,7 +89,8 @@ def percent(arm: ArmIdentity) -> str:
 
 
 def row_label(arm: ArmIdentity, arms: Sequence[ArmIdentity]) -> str:
-    """The backbone, label and ratio of an arm, with its data and seed if those of other ``arms`` differ."""
+    """The backbone, label and ratio of an arm. Its data and its seed follow if they differ between the arms of the
+    figure."""
     data = f" {arm.data}" if len({other.data for other in arms}) > 1 else ""
     seed = f" s{arm.seed}" if len({other.seed for other in arms}) > 1 else ""
     return f"{arm.backbone} {arm.label}{percent(arm)}{data}{seed}"

@@ -1,4 +1,4 @@
-"""Build one table of the paper from the files that the arms' rules wrote."""
+"""Build one table from the files of its arms."""
 
 from pathlib import Path
 

@@ -1,11 +1,10 @@
-"""Bring the runs in MLflow up to date with the files of the arms."""
+"""Bring MLflow's runs up to date with the files of the arms."""
 
 from pathlib import Path
 
 from entpruner.layout import DECISION, Layout
 from entpruner.reporting.records import Records
-from entpruner.reporting.results import result_of
-from entpruner.reporting.stages import curve_of, stage_folders
+from entpruner.reporting.results import curve_of, result_of, stage_folders
 from entpruner.reporting.tracking import RunRecord, sync
 from entpruner.rules.report import TrackSettings
 from entpruner.study.arms import ArmIdentity
@@ -27,6 +26,7 @@ def run(settings: TrackSettings, *, results: Path, database: Path, artifacts: Pa
 
 
 def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunRecord:
+    """The run of an arm, below the run of its table."""
     paths = Layout.at(results)
     folder = paths.arm(arm.key)
     result = result_of(Records(results), results, arm, columns=())

@@ -1,4 +1,4 @@
-"""Pictures of arms: training curves (Figure 8), kept blocks, distance against ratio, samples side by side."""
+"""Figures of arms: training curves (the paper's Figure 8), kept blocks, distance against ratio, and samples."""
 
 import math
 import textwrap
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
@@ -27,17 +28,21 @@ class Curve:
     """The training curve of one arm."""
 
     panel: str
-    """Curves with the same panel (the backbone and the data) share axes."""
+    """The title of the panel: the backbone and the data. Curves with the same title share axes."""
     label: str
     points: Sequence[Mapping[str, Any]]
-    """The points that training logged, of all stages in a row."""
+    """The logged points of all stages in the order of their steps, each with step, loss, stage and number of blocks."""
 
 
-def curves(arms: Sequence[Curve], target: Path, half_life: float = 5) -> None:
-    """Figure 8: training loss against step, and below it how many blocks were left; dotted lines mark the stages.
+HALF_LIFE = 5
+"""The half-life, in logged points, of the exponential average of the loss."""
 
-    The thin line is the loss as logged. The thick line is its exponential average with ``half_life`` logged points,
-    which starts anew with each stage, as it would otherwise hide what a cut does.
+
+def curves(arms: Sequence[Curve], target: Path) -> None:
+    """Draw the training loss against the step, and the number of blocks below it (the paper's Figure 8).
+
+    Dotted lines mark the steps at which blocks were removed. A thin line is the logged loss, and a thick line is its
+    exponential average. The average begins anew at each stage, because it would otherwise hide the effect of a cut.
     """
     styles, titles = line_styles(arm.label for arm in arms), {arm.panel for arm in arms}
     most = max(point["blocks"] for arm in arms for point in arm.points)
@@ -47,8 +52,8 @@ def curves(arms: Sequence[Curve], target: Path, half_life: float = 5) -> None:
             marks: set[float] = set()
             for arm in (arm for arm in arms if arm.panel == title):
                 under = 1 - list(styles).index(arm.label) / len(styles)
-                width = 1.2 + min(6, 1.2 * len(styles)) * under  # so that arms with the same number of blocks all show
-                marks |= draw_curve(above, below, arm, styles[arm.label], half_life, width)
+                width = 1.2 + min(6, 1.2 * len(styles)) * under  # wider lines lie below, so all lines show
+                marks |= draw_curve(above, below, arm, styles[arm.label], width)
             for mark in marks:
                 above.axvline(mark, color="0.5", linestyle=":", linewidth=1)
             above.set_yscale("log")
@@ -58,20 +63,18 @@ def curves(arms: Sequence[Curve], target: Path, half_life: float = 5) -> None:
             below.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
             below.set_ylim(0, 1.15 * most)
         above, below = next(iter(columns.values()))
-        above.set_ylabel(f"training loss\n(average, half-life {half_life:g} points)")
+        above.set_ylabel(f"training loss\n(average, half-life {HALF_LIFE} points)")
         below.set_ylabel("blocks left")
         legend_below(figure, styles, columns=2 * len(titles))
 
 
-def draw_curve(
-    above: Axes, below: Axes, arm: Curve, style: dict[str, Any], half_life: float, width: float
-) -> set[float]:
-    """Draw loss and blocks of one arm, the blocks as a line of ``width``; the steps at which its blocks were cut."""
+def draw_curve(above: Axes, below: Axes, arm: Curve, style: dict[str, Any], width: float) -> set[float]:
+    """Draw the loss of an arm, and its blocks as a line of ``width`` points. Returns the steps at which it was cut."""
     step, loss, blocks, stage = (
         np.array([point[key] for point in arm.points]) for key in ("step", "loss", "blocks", "stage")
     )
     starts = np.flatnonzero(np.diff(stage)) + 1
-    average = np.concatenate([smoothed(part, half_life) for part in np.split(loss, starts)])
+    average = np.concatenate([smoothed(part, HALF_LIFE) for part in np.split(loss, starts)])
     above.plot(step, loss, color=style["color"], alpha=0.25, linewidth=0.6)
     above.plot(step, average, **style)
     below.plot(step, blocks, color=style["color"], linewidth=width, drawstyle="steps-post", solid_capstyle="butt")
@@ -79,13 +82,13 @@ def draw_curve(
 
 
 def smoothed(values: NDArray[np.float64], half_life: float) -> NDArray[np.float64]:
-    """The exponential average. The weights of the points so far sum to 1, so its start does not pull it."""
-    keep, average, weight = 0.5 ** (1 / half_life), 0.0, 0.0
-    result = np.empty(len(values))
-    for i, value in enumerate(values):
-        average, weight = keep * average + (1 - keep) * value, keep * weight + 1 - keep
-        result[i] = average / weight
-    return result
+    """The exponential average of values (n,), in which the weight of a value halves with each ``half_life`` values.
+
+    It is divided by the sum of the weights so far, so that it is unbiased at its start.
+    """
+    keep = 0.5 ** (1 / half_life)
+    sums = lfilter([1 - keep], [1, -keep], values)
+    return np.asarray(sums / (1 - keep ** np.arange(1, len(values) + 1)))
 
 
 # -------------------------------------------------------------------------------------------------------- kept blocks
@@ -93,7 +96,7 @@ def smoothed(values: NDArray[np.float64], half_life: float) -> NDArray[np.float6
 
 @dataclass(frozen=True)
 class KeptBlocks:
-    """The blocks that one arm kept of a network of ``depth`` blocks."""
+    """The numbers of the blocks that an arm kept, of a network with ``depth`` blocks."""
 
     label: str
     kept: Sequence[int]
@@ -101,9 +104,9 @@ class KeptBlocks:
 
 
 def kept_blocks(arms: Sequence[KeptBlocks], target: Path) -> None:
-    """One row for each arm, in their order; one column for each block of the unpruned network, filled where kept."""
+    """Draw one row for each arm and one column for each block of the unpruned network, filled if the arm kept it."""
     depth = max(arm.depth for arm in arms)
-    cells = np.full((len(arms), depth), np.nan)  # a shallower network has no cells on the right
+    cells = np.full((len(arms), depth), np.nan)  # NaN: a shallower network has no such block
     for cell, arm in zip(cells, arms, strict=True):
         cell[: arm.depth] = 0
         cell[list(arm.kept)] = 1
@@ -127,26 +130,27 @@ def kept_blocks(arms: Sequence[KeptBlocks], target: Path) -> None:
 
 @dataclass(frozen=True)
 class DistanceRow:
-    """The distances of one arm, one number for each seed."""
+    """The distances of an arm at one ratio."""
 
     panel: str
-    """Rows with the same panel (the backbone and the data) share axes."""
+    """The title of the panel: the backbone and the data. Rows with the same title share axes."""
     label: str
     ratio: float | None
-    """Share of blocks removed; None for an unpruned arm."""
+    """The share of blocks that are removed. None for an unpruned arm."""
     distances: Sequence[float]
+    """One distance for each seed."""
 
     @property
     def half_width(self) -> float:
-        """Half-width of the interval of the mean; 0 for a single seed, whose spread is unknown."""
+        """Half the width of the 95 % t-interval of the mean. It is 0 for a single seed, whose spread is unknown."""
         return t_interval(self.distances) or 0.0
 
 
 def distance_vs_ratio(rows: Sequence[DistanceRow], distance: str, target: Path) -> None:
-    """Distance against ratio, one line for each label; unpruned arms are horizontal lines.
+    """Draw the distance against the ratio, with a line for each label. Unpruned arms are horizontal lines.
 
-    Error bars, and the bands of unpruned arms, are 95 % t-intervals of the mean over seeds, where there are two or
-    more. ``distance`` is the name of the distance. Raises UserError if no arm of a panel is pruned.
+    With two or more seeds, error bars show the 95 % t-interval of the mean. For an unpruned arm, a band shows it.
+    ``distance`` is the name of the distance. Raises UserError if no arm of a panel is pruned.
     """
     styles, titles = line_styles(row.label for row in rows), list(dict.fromkeys(row.panel for row in rows))
     for title in titles:
@@ -159,7 +163,7 @@ def distance_vs_ratio(rows: Sequence[DistanceRow], distance: str, target: Path) 
             width = ratios[-1] - ratios[0] or ratios[0]
             pruned = list(dict.fromkeys(row.label for row in shown if row.ratio is not None))
             for label, style in styles.items():
-                place = pruned.index(label) if label in pruned else 0  # the error bars of several labels stand apart
+                place = pruned.index(label) if label in pruned else 0  # error bars do not overlap
                 shift = 0.06 * width * (place - (len(pruned) - 1) / 2) / len(pruned)
                 draw_distances(axes, [row for row in shown if row.label == label], shift, style)
             axes.set_xticks(ratios)
@@ -170,7 +174,10 @@ def distance_vs_ratio(rows: Sequence[DistanceRow], distance: str, target: Path) 
 
 
 def draw_distances(axes: Axes, rows: Sequence[DistanceRow], shift: float, style: dict[str, Any]) -> None:
-    """Unpruned arms as horizontal lines, pruned ones as one line with error bars, moved to the right by ``shift``."""
+    """Draw the rows of one label: unpruned arms as horizontal lines, pruned ones as one line with error bars.
+
+    The pruned ones are moved to the right by ``shift``, in units of the ratio.
+    """
     for middle, half in ((mean(row.distances), row.half_width) for row in rows if row.ratio is None):
         axes.axhline(middle, **style)
         if half:
@@ -185,14 +192,14 @@ def draw_distances(axes: Axes, rows: Sequence[DistanceRow], shift: float, style:
 # ------------------------------------------------------------------------------------------------------------ samples
 
 GAP = 4
-"""Pixels between two samples."""
+"""The number of pixels between two samples."""
 
 
 def samples(rows: Sequence[tuple[str, ImageSet]], class_names: Sequence[str], target: Path, per_class: int = 2) -> None:
-    """One row for each arm, with its label; ``per_class`` columns for each class, with the first images of the class.
+    """Draw images, with a row for each arm and ``per_class`` columns for each class, which show its first images.
 
-    Arms of one seed share labels and noise, so the samples of a column can be compared. Pixels are enlarged, never
-    smoothed. Raises UserError where a row has too few images of a class.
+    Arms with the same seed share labels and noise, so the samples of a column can be compared. Pixels are enlarged and
+    not smoothed. Raises UserError if a row has fewer than ``per_class`` images of a class.
     """
     shown = np.stack([first_of_each_class(*row, class_names, per_class, target.name) for row in rows])
     count, columns, channels, height, width = shown.shape
@@ -201,7 +208,7 @@ def samples(rows: Sequence[tuple[str, ImageSet]], class_names: Sequence[str], ta
     tiles = shown.repeat(scale, axis=3).repeat(scale, axis=4)
     tiles = np.pad(tiles, [(0, 0)] * 3 + [(0, GAP)] * 2, constant_values=255)  # (rows, columns, C, tall, wide)
     canvas = tiles.transpose(0, 3, 1, 4, 2).reshape(count * tall, columns * wide, channels)
-    inches = 0.5 / wide  # a sample is half an inch wide
+    inches = 0.5 / wide  # so that a sample is half an inch wide
     with drawing(target, canvas.shape[1] * inches + 1.8, canvas.shape[0] * inches + 0.4) as figure:
         axes = figure.subplots()
         axes.imshow(canvas if channels == 3 else canvas[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="none")
@@ -214,7 +221,7 @@ def samples(rows: Sequence[tuple[str, ImageSet]], class_names: Sequence[str], ta
 def first_of_each_class(
     label: str, images: ImageSet, class_names: Sequence[str], per_class: int, figure: str
 ) -> NDArray[np.uint8]:
-    """(classes × per_class, C, H, W)"""
+    """The first images of each class: (classes × per_class, C, H, W). ``figure`` is named in errors."""
     chosen = [np.flatnonzero(images.labels == number)[:per_class] for number, _ in enumerate(class_names)]
     for name, found in zip(class_names, chosen, strict=True):
         if len(found) < per_class:

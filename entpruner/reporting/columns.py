@@ -1,4 +1,4 @@
-"""The measured columns of a table: where each number comes from, how it is printed, and what must be said of it."""
+"""The measured columns of a table: where each number comes from, how it is printed, and the notes that explain it."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,36 +11,40 @@ from entpruner.params.reporting import ColumnName
 from entpruner.reporting.results import ArmResult
 
 OWN, ALL = ("training",), ("training", "adaptation")
+"""The documents with the training of an arm: its own alone, or together with the adaptation before it."""
 SINCE_PRE_TRAINING = (
     "Steps, training, training time: since pre-training, so with the adaptation to the data that an arm begins with; a "
     "multiply-accumulate is two operations."
 )
 WALL_TIME = "Training time is wall time: it depends on the machine, and on what else that was doing."
 
-
 Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
+"""How a repetition of a number is judged: by equality, by the spread between seeds relative to the value or in absolute
+terms, by the quartiles of a speed-up, or, for a time, not at all."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One measured column. In its texts, ``{fd}`` stands for the distance, ``{on}`` for the feature net (nothing on
-    InceptionV3), and ``{network}`` for the key of the arm's network in the cost document."""
+    """A measured column.
+
+    Its texts may contain ``{fd}`` for the name of the distance, and ``{on}`` for the suffix that names the feature net
+    (empty for InceptionV3). Its keys may also contain ``{network}``, the key of the arm's network in the cost document.
+    """
 
     heading: str
     key: str
-    """Dotted key of the number in its documents."""
+    """The dotted key of the number in its documents."""
     documents: tuple[str, ...] = ("metrics",)
-    """The documents of an arm that have the key. The numbers of those that an arm has are added up."""
+    """The names of the documents with the key. The numbers of all documents that an arm has are added up."""
     quartiles: str | None = None
-    """Dotted key of the lower and upper quartile."""
+    """The dotted key of the lower and upper quartile, if there are some."""
     unit: str | None = None
-    """Unit to scale with an SI prefix; an empty one scales a count."""
+    """The unit that gets an SI prefix. It is empty for a count, and None for a number that is shown as it is."""
     per_seed: bool = True
-    """False where a number belongs to the backbone, not to a seed: it has no spread over seeds."""
+    """False for a number that has no spread over seeds, because it belongs to the backbone or to the settings."""
     notes: tuple[str, ...] = ()
-    """What a reader must know; stands below the table."""
+    """Texts that are shown below the table."""
     rule: Rule = "relative"
-    """How far a repetition of the number may be off: by what its tolerance is measured."""
 
 
 COLUMNS: dict[ColumnName, Column] = {
@@ -63,7 +67,7 @@ COLUMNS: dict[ColumnName, Column] = {
         "is{on}",
         notes=("is{on}: the formula of the Inception Score, from 1 to the number of the net's classes.",),
     ),
-    "kid": Column("KID ↓", "kid{on}", rule="absolute"),  # unbiased, so about zero where nothing can be told apart
+    "kid": Column("KID ↓", "kid{on}", rule="absolute"),  # it is unbiased, so it can be about zero
     "precision": Column("precision ↑", "precision{on}", rule="absolute"),
     "recall": Column("recall ↑", "recall{on}", rule="absolute"),
     "agreement": Column(
@@ -93,7 +97,7 @@ COLUMNS: dict[ColumnName, Column] = {
         rule="ratio of times",
     ),
     "steps": Column("steps", "total_steps", ALL, per_seed=False, notes=(SINCE_PRE_TRAINING,), rule="exact"),
-    # A vote that goes another way trains a network of another size, so its operations are no exact number.
+    # The FLOPs are not exact: if a vote decides differently, a network of another size is trained.
     "training_flops": Column("training", "total_flops", ALL, unit="FLOP", notes=(SINCE_PRE_TRAINING,)),
     "training_seconds": Column(
         "training time (s)", "total_seconds", ALL, notes=(SINCE_PRE_TRAINING, WALL_TIME), rule="time"
@@ -103,21 +107,24 @@ COLUMNS: dict[ColumnName, Column] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One measured number of a row, and where it came from."""
+    """A measured number of a row, and where it comes from."""
 
     value: int | float | None
-    """Mean over the seeds; None where it was not measured."""
+    """The mean over the seeds. None if it was not measured."""
     std: float | None = None
-    """Sample standard deviation over seeds; None for one seed."""
+    """The sample standard deviation over the seeds. None for one seed."""
     interval: float | None = None
-    """Half-width of the 95 % t-interval of the mean; None for one seed."""
+    """Half the width of the 95 % t-interval of the mean. None for one seed."""
     quartiles: tuple[float, ...] | None = None
-    """Lower and upper quartile, where the column has them."""
+    """The lower and the upper quartile, if the column has them."""
     sources: tuple[dict[str, str], ...] = ()
-    """For each seed and document: the arm's folder, the file, and the key in it."""
+    """For each seed and document: the folder of the arm, the file, and the dotted key in it."""
 
     def text(self, factor: float = 1) -> str:
-        """Three significant digits of the mean, counts in full; interval and quartiles to the same decimal."""
+        """The cell as text, divided by ``factor``: the mean with three significant digits, or a count with all digits.
+
+        An interval has as many decimals as the mean.
+        """
         if self.value is None:
             return "–"
         if isinstance(self.value, int) and factor == 1:
@@ -132,12 +139,12 @@ class Cell:
 
 
 def words(distance: str) -> dict[str, str]:
-    """The texts that stand for ``{fd}`` and ``{on}``."""
+    """The values of ``{fd}`` and ``{on}`` in the texts of columns."""
     return {"fd": distance, "on": "" if distance == "fid" else distance.removeprefix("fd")}
 
 
 def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
-    """One cell: the mean over the seeds. It is empty where the number of any seed is missing."""
+    """The cell of a column: the mean over the seeds. It is empty if the number of a seed is missing."""
     values, sources, quartiles = [], [], None
     for arm in seeds:
         names = words(distance) | {"network": arm.network}
@@ -156,7 +163,7 @@ def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
 
 
 def si_prefix(values: Iterable[float | None]) -> tuple[float, str]:
-    """Factor and SI prefix that show the largest of ``values`` with one to three digits before the point."""
+    """The factor and the SI prefix with which the largest value has one to three digits before the decimal point."""
     largest = max((abs(value) for value in values if value is not None), default=0)
     power = min(max(int(math.log10(largest)) // 3, 0), 6) if largest > 0 else 0
     return 1000.0**power, ("", "k", "M", "G", "T", "P", "E")[power]

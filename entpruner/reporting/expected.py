@@ -1,9 +1,9 @@
-"""What every cell of a study's tables is expected to be, and how far off it may be: ``params/expected/<study>.yaml``.
+"""The expected value and tolerance of every cell of a study's tables: ``params/expected/<study>.yaml``.
 
-The file is generated from published tables and never typed. The same commands give the same bits on the same machine.
-On another machine training rounds otherwise, so that a network and its samples are in the worst case another draw, as
-with another seed. A tolerance therefore comes from the spread between seeds, as far as the study measured it;
-results/README.md says how.
+The file is generated from published tables. The same commands give the same bits on the same machine. On another
+machine training rounds differently, so in the worst case a network and its samples differ as much as those of another
+seed. A tolerance therefore comes from the spread between seeds, if the study measured it. results/README.md has the
+details.
 """
 
 import math
@@ -24,13 +24,14 @@ from entpruner.reporting.recorded import RecordedRow, RecordedTable, Row, read_t
 from entpruner.reporting.records import Records
 
 RULES: dict[str, Rule] = {"blocks": "exact", **{name: column.rule for name, column in COLUMNS.items()}}
+"""The name of a column -> how its numbers are judged."""
 FLOORED = ("distance_before", "distance", "over_floor")
-"""The columns of Fréchet distances, for which the real data's distance to itself, the floor, is known."""
+"""The columns of Fréchet distances. Their floor is known: the distance between two halves of the real data."""
 CONFIDENCE = 0.95
-"""The probability that a faithful repetition with other draws has all of its cells reproduced, not each single one."""
+"""The probability that all cells of a correct repetition with other seeds are reproduced, jointly."""
 MARGIN = 0.15
-"""How far beyond its quartiles a speed-up may lie, relative to its value. This is chosen, not measured: another
-processor has other caches and another BLAS."""
+"""How far beyond its quartiles a speed-up may lie, relative to its value. This number was chosen and not measured. It
+allows for a processor with other caches and another BLAS."""
 
 HEADER = """\
 What `make verify` compares the tables of {study} with. Generated, never typed:
@@ -44,7 +45,7 @@ cells with one are within theirs with {confidence:.0%} probability. The spreads 
 class ExpectedCell(Frozen):
     value: int | float
     tolerance: float | None
-    """Largest difference that counts as reproduced; None where size is not judged."""
+    """The largest difference that counts as reproduced. None if the size of the number is not judged."""
 
 
 class ExpectedRow(Row):
@@ -52,14 +53,14 @@ class ExpectedRow(Row):
 
 
 class Expected(Frozen):
-    """``params/expected/<study>.yaml``."""
+    """The content of ``params/expected/<study>.yaml``."""
 
     study: str
     tables: dict[str, tuple[ExpectedRow, ...]]
 
     @staticmethod
     def read(path: Path, study: str) -> "Expected":
-        """Raises UserError for a file that is missing, damaged or another study's."""
+        """Read the file. Raises UserError if it is missing, damaged, or of another study."""
         if not path.exists():
             raise UserError(
                 f"{path}: not there, so nothing says what is expected; publish the study (make publish STUDY={study}), "
@@ -82,22 +83,29 @@ class Expected(Frozen):
 
 @dataclass(frozen=True)
 class Spread:
-    """How far one seed lies from the mean: a standard deviation and its degrees of freedom."""
+    """The spread of a column between seeds."""
 
     size: float
+    """The standard deviation of one seed."""
     freedom: float
+    """The degrees of freedom of this estimate."""
     source: str
+    """Where the spread comes from, in words."""
     relative: bool
+    """Whether the standard deviation is relative to the value."""
 
     def tolerance(self, value: float, seeds: int, cells: int) -> float:
-        """The largest accepted difference of two means of ``seeds`` seeds, where ``cells`` such pairs are judged."""
+        """The largest accepted difference of two means over ``seeds`` seeds.
+
+        It is a quantile of Student's distribution with a Bonferroni correction for the ``cells`` cells that are judged.
+        """
         quantile = t_quantile(1 - (1 - CONFIDENCE) / (2 * cells), self.freedom)
         scale = abs(value) if self.relative else 1.0
         return quantile * self.size * scale * math.sqrt(2 / seeds)
 
 
 def pooled(column: str, rows: Iterable[RecordedRow]) -> Spread | None:
-    """The standard deviation of a column between seeds, pooled over rows; None if no row has several seeds."""
+    """The standard deviation of a column between seeds, pooled over rows. None if no row has several seeds."""
     relative = RULES[column] == "relative"
     squares, freedom, used = 0.0, 0, 0
     for row in rows:
@@ -115,7 +123,7 @@ def pooled(column: str, rows: Iterable[RecordedRow]) -> Spread | None:
 
 
 def floor_spread(rows: Iterable[RecordedRow], records: Records) -> Spread | None:
-    """The relative standard deviation of the real data's distance to itself, the largest of all data sets."""
+    """The relative standard deviation of a distance's floor, the largest of all data sets. None if none is known."""
     found = []
     for distance in (source for row in rows if "distance" in row.cells for source in row.cells["distance"].sources):
         metrics = records[within(distance["file"])]
@@ -129,7 +137,7 @@ def floor_spread(rows: Iterable[RecordedRow], records: Records) -> Spread | None
 
 
 def spreads_of(rows: Sequence[RecordedRow], records: Records) -> dict[str, Spread]:
-    """The spread that each column's tolerances come from; columns without one are left out."""
+    """The spread of each column. Columns without a known spread are left out."""
     judged = [column for column, rule in RULES.items() if rule in ("relative", "absolute")]
     pools = {column: pooled(column, rows) for column in judged}
     floored = {column: floor_spread(rows, records) for column in FLOORED if pools[column] is None}
@@ -140,9 +148,9 @@ def spreads_of(rows: Sequence[RecordedRow], records: Records) -> dict[str, Sprea
 
 
 def expect(study: Path) -> str:
-    """The YAML of a published study, or of results/<study>.
+    """The text of the file for a study, which lies in results/published/<study> or results/<study>.
 
-    Raises UserError without tables, and for rows that cannot be told apart.
+    Raises UserError if there are no tables, if two rows cannot be told apart, and if a column has no rule.
     """
     folder = Layout.at(study).tables
     tables = read_tables(folder)
@@ -167,7 +175,7 @@ def expect(study: Path) -> str:
 
 
 def distinct_rows(tables: Mapping[str, RecordedTable]) -> list[RecordedRow]:
-    """Each row once: where two tables show the same arms, one row with the columns of both."""
+    """The rows of all tables. If two tables show the same arms, there is one row with the columns of both."""
     rows: dict[tuple[str, ...], RecordedRow] = {}
     for row in (row for table in tables.values() for row in table.rows):
         earlier = rows[row.arms].cells if row.arms in rows else {}
@@ -176,6 +184,7 @@ def distinct_rows(tables: Mapping[str, RecordedTable]) -> list[RecordedRow]:
 
 
 def check(table: RecordedTable, study: Path) -> None:
+    """Raises UserError if two rows have the same key, or if it is not known how to judge a column."""
     keys = [row.key for row in table.rows]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"{study}: {table.name} has two rows {', '.join(twice[0])}; give their arms other labels")
@@ -187,7 +196,7 @@ def check(table: RecordedTable, study: Path) -> None:
 
 
 def expected_row(row: RecordedRow, spreads: Mapping[str, Spread], cells: int) -> ExpectedRow:
-    """The row with a tolerance for each of its numbers; in all tables ``cells`` cells are judged by a spread."""
+    """The row with a tolerance for each number. ``cells`` is the number of cells in all tables with a known spread."""
     found = {}
     for column in RULES:
         cell = row.cells.get(column)
@@ -198,7 +207,7 @@ def expected_row(row: RecordedRow, spreads: Mapping[str, Spread], cells: int) ->
 
 
 def tolerance(column: str, cell: Cell, spread: Spread | None, seeds: int, cells: int) -> float | None:
-    """How far from a measured cell its repetition may lie; None where nothing says it."""
+    """The tolerance of a cell. None if nothing is known about its spread."""
     value = cell.value or 0
     if RULES[column] == "exact":
         return 0.0
@@ -208,7 +217,7 @@ def tolerance(column: str, cell: Cell, spread: Spread | None, seeds: int, cells:
 
 
 def rounded_up(value: float) -> float:
-    """The value rounded up to three significant digits."""
+    """A value that is 0 or more, rounded up to three significant digits."""
     if value == 0:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(value)) - 2)

@@ -1,6 +1,6 @@
-"""What all pictures share: one style, panels side by side, a legend below them, and the PNG and SVG files.
+"""What all figures share: the style, panels side by side, the legend, and the PNG and SVG files.
 
-The same input gives the same bytes: the files hold no date and no random name.
+The same input gives files with the same bytes, because the files contain no date and no random name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 
 from entpruner.system.files import whole_file
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; yellow is left out: it is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart, without yellow, which is faint on white."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -36,12 +36,13 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 PANEL = 4.6
-"""Width of a panel in inches."""
+"""The width of a panel in inches."""
 
 
 @contextmanager
 def drawing(target: Path, width: float, height: float) -> Iterator[Figure]:
-    """An empty figure (in inches). At the end of the block it is written to ``<target>.png`` and ``<target>.svg``."""
+    """An empty figure of this size in inches. At the end of the block, it is written to ``<target>.png`` and
+    ``<target>.svg``."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
@@ -52,7 +53,7 @@ def drawing(target: Path, width: float, height: float) -> Iterator[Figure]:
 
 
 def panels(figure: Figure, titles: Iterable[str], rows: int = 1, **layout: Any) -> dict[str, list[Axes]]:
-    """One column of axes for each title: title -> its axes, from top to bottom."""
+    """Make a column of ``rows`` axes for each distinct title. Returns title -> the axes from top to bottom."""
     names = list(dict.fromkeys(titles))
     columns = figure.subplots(rows, len(names), squeeze=False, **layout).T
     for name, column in zip(names, columns, strict=True):
@@ -61,13 +62,13 @@ def panels(figure: Figure, titles: Iterable[str], rows: int = 1, **layout: Any) 
 
 
 def legend_below(figure: Figure, styles: Mapping[str, Mapping[str, Any]], columns: int = 2) -> None:
-    """A legend of lines or markers: label -> its style."""
+    """Add a legend below the figure. ``styles`` maps each label to the properties of its line or marker."""
     key = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     figure.legend(handles=key, loc="outside lower center", ncols=min(len(key), columns))
 
 
 def without_frame(axes: Axes) -> None:
-    """Leave out grid, ticks and frame, as a picture needs none, and name its columns above it."""
+    """Remove the grid, the tick marks and the frame of axes that show an image, and put the column labels on top."""
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.grid(visible=False)
@@ -75,7 +76,7 @@ def without_frame(axes: Axes) -> None:
 
 
 def line_styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Label -> colour and dashes of its line. The first 21 can be told apart."""
+    """The colour and dashes of the line of each label. There are 21 different combinations, after which they repeat."""
     names = dict.fromkeys(labels)
     dashes = [dash for dash in ("-", "--", ":") for _ in COLOURS]
     return {

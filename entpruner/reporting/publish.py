@@ -1,4 +1,4 @@
-"""Copy what is small of a finished run to results/published, where git keeps it and its tables can be rebuilt.
+"""Copy the small files of a finished run to results/published. Git keeps them, and tables can be built from them.
 
 python -m entpruner.reporting.publish results/digits results/published/digits
 """
@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
@@ -20,27 +19,27 @@ from packaging.requirements import Requirement
 from entpruner.errors import UserError
 from entpruner.layout import BUNDLE, COMPARED, CURVES, MACHINE, METRICS, PROVENANCE, WITHIN, Layout
 from entpruner.reporting.records import Records, files_of, is_trained
-from entpruner.reporting.stages import curve_of
+from entpruner.reporting.results import curve_of
 from entpruner.reporting.tabular import write_csv
 from entpruner.system.files import whole_folder, write_json
 from entpruner.system.recording import processor_name
 
-COPIED = (".csv", ".md", ".tex", PROVENANCE, ".png")
-"""The ends of the names of files that are published as they are, if they lie among tables, figures or the audit."""
+SHOWN, COPIED = (WITHIN.tables, WITHIN.figures, WITHIN.audits), (".csv", ".md", ".tex", PROVENANCE, ".png")
+"""The folders within a study, and the suffixes, of the files that are published unchanged."""
 
 SHOWN_BY_DVC = {
     "metrics": [METRICS],
     "plots": [{CURVES: {"x": "step", "y": "loss", "template": "arms", "title": "Training loss"}}],
 }
-"""What ``dvc metrics`` and ``dvc plots`` show; the plot's template is .dvc/plots/arms.json."""
+"""What ``dvc metrics`` and ``dvc plots`` show. The template of the plot is .dvc/plots/arms.json."""
 
 
 def publish(results: Path, target: Path) -> None:
-    """Write the published form of the study in ``results`` to ``target``, which replaces an older one.
+    """Write the published form of the study in ``results`` to the folder ``target``, which is replaced as a whole.
 
-    Tables, figures and the audit's report keep their places. All other JSON documents become lines of one bundle.
-    Beside them stand what is known of the machine and, for DVC, the metrics and the training curves of all arms. Raises
-    UserError, and changes nothing, if no arm of ``results`` has been evaluated.
+    Tables, figures and the audit's report keep their places within the study. All other JSON documents become lines of
+    one bundle. Further files describe the machine, and contain the metrics and training curves of all arms for DVC.
+    Raises UserError, and changes nothing, if no arm of ``results`` was evaluated.
     """
     records, arms = Records(results), Layout.at(results).arms
     found = records.matching(WITHIN.metrics("*").path)
@@ -48,11 +47,15 @@ def publish(results: Path, target: Path) -> None:
     if not metrics:
         raise UserError(f"{arms}: no arm has a {METRICS} to publish; run: make results")
     with whole_folder(target) as partial:
-        copied = [path.as_posix() for path in files_of(results) if is_shown(path)]
+        shown = [path for path in files_of(results) if any(map(path.is_relative_to, SHOWN))]
+        copied = [path.as_posix() for path in shown if path.name.endswith(COPIED)]
         for path in copied:
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(results / path, partial / path)
-        write_bundle(records, set(records).difference(copied), partial / BUNDLE)
+        # One line for each document, sorted by path, so that git shows which documents have changed.
+        bundled = ({"file": path, "record": records[path]} for path in records if path not in copied)
+        lines = (json.dumps(document, sort_keys=True, allow_nan=False) + "\n" for document in bundled)
+        (partial / BUNDLE).write_text("".join(lines))
         write_json(partial / METRICS, metrics)
         points = ((arm, point["step"], point["loss"]) for arm in metrics for point in curve_of(arms / arm))
         write_csv(partial / CURVES, ("arm", "step", "loss"), points)
@@ -60,22 +63,11 @@ def publish(results: Path, target: Path) -> None:
         (partial / COMPARED).write_text(yaml.safe_dump(SHOWN_BY_DVC, sort_keys=False))
 
 
-def is_shown(path: Path) -> bool:
-    """Whether a path within a study is of a file that people read."""
-    return path.name.endswith(COPIED) and any(map(path.is_relative_to, (WITHIN.tables, WITHIN.figures, WITHIN.audits)))
-
-
-def write_bundle(records: Records, paths: Iterable[str], target: Path) -> None:
-    """One line a document, sorted by path, so that a change of one document is a change of one line."""
-    lines = ({"file": path, "record": records[path]} for path in sorted(paths))
-    target.write_text("".join(json.dumps(line, sort_keys=True, allow_nan=False) + "\n" for line in lines))
-
-
 def machine(records: Records) -> dict[str, Any]:
-    """What is known of the machine: devices and versions as the commands recorded them, and the run's size.
+    """What is known of the machine: devices and versions, as the commands recorded them, and the size of the run.
 
-    The commands did not record cores, memory, system and libraries. These are told of this machine, and only if all
-    commands ran on a device of this name and with this Python and torch.
+    The commands do not record cores, memory, system and libraries. These are added from this machine, if all commands
+    ran on a device with the same name and with the same versions of Python and torch.
     """
     timings = records.timings().values()
     said: dict[str, Any] = {
@@ -99,7 +91,7 @@ def machine(records: Records) -> dict[str, Any]:
 
 
 def libraries() -> dict[str, str]:
-    """Installed versions of what this package depends on."""
+    """The installed versions of the libraries that this package depends on."""
     needed = map(Requirement, requires("entpruner") or [])
     return {requirement.name: version(requirement.name) for requirement in needed if not requirement.marker}
 

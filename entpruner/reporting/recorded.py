@@ -1,4 +1,4 @@
-"""Tables read back from their provenance files: what ``verify`` compares and ``trace`` follows."""
+"""Tables that are read back from their provenance files, for ``entpruner verify`` and ``entpruner trace``."""
 
 import json
 from collections.abc import Mapping
@@ -13,38 +13,43 @@ from entpruner.system.files import read_json
 
 
 class Row(Frozen):
-    """What a table's row is about."""
+    """What identifies a row of a table."""
 
     method: str
     backbone: str
     data: str
     ratio: str
-    """As the table shows it: 50%, or a dash."""
+    """The ratio in the form that the table shows, such as 50%, or a dash for an unpruned arm."""
     seeds: tuple[int, ...]
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What the row is known by, whatever its place in the table and its seeds."""
+        """The key by which rows of two tables are matched. It does not depend on the order of rows or on the seeds."""
         return self.method, self.backbone, self.data, self.ratio
 
 
 class RecordedRow(Row):
+    """A row with its cells and where they come from."""
+
     cells: dict[str, Cell]
-    """By column, in the table's own names; ``blocks``, the number of blocks kept, is one of them."""
+    """The name of a column, as in the CSV -> its cell. The number of kept blocks is the column ``blocks``."""
     arms: tuple[str, ...]
-    """Folders of its arms, one a seed."""
+    """The folders of the row's arms, one for each seed."""
     command: str
+    """The command that makes the row."""
 
 
 class RecordedTable(Frozen):
+    """A table with all that its provenance file says."""
+
     name: str
     arms: dict[str, dict[str, Any]]
-    """Settings, seed, kept blocks, code and commit of every arm, by its folder."""
+    """The folder of an arm -> its settings, seed, kept blocks, digest of the code, and commit."""
     rows: tuple[RecordedRow, ...]
 
     @staticmethod
     def read(path: Path) -> "RecordedTable":
-        """Raises UserError for a file that no table left."""
+        """Read a provenance file. Raises UserError if it is not one."""
         try:
             content = read_json(path)
             rows = tuple(row_of(row, content["arms"]) for row in content["rows"])
@@ -54,9 +59,14 @@ class RecordedTable(Frozen):
 
 
 def row_of(row: Mapping[str, Any], arms: Mapping[str, Any]) -> RecordedRow:
+    """A row of a provenance file. ``arms`` are the arms of its table."""
     sources = (source for cell in row["cells"].values() for source in cell["sources"])
     folders = tuple(dict.fromkeys(source["arm"] for source in sources))
-    cards = [{"arm": arm, "file": card_of(Path(arm)), "key": "kept_blocks"} for arm in folders]
+    finals = [Layout.at(Path(arm).parents[1]).final(Path(arm).name).files for arm in folders]
+    cards = [
+        {"arm": arm, "file": final["card"].as_posix(), "key": "kept_blocks"}
+        for arm, final in zip(folders, finals, strict=True)
+    ]
     blocks = {"value": int(row["blocks"].partition("/")[0]), "sources": cards}
     return RecordedRow(
         **{name: row[name] for name in ("method", "backbone", "data", "ratio", "command")},
@@ -66,17 +76,12 @@ def row_of(row: Mapping[str, Any], arms: Mapping[str, Any]) -> RecordedRow:
     )
 
 
-def card_of(arm: Path) -> str:
-    """The card of the final network of the arm in this folder."""
-    return Layout.at(arm.parents[1]).final(arm.name).files["card"].as_posix()
-
-
 def read_tables(folder: Path) -> dict[str, RecordedTable]:
-    """Every table of a ``tables`` folder, by name; none where there is no such folder."""
+    """Read every table of a folder, by name. A folder that does not exist has none."""
     files = sorted(folder.glob(f"*{PROVENANCE}"))
     return {file.name.removesuffix(PROVENANCE): RecordedTable.read(file) for file in files}
 
 
 def within(file: str) -> str:
-    """The path within its study of a file that was cited as results/<study>/..."""
+    """The path within its study of a file that a table cites as results/<study>/..."""
     return file.split("/", 2)[2]

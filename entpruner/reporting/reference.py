@@ -1,4 +1,4 @@
-"""What is publicly known of the paper's numbers: ``params/reference.yaml``, with its evidence."""
+"""The public numbers of the paper, and the evidence for each: ``params/reference.yaml``."""
 
 from itertools import chain
 from pathlib import Path
@@ -13,64 +13,67 @@ from entpruner.study.arms import ArmIdentity
 
 
 class PaperNumber(Frozen):
-    """One public number of the paper, and the rows and column that it belongs beside."""
+    """A public number of the paper, with the rows and the column of our tables that it is shown beside."""
 
     table: str
     match: dict[str, str | float | int | None] = Field(min_length=1)
-    """Fields of ``ArmIdentity`` and the values that they must have."""
+    """Fields of ``ArmIdentity`` -> the values that the arm of a row must have."""
     column: Literal["distance", "speedup"]
     value: float
     form: str = "{}"
-    """How the value is written: ``{}×``, or ``+{}`` for a difference."""
+    """The form in which the value is written, such as ``{}×``, or ``+{}`` for a difference."""
     scope: str | None = None
-    """What the number belongs to where it isn't this very row; this text stands below the table."""
+    """What the number is of, if not of exactly this row. The text is shown below the table."""
     evidence: tuple[str, ...] = Field(min_length=1)
+    """Tags of the sources that the number is known from."""
 
     def __str__(self) -> str:
         return self.form.format(f"{self.value:g}") + ("*" if self.scope else "")
 
     def is_beside(self, arm: ArmIdentity) -> bool:
-        """Whether it belongs beside the row of this arm, in its table."""
+        """Whether the number is shown beside the row of this arm."""
         return all(getattr(arm, field) == value for field, value in self.match.items())
 
 
 class PaperNote(Frozen):
+    """A remark on the paper's numbers that is shown below some tables."""
+
     tables: tuple[str, ...]
     text: str
     evidence: tuple[str, ...] = Field(min_length=1)
 
 
 class Ours(Frozen):
-    """Which number of a study stands beside a claim: one of its EntPruner arm, or a comparison with another arm."""
+    """Which number of a study is shown for a claim. It is a number of the EntPruner arm, or a comparison with it."""
 
     quantity: Literal["speedup", "distance", "rise", "improvement"]
-    """The rise is over the unpruned arm, the improvement over LD-Pruner's."""
+    """A rise is compared with the unpruned arm, and an improvement is compared with the LD-Pruner arm."""
     upstream: bool
-    """On the upstream data, or on the others."""
+    """Whether the arms are on the upstream data. If not, they are on all other data sets."""
     ratio: float
 
 
 class Claim(Frozen):
-    """One public number of the paper, which the audit gives a page of its own."""
+    """A public number of the paper to which the audit gives a page of its own."""
 
     name: str = Field(pattern=r"^[a-z_]+$")
     says: str
     evidence: tuple[str, ...] = Field(min_length=1)
     takes: str
-    """What it would take to check it."""
+    """What a check of the claim would take."""
     arithmetic: tuple[str, ...]
-    """What follows without any experiment."""
+    """What follows from arithmetic, without an experiment."""
     ours: Ours
 
 
 class Reference(Frozen):
-    """``params/reference.yaml``."""
+    """The content of ``params/reference.yaml``."""
 
     paper: str
     scale: str
-    """Why the paper's numbers must not be compared with ours by size."""
+    """Why the size of the paper's numbers cannot be compared with that of ours."""
     evidence: dict[str, str]
-    """Tag: what it stands for."""
+    """The tag of a source -> what it stands for."""
     numbers: tuple[PaperNumber, ...]
     notes: tuple[PaperNote, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -88,7 +91,7 @@ class Reference(Frozen):
 
     @staticmethod
     def read(path: Path) -> "Reference":
-        """Raises UserError where the file doesn't hold together."""
+        """Read the file. Raises UserError if a key is wrong, or if a tag or a field of an arm does not exist."""
         try:
             return Reference.model_validate(yaml.safe_load(path.read_text()))
         except ValidationError as error:

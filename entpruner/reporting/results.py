@@ -1,28 +1,30 @@
-"""The result of an arm: the documents that its rules wrote, from which tables take their numbers."""
+"""The results of an arm: the documents that its rules wrote, from which tables take their numbers, and its curve."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from entpruner.evaluation.cost import cost_key
-from entpruner.layout import WITHIN
+from entpruner.layout import CURVE, WITHIN, Layout
 from entpruner.models.checkpoints import ModelCard
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.records import Records
 from entpruner.study.arms import ArmIdentity
+from entpruner.system.files import read_json
 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON document that cells are read from."""
+    """A JSON document from which the numbers of cells are read."""
 
     path: str
-    """The file that a table cites for it."""
+    """The file that a table cites as the source of the number."""
     content: Mapping[str, Any]
 
     def value(self, key: str) -> Any:
-        """What stands at a dotted key; None where nothing does."""
+        """The value at a dotted key, or None if there is no such key."""
         value: Any = self.content
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
@@ -30,33 +32,33 @@ class Document:
 
 
 class ArmResult(ArmIdentity):
-    """What an arm was with one seed, and the documents that say what came of it."""
+    """An arm with one seed, and the documents of its results."""
 
     artefact: str
-    """Its folder: results/<study>/arms/<arm>-..."""
+    """The folder of the arm: results/<study>/arms/<arm>-..."""
     kept_blocks: tuple[int, ...]
     network: str
-    """Its network's key in the cost document."""
+    """The key of the arm's final network in the cost document."""
     documents: dict[str, Document]
-    """By name: the metrics of its samples (``metrics``), the backbone's cost (``cost``), steps, FLOPs and seconds of
-    the arm (``training``) and of moving the backbone to the data before it (``adaptation``), the metrics of the network
-    right after the last cut (``cut``). An arm has no adaptation if it begins with the pre-trained network, no cut if it
-    is not pruned."""
+    """The documents by name. ``metrics`` has the metrics of the samples, and ``cost`` has the costs of the backbone.
+    ``training`` has steps, FLOPs and seconds of the arm, and ``adaptation`` has those of the training that moved the
+    backbone to the data; it is missing if the arm begins with the pre-trained network. ``cut`` has the metrics of the
+    network right after the last cut; it is missing if the arm is not pruned, or if no column shows these metrics."""
     settings: dict[str, Any]
-    """The resolved settings that its rules were given."""
+    """The resolved settings of the training, the sampling and the evaluation."""
     code: str
-    """Digest of the package files that made it."""
+    """The digest of the code that trained the final network."""
     commit: str
-    """Git commit that it was made at."""
+    """The git commit at which the final network was trained."""
 
     @property
     def row(self) -> tuple[Any, ...]:
-        """What all seeds of a row of a table have in common."""
+        """The fields that the seeds of a row of a table have in common."""
         return self.name, self.backbone, self.data, self.ratio
 
 
 def result_of(records: Records, cited: Path, arm: ArmIdentity, columns: Sequence[ColumnName]) -> ArmResult:
-    """An arm and the documents that its cells of these columns come from, cited as files of the folder ``cited``."""
+    """The arm with the documents that its cells in these columns come from, cited as files of the folder ``cited``."""
     final = WITHIN.final(arm.key).files
     card = ModelCard.model_validate(records[final["card"]])
     paths = {
@@ -83,3 +85,17 @@ def result_of(records: Records, cited: Path, arm: ArmIdentity, columns: Sequence
         commit=training["commit"] or "unknown",
         **dict(arm),
     )
+
+
+def curve_of(folder: Path) -> list[dict[str, float]]:
+    """The logged points of all stages and of the recovery of the arm in ``folder``, in the order of their steps."""
+    final = Layout.at(folder.parents[1]).final(folder.name).path
+    files = [part / CURVE for part in (*stage_folders(folder), final)]
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def stage_folders(folder: Path) -> list[Path]:
+    """The folders of the stages of the arm in ``folder``, without those that are left from a run with more stages."""
+    paths, arm = Layout.at(folder.parents[1]), folder.name
+    recovery = read_json(paths.final(arm).files["timing"])["settings"]["stage"]
+    return [paths.stage(arm, stage).path for stage in range(1, recovery)]

@@ -1,6 +1,6 @@
-"""Pictures of block scores: entropy change against loss change (Figure 2), block by block, and by timestep.
+"""Figures of block scores: entropy change against loss change (the paper's Figure 2), by block, and by timestep.
 
-Each takes the scores of ``ced`` by backbone, and draws a panel for each backbone.
+A figure has a panel for each backbone. It takes the scores by the names of the backbones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +28,11 @@ CHANGE = LinearSegmentedColormap.from_list("change", [FALLS, "white", RISES])
 
 
 def entropy_vs_loss(ced: Mapping[str, Scores], sensitivity: Mapping[str, Scores], target: Path) -> None:
-    """Figure 2: what removing a block does to the output's entropy, against what it does to the loss.
+    """Draw the change of the output's entropy when a block is removed, against the change of the loss (Figure 2).
 
-    The upper panel has a numbered point for each block, and Spearman's rank correlation of CED with the rise of the
-    loss; the lower one the signed entropy change block by block. Error bars are standard errors. Raises UserError
-    where ``sensitivity`` did not score the same blocks as ``ced``.
+    The upper axes have a numbered point for each block, and Spearman's rank correlation of CED with the loss change.
+    The lower axes show the signed entropy change of each block. Error bars are standard errors. Raises UserError if
+    ``sensitivity`` did not score the same blocks as ``ced``.
     """
     for name in ced:
         if ced[name].blocks != sensitivity[name].blocks:
@@ -43,13 +43,13 @@ def entropy_vs_loss(ced: Mapping[str, Scores], sensitivity: Mapping[str, Scores]
             scatter(above, ced[name], sensitivity[name])
             bars(below, ced[name])
         legend_below(figure, SIGNS)
-        figure.draw_without_rendering()  # the places of the points on the page are known only after this
+        figure.draw_without_rendering()  # this computes the positions of the points on the page
         for name, (above, _) in columns.items():
             number(above, ced[name].blocks, np.abs(ced[name].signed), np.array(sensitivity[name].signed))
 
 
 def scatter(axes: Axes, ced: Scores, sensitivity: Scores) -> None:
-    """|entropy change| against loss change, on logarithmic axes where the values allow it."""
+    """Draw |entropy change| against loss change, on logarithmic axes if the values allow it."""
     change, loss = np.array(ced.signed), np.array(sensitivity.signed)
     style: dict[str, Any] = {"markersize": 5, "markeredgecolor": "white", "elinewidth": 1}
     for blocks, colour, marker in ((change >= 0, RISES, "o"), (change < 0, FALLS, "s")):
@@ -64,8 +64,12 @@ def scatter(axes: Axes, ced: Scores, sensitivity: Scores) -> None:
 
 
 def number(axes: Axes, names: Sequence[int], x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-    """Write each point's name beside it, off its error bars, where it is furthest from the other points and names."""
-    points = axes.transData.transform(np.stack([x, y], axis=1)) * 72 / axes.figure.dpi  # (N, 2) in typographic points
+    """Write the number of each block beside its point (x, y), off the error bars.
+
+    Twelve positions around the point are possible. The position is chosen that is furthest from the other points and
+    the names so far: it has the smallest sum of inverse squared distances.
+    """
+    points = axes.transData.transform(np.stack([x, y], axis=1)) * 72 / axes.figure.dpi  # (N, 2), in units of 1/72 inch
     angles = np.deg2rad([quarter + angle for quarter in (0, 90, 180, 270) for angle in (30, 45, 60)])
     sides = 8 * np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (12, 2)
     taken = list(points)
@@ -78,18 +82,19 @@ def number(axes: Axes, names: Sequence[int], x: NDArray[np.float64], y: NDArray[
 
 
 def logarithmic(axis: Axis, set_scale: Callable[..., None], values: NDArray[np.float64]) -> None:
-    """Make an axis logarithmic. With values of 0 or below, it is linear around 0 up to the smallest magnitude."""
+    """Make an axis logarithmic. If a value is 0 or less, the axis is linear between minus and plus the smallest
+    magnitude."""
     magnitudes = np.abs(values[values != 0])
     if (values > 0).all():
         set_scale("log", nonpositive="clip")
-        if values.max() > 5 * values.min():  # about a decade: its powers of ten are enough labels
+        if values.max() > 5 * values.min():  # labels at powers of ten are enough
             axis.set_minor_formatter(NullFormatter())
     elif len(magnitudes):
         set_scale("symlog", linthresh=magnitudes.min())
 
 
 def ced_by_block(scored: Mapping[str, Scores], target: Path) -> None:
-    """The signed entropy change of every block, with its standard error."""
+    """Draw the signed entropy change of every block, with its standard error."""
     with drawing(target, PANEL * len(scored), 3.0) as figure:
         for name, (axes,) in panels(figure, scored).items():
             bars(axes, scored[name])
@@ -97,7 +102,7 @@ def ced_by_block(scored: Mapping[str, Scores], target: Path) -> None:
 
 
 def bars(axes: Axes, ced: Scores) -> None:
-    """One bar for each block: the signed entropy change, coloured by its sign."""
+    """Draw a bar for each block: the signed entropy change, coloured by its sign."""
     change = np.array(ced.signed)
     colours = np.where(change >= 0, RISES, FALLS).tolist()
     axes.bar(ced.blocks, change, yerr=errors(ced), color=colours, error_kw={"elinewidth": 1}, capsize=2)
@@ -110,19 +115,19 @@ def bars(axes: Axes, ced: Scores) -> None:
 
 
 def errors(scores: Scores) -> NDArray[np.float64]:
-    """The standard errors, with 0 for a block that has none."""
+    """The standard errors of all blocks (L,), with 0 for a block without one."""
     return np.array([error or 0.0 for error in scores.stderr])
 
 
 def ced_by_timestep(scored: Mapping[str, Scores], target: Path) -> None:
-    """The signed entropy change by block and timestep bin, from the data (left) to pure noise (right).
+    """Draw a map of the signed entropy change by block and timestep bin, from the data (left) to pure noise (right).
 
-    The colours of a panel reach from its largest change to the opposite of that; bins without draws are hatched.
-    Raises UserError where the scores have fewer than two bins.
+    The colour scale of a panel is symmetric around 0 and ends at the largest magnitude. Bins without draws are hatched.
+    Raises UserError if the scores have fewer than two bins.
     """
     with drawing(target, PANEL * len(scored), 1.4 + 0.2 * max(len(ced.blocks) for ced in scored.values())) as figure:
         for name, (axes,) in panels(figure, scored).items():
-            change = np.array(scored[name].per_timestep or [[]], dtype=float)  # (L, bins); None is NaN
+            change = np.array(scored[name].per_timestep or [[]], dtype=float)  # (L, bins), NaN for None
             blocks, bins = change.shape
             if bins < 2:
                 raise UserError(

@@ -1,7 +1,8 @@
-"""The paper's tables: a row for each arm, every number read from the file that a rule wrote, the paper's own beside it.
+"""The tables of the paper, with a row for each arm. The paper's public numbers are shown beside ours.
 
-A table becomes CSV (full precision), Markdown, HTML and LaTeX (three significant digits), and a provenance file. For
-each cell, the provenance names the file and key that it came from; for each arm, its settings, code and commit.
+Every number is read from a file that a rule wrote. A table is written as CSV in full precision, as Markdown, HTML and
+LaTeX with three significant digits, and as a provenance file. The provenance has the file and key of each cell, and the
+settings, code and commit of each arm.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,11 +74,11 @@ LATEX_ESCAPES = str.maketrans(
 
 @dataclass(frozen=True)
 class Row:
-    """All seeds of one arm on one backbone and data set."""
+    """A row of a table: an arm on one backbone and data set, with all of its seeds."""
 
     seeds: tuple[ArmResult, ...]
     cells: Mapping[ColumnName, Cell]
-    """The cell of each column of the table, from left to right."""
+    """The cell of each column, from left to right."""
     paper: tuple[PaperNumber, ...]
     """The paper's public numbers for this row."""
     command: str
@@ -85,16 +86,16 @@ class Row:
 
     @property
     def evidence(self) -> tuple[str, ...]:
-        """Tags of the sources that the paper's numbers are known from."""
+        """The tags of the sources that the paper's numbers are known from."""
         return tuple(dict.fromkeys(tag for number in self.paper for tag in number.evidence))
 
     def public(self, column: str) -> str:
-        """The paper's number for a column."""
+        """The paper's number for a column, as text."""
         return "; ".join(str(number) for number in self.paper if number.column == column) or NOT_PUBLIC
 
     @property
     def identity(self) -> dict[str, str]:
-        """The columns that say what the row is."""
+        """The cells of the columns that say what the row is, by name."""
         arm = self.seeds[0]
         return {
             "method": arm.label,
@@ -113,8 +114,9 @@ class ReportTable:
     settings: TableSettings
     rows: tuple[Row, ...]
     paper: Mapping[str, str]
-    """The columns for which the paper has a public number, and the headings of these numbers."""
+    """The columns for which the paper has a public number -> the headings of these numbers."""
     notes: tuple[str, ...]
+    """The texts below the table."""
 
     def write(self, folder: Path) -> None:
         """Write the table's CSV, Markdown, HTML, LaTeX and provenance into ``folder``."""
@@ -126,7 +128,7 @@ class ReportTable:
         write_json(files["provenance"], self.provenance())
 
     def records(self) -> list[dict[str, Any]]:
-        """The rows of the CSV: plain names, full precision, None where nothing was measured."""
+        """The rows of the CSV by the names of its columns, in full precision. None if nothing was measured."""
         records = []
         for row in self.rows:
             arm = row.seeds[0]
@@ -145,7 +147,7 @@ class ReportTable:
         return records
 
     def texts(self) -> dict[str, list[str]]:
-        """Heading -> the cells below it as text, without the commands."""
+        """Heading -> the cells below it as text. The column of the commands is left out."""
         identity = [row.identity.values() for row in self.rows]
         shown = {heading: list(cells) for heading, *cells in zip(IDENTITY_HEADINGS, *identity, strict=True)}
         for name in self.settings.columns:
@@ -166,7 +168,7 @@ class ReportTable:
         return f"**{self.settings.caption}**\n\n{markdown_table(shown, zip(*shown.values(), strict=True))}\n\n{notes}\n"
 
     def html(self) -> str:
-        """A page of its own, for Snakemake's report."""
+        """The table as a complete HTML page, for Snakemake's report."""
         shown = self.texts() | {"command": [row.command for row in self.rows]}
         lines = [("th", tuple(shown)), *(("td", cells) for cells in zip(*shown.values(), strict=True))]
         rows = ("".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) for tag, texts in lines)
@@ -177,7 +179,8 @@ class ReportTable:
         )
 
     def latex(self) -> str:
-        """A ``table*`` for booktabs and graphicx. The commands stand numbered below it, where there is room."""
+        """The table as a ``table*`` for the packages booktabs and graphicx. The commands are numbered below it, because
+        they are too wide for a column."""
         shown = {"": [str(i) for i, _ in enumerate(self.rows, 1)]} | self.texts()
         head, *body = (
             " & ".join(map(latex_escape, line)) + r" \\" for line in (shown, *zip(*shown.values(), strict=True))
@@ -187,14 +190,14 @@ class ReportTable:
         return LATEX.substitute(
             caption=latex_escape(self.settings.caption),
             label=self.settings.name.replace("_", "-"),
-            alignment="llll" + "r" * (len(shown) - 4),  # number, method, backbone and data stand on the left
+            alignment="llll" + "r" * (len(shown) - 4),  # number, method, backbone and data are aligned left
             head=head,
             body="\n".join(body),
             below="\n".join(rf"\par {text}" for text in below),
         )
 
     def provenance(self) -> dict[str, Any]:
-        """Every cell's value, files and keys; every arm's settings, code and commit."""
+        """The content of the provenance file: where each cell comes from, and how each arm was made."""
         kept = ("settings", "code", "commit", "kept_blocks", "seed")
         arms = {arm.artefact: {key: getattr(arm, key) for key in kept} for row in self.rows for arm in row.seeds}
         rows = [
@@ -209,15 +212,18 @@ def latex_escape(text: str) -> str:
 
 
 def table_from(records: Records, settings: TableSettings, cited: Path, reference: Path) -> ReportTable:
-    """The table of a study whose documents are ``records``; it cites them as files of the folder ``cited``."""
+    """The table of a study with the documents ``records``, which it cites as files of the folder ``cited``.
+
+    ``reference`` is the file with the paper's numbers.
+    """
     results = [result_of(records, cited, arm, settings.columns) for arm in settings.arms]
     return build(settings, results, Reference.read(reference))
 
 
 def build(settings: TableSettings, results: Sequence[ArmResult], reference: Reference) -> ReportTable:
-    """The table of these arms, in their order, the seeds of a row brought together.
+    """The table of these arms in their order, with the seeds of an arm in one row.
 
-    The paper's numbers stand beside ours in a table that has some. Raises UserError where no arm is left to show.
+    It has columns for the paper's numbers if some of these are public. Raises UserError if there is no arm to show.
     """
     name, columns = settings.name, settings.columns
     if not results:
@@ -243,7 +249,7 @@ def build(settings: TableSettings, results: Sequence[ArmResult], reference: Refe
 
 
 def notes_on_ours(columns: Sequence[ColumnName], rows: Sequence[Row], distance: str) -> Iterator[str]:
-    """What a reader must know to read our columns."""
+    """The notes on our columns."""
     net = "InceptionV3" if distance == "fid" else f"the feature net '{distance.removeprefix('fd_')}', so not FID or IS"
     yield f"Distance, score, KID, precision and recall are on {net}."
     yield from dict.fromkeys(note.format(**words(distance)) for column in columns for note in COLUMNS[column].notes)
@@ -254,7 +260,7 @@ def notes_on_ours(columns: Sequence[ColumnName], rows: Sequence[Row], distance: 
 
 
 def notes_on_the_papers(name: str, rows: Sequence[Row], reference: Reference) -> Iterator[str]:
-    """What a reader must know of the paper's numbers, or that none is public; nothing for a table that it lacks."""
+    """The notes on the paper's numbers, or that none of them is public. There are none for a table of our own."""
     about = [note for note in reference.notes if name in note.tables]
     evidence = [*(row.evidence for row in rows), *(note.evidence for note in about)]
     if any(row.paper for row in rows):

@@ -18,10 +18,10 @@ HEADINGS: dict[str, str] = {name: column.heading for name, column in COLUMNS.ite
 
 
 def trace(study: str, table: str, number: int, column: str) -> str:
-    """A cell's value and, seed by seed, its file, key, settings, code and commit; then the command that makes it.
+    """Say where a cell comes from: its value, the file, key, settings, code and commit of each seed, and the command.
 
-    Rows count from 1. A column is named by its own name, its heading, or a beginning of either that fits no other.
-    Raises UserError that lists what there is.
+    Rows count from 1. ``column`` is the name or the heading of a column, or an unambiguous beginning of one. Raises
+    UserError that lists what there is, if there is no such table, row or column.
     """
     places = [Layout(study), Layout(study, PUBLISHED)]
     paths = next((place for place in places if read_tables(place.tables)), None)
@@ -50,7 +50,7 @@ def trace(study: str, table: str, number: int, column: str) -> str:
 
 
 def column_of(row: RecordedRow, given: str, table: str) -> str:
-    """The column that is meant."""
+    """The column with this name or heading. Raises UserError if there is none, or more than one."""
     names = {name: column for column in row.cells for name in names_of(row, column)}
     wanted = plain(given)
     begun = list(dict.fromkeys(column for name, column in names.items() if name.startswith(wanted)))
@@ -61,7 +61,8 @@ def column_of(row: RecordedRow, given: str, table: str) -> str:
 
 
 def names_of(row: RecordedRow, column: str) -> set[str]:
-    """A column's own name and its heading: with ``fd`` for the distance, and with what it is called in this table."""
+    """The names by which a column is known: its own, and its heading, in which the distance is called ``fd`` or by the
+    name that it has in this table."""
     heading = HEADINGS.get(column, column)
     distance = row.cells["distance"].sources if "distance" in row.cells else ()
     called = {"fd", *(source["key"] for source in distance)}
@@ -69,12 +70,12 @@ def names_of(row: RecordedRow, column: str) -> set[str]:
 
 
 def plain(heading: str) -> str:
-    """A heading without its arrow, unit and brackets."""
+    """A heading in lower case, without its arrow, unit and brackets."""
     return re.split(r" [↓↑(\[]", heading.strip())[0].casefold()
 
 
 def value_of(cell: Cell) -> str:
-    """The value of a cell with its spread and quartiles."""
+    """The value of a cell as text, with its spread and its quartiles."""
     if cell.value is None:
         return "no number: a file of its arms does not hold it"
     spread = "" if cell.std is None else f" ± {cell.std!r} (mean and sample standard deviation)"
@@ -83,7 +84,7 @@ def value_of(cell: Cell) -> str:
 
 
 def seeds_of(table: RecordedTable, cell: Cell, records: Records) -> list[dict[str, Any]]:
-    """What each seed of a cell contributed, and how it was made."""
+    """The values that each seed contributed to a cell, and the settings, code and commit that made them."""
     seeds = []
     for folder, sources in groupby(cell.sources, key=lambda source: source["arm"]):
         arm = table.arms[folder]
@@ -94,7 +95,7 @@ def seeds_of(table: RecordedTable, cell: Cell, records: Records) -> list[dict[st
 
 
 def value_at(source: Mapping[str, str], records: Records) -> Any:
-    """What stands at the source's dotted key now."""
+    """The present value at the dotted key of a source, or a text that says that it is missing."""
     path = within(source["file"])
     if path not in records:
         return f"not here: {records.folder}/{path} is missing"

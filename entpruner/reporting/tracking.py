@@ -1,7 +1,7 @@
-"""MLflow as a view on finished arms. This is the only module that knows MLflow, and nothing is read back from it.
+"""MLflow's view of finished arms. No other module uses MLflow, and no result is read from it.
 
-A run is identified by the key of its artefact, kept as a tag; another tag keeps a digest of its content. ``sync``
-compares both with the records, so repeating it, or starting from an empty database, ends with the same runs.
+A tag of a run holds the key of its artefact, and another tag holds a digest of its content. ``sync`` compares both with
+the records, so it always ends with the same runs, whether it is repeated or begins with an empty database.
 """
 
 import hashlib
@@ -31,38 +31,38 @@ KEY, CONTENT, PARENT = "entpruner.key", "entpruner.content", "mlflow.parentRunId
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run: an arm and seed, or with no ``parent`` the table that its arms are listed under."""
+    """A run of MLflow: an arm with one seed, or, if it has no parent, a table that arms are listed under."""
 
     key: str
-    """Identifies the run: ``<study>/<arm>``, or ``<study>/<table>``."""
+    """The key that identifies the run: ``<study>/<arm>``, or ``<study>/<table>``."""
     name: str
     parent: str | None = None
-    """Key of the table's run."""
+    """The key of the run of the table. None for a table."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Resolved settings; nested keys become ``a.b``."""
+    """The resolved settings. Nested keys become dotted keys."""
     curve: Sequence[Mapping[str, Any]] = ()
-    """Points that training logged: every number beside ``step`` becomes a metric over steps."""
+    """The points that the training logged. Each number of a point becomes a metric at the point's ``step``."""
     metrics: Mapping[str, float | None] = field(default_factory=dict)
-    """Final numbers; None is left out."""
+    """The final numbers. A number that is None is left out."""
     files: Sequence[tuple[str, Path]] = ()
-    """Small files to show (pictures, decisions), each with the folder that it is shown in; never checkpoints."""
+    """Small files, such as images and decisions, each with the name of the folder that MLflow shows it in."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Where the run comes from: digest of the code, commit, path of the checkpoint."""
+    """Where the run comes from: the digest of the code, the commit, and the path of the checkpoint."""
 
     @property
     def content(self) -> str:
-        """Digest of all that the run shows."""
+        """The digest of what the run shows."""
         shown = [self.name, self.parent, self.settings, self.curve, self.metrics, self.tags]
         files = [(folder, file.name, sha256_of(file)) for folder, file in self.files]
         return hashlib.sha256(json.dumps([*shown, files], sort_keys=True, default=str).encode()).hexdigest()
 
 
 def sync(study: str, records: Sequence[RunRecord], database: Path, artifacts: Path) -> dict[str, int]:
-    """Make the MLflow experiment ``study`` show exactly ``records``; parents must come before their children.
+    """Make the MLflow experiment ``study`` show exactly ``records``, in which parents come before their children.
 
-    Runs whose content changed are replaced, runs without a record deleted, all others left alone. Returns how many
-    were ``written``, ``kept`` and ``deleted``. Safe against a second ``sync``, and against being killed. Raises
-    UserError for a database that this MLflow cannot use.
+    Runs with another content are replaced, runs without a record are deleted, and all others are kept. The result has
+    the numbers of runs that were ``written``, ``kept`` and ``deleted``. A second process waits for its turn, and what
+    a killed one left is completed by the next. Raises UserError if this version of MLflow cannot use the database.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock"):
@@ -71,7 +71,7 @@ def sync(study: str, records: Sequence[RunRecord], database: Path, artifacts: Pa
             experiment = client.get_experiment_by_name(study)
             if experiment is not None:
                 return update(client, experiment.experiment_id, records)
-            location = (artifacts / study).resolve().as_uri()  # without one, files land under the current folder
+            location = (artifacts / study).resolve().as_uri()  # the default is the working folder
             return update(client, client.create_experiment(study, location), records)
         except (MlflowException, SQLAlchemyError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
@@ -79,7 +79,7 @@ def sync(study: str, records: Sequence[RunRecord], database: Path, artifacts: Pa
 
 
 def opened(database: Path) -> MlflowClient:
-    """A client of the database. A new database appears only when it is whole: half of one could never be opened."""
+    """A client of the database. A new database is written as a whole, because MLflow cannot open a half-written one."""
     if not database.exists():
         with whole_file(database) as partial:
             partial.unlink(missing_ok=True)
@@ -88,6 +88,7 @@ def opened(database: Path) -> MlflowClient:
 
 
 def update(client: MlflowClient, experiment: str, records: Sequence[RunRecord]) -> dict[str, int]:
+    """Bring the runs of an experiment up to date, and count what was done, as ``sync`` describes."""
     found = client.search_runs([experiment], max_results=SEARCH_MAX_RESULTS_THRESHOLD)
     present = {run.data.tags.get(KEY): run for run in found}
     ids = {
@@ -112,7 +113,7 @@ def update(client: MlflowClient, experiment: str, records: Sequence[RunRecord]) 
 
 
 def write(client: MlflowClient, experiment: str, record: RunRecord) -> str:
-    """Create a run with all that its record holds; its id."""
+    """Create the run of a record. Returns its id."""
     now = int(time.time() * 1000)
     tags = {**record.tags, KEY: record.key}
     run: str = client.create_run(experiment, run_name=record.name, tags=tags).info.run_id
@@ -127,12 +128,12 @@ def write(client: MlflowClient, experiment: str, record: RunRecord) -> str:
     for folder, file in record.files:
         client.log_artifact(run, file, folder)
     client.set_terminated(run)
-    client.set_tag(run, CONTENT, record.content)  # last: a run without it was cut short and is written again
+    client.set_tag(run, CONTENT, record.content)  # comes last: a run without it is incomplete, and is replaced
     return run
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Nested settings as (dotted key, text); lists as JSON."""
+    """Nested settings as pairs of a dotted key and a text. A value that is no text is written as JSON."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from flattened(value, f"{prefix}{key}.")

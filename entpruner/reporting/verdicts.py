@@ -1,4 +1,4 @@
-"""Verdicts: every cell of a study's tables against what ``params/expected/<study>.yaml`` says it should be."""
+"""Verdicts on the cells of a study's tables, by comparison with ``params/expected/<study>.yaml``."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +12,17 @@ from entpruner.reporting.recorded import RecordedRow, RecordedTable
 
 Word = Literal["reproduced", "not reproduced", "not run", "undecided", "not judged"]
 EXIT: dict[Word, int] = {"reproduced": 0, "not reproduced": 1, "not run": 2, "undecided": 2, "not judged": 0}
-"""``not judged`` is said of a machine's own time, ``undecided`` of a number that nobody has said a tolerance for."""
+"""A verdict -> the exit code that it leads to.
+
+A time is ``not judged``, because it depends on the machine. A number is ``undecided`` if it differs from the expected
+one and its tolerance is not known, or if nothing is expected of it.
+"""
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """The verdict on a cell or a file, with its reason."""
+
     table: str
     row: str
     column: str
@@ -25,7 +31,7 @@ class Verdict:
 
 
 def verdicts(expected: Expected, tables: Mapping[str, RecordedTable]) -> Iterator[Verdict]:
-    """One verdict for each cell that is expected, and for each that is there although nothing is expected of it."""
+    """One verdict for each cell that is expected, and for each cell that is there without being expected."""
     for name in dict.fromkeys([*expected.tables, *tables]):
         wanted = {row.key: row for row in expected.tables.get(name, ())}
         found = {row.key: row for row in tables[name].rows} if name in tables else {}
@@ -36,7 +42,7 @@ def verdicts(expected: Expected, tables: Mapping[str, RecordedTable]) -> Iterato
 
 
 def of_row(wanted: ExpectedRow | None, row: RecordedRow | None, absent: str) -> Iterator[tuple[str, tuple[Word, str]]]:
-    """Column, verdict and reason for each cell of a row; ``absent`` is the reason where the row is not there."""
+    """Column, verdict and reason for each cell of a row. ``absent`` is the reason if the row does not exist."""
     expected = wanted.cells if wanted else {}
     cells = row.cells if row else {}
     measured = {column: cell.value for column, cell in cells.items() if cell.value is not None}
@@ -55,7 +61,7 @@ def of_row(wanted: ExpectedRow | None, row: RecordedRow | None, absent: str) -> 
 
 
 def judge(column: str, wanted: ExpectedCell, value: float, seeds: str) -> tuple[Word, str]:
-    """The verdict on a number, with the reason in words."""
+    """The verdict on a number and its reason. ``seeds`` names the seeds of the expected number."""
     off = abs(value - wanted.value)
     if off == 0:
         return "reproduced", f"{shown(value)}, the very same number"
@@ -72,7 +78,7 @@ def judge(column: str, wanted: ExpectedCell, value: float, seeds: str) -> tuple[
 
 
 def same_files(shipped: Path, built: Path) -> Iterator[Verdict]:
-    """One verdict for each file of the shipped tables: whether the tables just built are the same bytes."""
+    """One verdict for each file of the shipped tables: whether the file in ``built`` has the same bytes."""
     for file in sorted(path for path in shipped.iterdir() if path.is_file()):
         word: Word = "not reproduced"
         other = built / file.name
@@ -99,7 +105,7 @@ def shown(value: float) -> str:
 
 
 def report(study: str, found: Sequence[Verdict]) -> str:
-    """Every cell with its verdict and the reason, by table and row, and one line in sum."""
+    """The report: the verdict and reason of every cell, by table and row, and a last line with the counts."""
     lines = []
     for (table, row), cells in groupby(found, key=lambda verdict: (verdict.table, verdict.row)):
         lines += [f"{table} · {row}", *(f"    {cell.column:<22} {cell.word:<15} {cell.reason}" for cell in cells)]
@@ -109,6 +115,7 @@ def report(study: str, found: Sequence[Verdict]) -> str:
 
 
 def exit_code(found: Sequence[Verdict]) -> int:
-    """1 if anything is not reproduced; else 2 if anything is not run or undecided; else 0."""
+    """1 if something is not reproduced. If not, 2 if something is not run or undecided, or if there is no verdict.
+    Otherwise 0."""
     codes = {EXIT[verdict.word] for verdict in found}
     return 1 if 1 in codes else max(codes, default=2)

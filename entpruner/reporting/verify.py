@@ -1,4 +1,4 @@
-"""``entpruner verify``: build a study's tables once more, compare every cell with what is expected, say what held."""
+"""``entpruner verify``: build the tables of a study again, and compare every cell with its expected value."""
 
 import os
 import re
@@ -26,11 +26,12 @@ ROOT = PARAMS.parent
 
 
 def verify(study: str, depth: int, *, expected: Path | None = None, tables: Path | None = None) -> int:
-    """Print a verdict a cell, and return 0 (all reproduced), 1 (something is not) or 2 (something was not run).
+    """Print a verdict for every cell, and return the exit code that ``verdicts.exit_code`` describes.
 
-    ``expected`` is the file of expectations, if not params/expected/<study>.yaml; ``tables`` a folder of finished
-    tables to compare: without one they are built at the depth that is asked. Raises UserError where nothing is
-    published or expected of the study.
+    Tables are built from shipped metrics (depth 1), from trained networks (2) or from scratch (3). If ``tables`` is
+    given, nothing is built, and the finished tables in this folder are compared. ``expected`` is the file of the
+    expected values, by default params/expected/<study>.yaml. Raises UserError if nothing is published or expected of
+    the study.
     """
     wanted = Expected.read(expected or PARAMS / f"expected/{study}.yaml", study)
     if tables is not None:
@@ -43,7 +44,7 @@ def verify(study: str, depth: int, *, expected: Path | None = None, tables: Path
 
 
 def published_records(study: str) -> Records:
-    """Raises UserError if nothing of the study is published."""
+    """The documents of a published study. Raises UserError if it is not published."""
     records = Records(Layout(study, PUBLISHED).root)
     if MACHINE not in records:
         raise UserError(f"{records.folder}: nothing published to verify; run: make publish STUDY={study}")
@@ -51,7 +52,7 @@ def published_records(study: str) -> Records:
 
 
 def published_tables(study: Study, records: Records) -> list[str]:
-    """The tables of the study that are published, in the order of its params file."""
+    """The names of the published tables, in the order of the params file."""
     paths = Layout.at(records.folder)
     return [name for name in study.tables if paths.table(name).files["csv"].exists()]
 
@@ -60,7 +61,7 @@ def published_tables(study: Study, records: Records) -> list[str]:
 
 
 def from_shipped(expected: Expected) -> list[Verdict]:
-    """The verdicts on tables that are built now from shipped metrics, and on whether they are the shipped bytes."""
+    """Build the tables from shipped metrics. The verdicts are on their cells, and on the bytes of their files."""
     records = published_records(expected.study)
     print(f"{expected.study}, depth 1: tables from shipped metrics\na few seconds", flush=True)
     with TemporaryDirectory(prefix="entpruner-") as folder:
@@ -70,9 +71,9 @@ def from_shipped(expected: Expected) -> list[Verdict]:
 
 
 def build_tables(name: str, records: Records, out: Path) -> None:
-    """The published tables of a study, built from its published documents.
+    """Build the published tables of a study from its published documents, into the folder ``out``.
 
-    A table that lacks a document is left out, which is printed.
+    A table is not built if a document is missing, and a message says so.
     """
     params = PARAMS / f"{name}.yaml"
     study, rule = ResolvedStudy(read_study([params]), [params]), Table()
@@ -88,10 +89,10 @@ def build_tables(name: str, records: Records, out: Path) -> None:
 
 
 def from_workflow(expected: Expected, depth: int) -> list[Verdict]:
-    """The verdicts on tables that the workflow builds now, in a folder of its own.
+    """Let the workflow build the tables in a separate folder. The verdicts are on their cells.
 
-    There are no verdicts if the trained networks that it would begin with are not here, which is printed. The workflow
-    goes on with an unfinished folder and begins a finished one anew.
+    If trained networks are missing at depth 2, a message says so, and there are no verdicts. A folder that an earlier
+    call finished is deleted first, and an unfinished one is continued.
     """
     study = expected.study
     records, arms = published_records(study), Layout(study).arms
@@ -118,7 +119,7 @@ def from_workflow(expected: Expected, depth: int) -> list[Verdict]:
 
 
 def forecast(depth: int, records: Records) -> str:
-    """How long the commands computed when the study was published, and how much disk their results take."""
+    """A sentence on the time that the commands took when the study was published, and on the disk that they need."""
     machine, cores = records[MACHINE], os.cpu_count() or 1
     needed = {path: made for path, made in records.timings().items() if WITHIN.audits not in Path(path).parents}
     seconds = sum(record["seconds"] for path, record in needed.items() if depth == 3 or not is_trained(path))
@@ -130,14 +131,14 @@ def forecast(depth: int, records: Records) -> str:
 
 
 def missing_networks(study: str, records: Records) -> list[str]:
-    """Arms that were published and whose trained network is not in results/<study>."""
+    """The published arms whose trained network is not in results/<study>."""
     arms = [Path(path).parents[1].name for path in records.matching(WITHIN.final("*").files["card"])]
     return [arm for arm in arms if not Layout(study).final(arm).files["model"].exists()]
 
 
 def link(depth: int, study: str, folder: Path) -> None:
-    """Link what the workflow begins with to ``folder``: the data sets, and at depth 2 what was trained."""
-    links = [Path("data")] if Path("data").exists() else []  # params files name data sets from here
+    """Make links in ``folder`` to what the workflow begins with: data sets and, at depth 2, all that was trained."""
+    links = [Path("data")] if Path("data").exists() else []  # params files name paths under data/
     if depth == 2:
         links += [path for pattern in TRAINED for path in Path().glob(str(Layout(study).root / pattern))]
     for path in links:
@@ -148,14 +149,14 @@ def link(depth: int, study: str, folder: Path) -> None:
 
 
 def workflow(depth: int, study: str, tables: Sequence[str], folder: Path) -> list[str]:
-    """The command that builds the tables in ``folder``.
+    """The command by which Snakemake builds the tables in ``folder``.
 
-    At depth 2 only the rules that measure may run, so that nothing that is linked is made again, whatever its age.
+    At depth 2 only the rules that measure may run, so that Snakemake does not make again what is linked.
     """
     rules = re.findall(r"^rule (\w+):", (ROOT / "workflow/rules/evaluate.smk").read_text(), re.MULTILINE)
     allowed = ["--allowed-rules", "table", *rules] if depth == 2 else []
     return [
-        *(sys.executable, "-m", "entpruner.cli", "warm", "--"),  # hundreds of jobs each load torch otherwise
+        *(sys.executable, "-m", "entpruner.cli", "warm", "--"),  # loads torch once for hundreds of jobs
         *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)),
         *("--configfile", str(PARAMS / f"{study}.yaml"), "--cores", "all", "--quiet", "host", "reason", *allowed),
         *("--", *(str(Layout(study).table(table).files["md"]) for table in tables)),
@@ -163,7 +164,8 @@ def workflow(depth: int, study: str, tables: Sequence[str], folder: Path) -> lis
 
 
 def run(command: Sequence[str]) -> int:
-    """The exit code of a program. After Ctrl-C the program ends by itself, because a killed one would leave a lock."""
+    """Run a program and return its exit code. After Ctrl-C it is left to end by itself, so that Snakemake removes its
+    lock."""
     with subprocess.Popen(command) as program:
         try:
             return program.wait()

@@ -1,6 +1,5 @@
-"""The audit: what score and proxies are worth."""
+"""The rules of the audit, which measures what score, proxies and schedule are worth."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -26,22 +25,67 @@ from entpruner.sizes.work import Network, Work
 from entpruner.study.arms import ArmIdentity, claimed
 from entpruner.study.resolved import ResolvedStudy
 
+# ------------------------------------------------------------------------------------------------------------ settings
+
 
 class AuditSettings(Seeded):
-    """Settings that every measuring rule of the audit has. All rules of a backbone share their draws."""
+    """Settings of every rule that measures. All rules of a backbone share their draws."""
 
     scoring: Scoring
 
 
 class BenchSettings(AuditSettings):
-    """Settings of the rules that recover and sample sub-networks."""
+    """Settings of the rules that recover sub-networks, sample from them, and measure their distance to real images."""
 
     sampling: Sampling
     finetune: Finetuning
-    """It is shrunk to the regime's steps."""
+    """The study's fine-tuning. A recovery is this training, shrunk to the steps of the regime."""
     evaluation: Evaluation
     latents: Latents | None = None
-    """What the networks work on, if not pixels."""
+    """The latents that the networks work on. None where they work on pixels."""
+
+
+class RegimeSettings(BenchSettings):
+    trials: RegimeTrials
+
+
+class MasksSettings(BenchSettings):
+    masks: int
+    chains: int
+    """The number of chains of nested sets. Only the proxies need them, so a U-Net has none."""
+    ratios: tuple[float, ...]
+    """The shares of blocks that the members of a chain lack."""
+
+
+class ScoresSettings(AuditSettings):
+    sampling: Sampling
+    """The study's own sampling, for the criteria that sample."""
+    criteria: dict[str, AuditedCriterion]
+
+
+class ProxiesSettings(AuditSettings):
+    proxies: Proxies
+    sweeps: AuditedProxies
+
+
+class SchedulesSettings(BenchSettings):
+    pruning: Pruning
+    proxies: Proxies
+    paper: Regime
+    """A ratio of the paper with the study's fine-tuning. The other regime is the one that the audit chose."""
+    weights: tuple[float, ...]
+    """NTK's weights in the vote. ZiCo's weight is 1 minus that of NTK."""
+
+
+class StabilitySettings(AuditSettings):
+    draws: tuple[int, ...]
+    repeats: int
+    finetune: Finetuning
+    steps: int
+    """The steps of the fine-tuning after which the blocks are ranked again."""
+
+
+# --------------------------------------------------------------------------------------------------- rules that measure
 
 
 class AuditRule(Rule):
@@ -49,37 +93,60 @@ class AuditRule(Rule):
 
     room, resumes, on_gpu, copies = "audit.commands", True, True, 7
     lower = f"scoring.batch_size, sampling.batch_size, {TRAINING_MEMORY}"
-    benched: ClassVar[bool] = True
-    """It recovers and samples sub-networks, and measures their distance from the real images."""
+    kind: ClassVar[type[AuditSettings]] = BenchSettings
+    """The class of the rule's settings."""
     reads: ClassVar[tuple[str, ...]] = ("regime",)
-    """Parts of the audit that it reads; their names are those of the command's options."""
+    """The parts of the audit that the command reads. They are also the names of its options."""
+    ranks_by: ClassVar[tuple[str, ...]] = ()
+    """The criteria by which the command itself ranks blocks."""
     per_seed: ClassVar[bool] = True
-    knows_unets: ClassVar[bool] = True
+    """False for a rule that has one job for all seeds, which takes the first seed."""
 
     @property
     def part(self) -> str:
+        """The name of what the rule measures, which is the name of its folder in the results."""
         return self.name.removeprefix("audit_")
 
-    def seed(self, study: ResolvedStudy, job: Job) -> int:
-        return job.seed
+    @property
+    def benched(self) -> bool:
+        """Whether the rule recovers sub-networks and samples from them."""
+        return issubclass(self.kind, BenchSettings)
 
-    def common(self, study: ResolvedStudy, job: Job) -> dict[str, Any]:
-        """The settings that the rule shares with others."""
-        audit, params = audit_of(study), study.params
-        shared = {
+    @property
+    def knows_unets(self) -> bool:
+        """Whether the rule can measure a U-Net. The proxies, and the votes that need them, know transformers only."""
+        return "proxies" not in self.kind.model_fields
+
+    def seed(self, study: ResolvedStudy, job: Job) -> int:
+        return job.seed if self.per_seed else audit_of(study).seeds[0]
+
+    def criteria(self, study: ResolvedStudy, job: Job) -> Sequence[str]:
+        return self.ranks_by
+
+    def settings(self, study: ResolvedStudy, job: Job) -> AuditSettings:
+        """The settings are collected by name: a section of the study, or what the audit says under this name."""
+        audit, params, backbone = audit_of(study), study.params, study.params.backbones[job.backbone]
+        fewer = params.sampling.model_copy(update={"samples": audit.samples})
+        steps = audit.steps_of(params.finetune)
+        known: dict[str, Any] = {
+            **dict(params),
             "artefact": f"audit/{job.backbone}-{audit.data}",
             "seed": self.seed(study, job),
-            "scoring": params.scoring,
             "compute": study.compute,
+            "sampling": fewer if self.benched else params.sampling,
+            "trials": audit.regime,
+            "masks": audit.masks,
+            "chains": 0 if backbone.unet else audit.proxies.chains,
+            "ratios": audit.proxies.ratios,
+            "criteria": audit.criteria_for(backbone),
+            "sweeps": audit.proxies,
+            "paper": Regime(ratio=audit.schedules.ratio, steps=steps),
+            "weights": audit.schedules.weights,
+            "draws": audit.stability.draws,
+            "repeats": audit.stability.repeats,
+            "steps": steps,
         }
-        if self.benched:
-            shared |= {
-                "sampling": params.sampling.model_copy(update={"samples": audit.samples}),
-                "finetune": params.finetune,
-                "evaluation": params.evaluation,
-                "latents": params.latents,
-            }
-        return shared
+        return self.kind(**{name: known[name] for name in self.kind.model_fields})
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         data, seed = audit_of(study).data, self.seed(study, job)
@@ -98,12 +165,29 @@ class AuditRule(Rule):
     def network(self, study: ResolvedStudy, job: Job) -> Network:
         return study.network(job.backbone, audit_of(study).data)
 
-    @abstractmethod
     def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
-        """How many sub-networks are recovered and sampled, and how often blocks are ranked or proxies measured."""
+        """The number of sub-networks that are recovered and sampled from, and the number of rankings of all blocks.
+
+        A sub-network whose proxies are measured counts as a ranking of one block.
+        """
+        audit, depth = audit_of(study), self.network(study, job).depth
+        trials, sweeps, asked = audit.regime, audit.proxies, audit.stability
+        nested = 0 if study.params.backbones[job.backbone].unet else sweeps.chains * len(sweeps.ratios)
+        # Every number of draws counts as the largest. The network is also ranked before and after it was trained.
+        redrawn = len(asked.draws) * max(max(asked.draws) / study.params.scoring.draws, 1)
+        return {
+            "regime": (len(trials.candidates) * trials.masks * trials.repeats, 0),
+            "masks": (1 + depth + audit.masks + nested, 0),
+            "scores": (0, len(audit.criteria_for(study.params.backbones[job.backbone]))),
+            "choices": (len(audit.criteria), 0),
+            "proxies": (0, (audit.masks + nested) * sweeps.repeats / depth),
+            # In each of two regimes: four schedules, three of them again at equal FLOPs, and a vote for each weight.
+            "schedules": (2 * (7 + len(audit.schedules.weights)), 1),
+            "stability": (1, asked.repeats * (redrawn + 2)),
+        }[self.part]
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
-        """The sub-networks are assumed to be as large as the whole, and as long recovered as in the dearest regime."""
+        """Each sub-network counts as large as the whole network, and as long recovered as in the longest regime."""
         network, params, audit = self.network(study, job), study.params, audit_of(study)
         measured, ranked = self.counts(study, job)
         steps = max(regime.steps for regime in audit.regime.candidates)
@@ -118,12 +202,12 @@ class AuditRule(Rule):
         return (trainings + sampled) * measured + ranking * ranked
 
     def memory(self, study: ResolvedStudy, job: Job) -> Memory:
-        """What is done one after the other: rankings by CED, proxies, recoveries and samplings."""
+        """The largest of the things that a job does one after the other: ranking, proxies, recovery and sampling."""
         params, shape, audit = study.params, self.network(study, job).architecture, audit_of(study)
         parts = [memory.scoring(shape, "ced", params.scoring, params.sampling)]
         if not self.knows_unets:
             parts.append(memory.swept(shape, params.proxies, audit.proxies.samples))
-        if self.benched or self.name == "audit_stability":
+        if "finetune" in self.kind.model_fields:
             batch_size, compute = params.finetune.batch_size, params.compute.alone
             parts.append(memory.bench(shape, batch_size, compute, params.sampling, params.latents))
         return memory.largest(parts)
@@ -133,69 +217,26 @@ class AuditRule(Rule):
         return features_held(study, audit.data, audit.samples) if self.benched else 0.0
 
 
-class RegimeSettings(BenchSettings):
-    trials: RegimeTrials
-
-
 class ChooseRegime(AuditRule):
     """Choose the audit's regime for a backbone by random masks alone, on the first seed."""
 
-    name, per_seed, reads = "audit_regime", False, ()
-
-    def seed(self, study: ResolvedStudy, job: Job) -> int:
-        return audit_of(study).seeds[0]
-
-    def settings(self, study: ResolvedStudy, job: Job) -> RegimeSettings:
-        return RegimeSettings(**self.common(study, job), trials=audit_of(study).regime)
-
-    def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
-        trials = audit_of(study).regime
-        return len(trials.candidates) * trials.masks * trials.repeats, 0
-
-
-class MasksSettings(BenchSettings):
-    masks: int
-    chains: int
-    ratios: tuple[float, ...]
-    """Depths along a chain, as shares of the blocks that are removed."""
+    name, kind, per_seed, reads = "audit_regime", RegimeSettings, False, ()
 
 
 class Masks(AuditRule):
     """Measure sub-networks that no criterion chose: the whole network, each block removed, random and nested sets."""
 
-    name = "audit_masks"
-
-    def settings(self, study: ResolvedStudy, job: Job) -> MasksSettings:
-        """The nested sets are measured for the proxies alone, which know no U-Net."""
-        audit = audit_of(study)
-        chains = 0 if job.backbone in unets(study) else audit.proxies.chains
-        return MasksSettings(**self.common(study, job), masks=audit.masks, chains=chains, ratios=audit.proxies.ratios)
-
-    def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
-        settings, depth = self.settings(study, job), self.network(study, job).depth
-        return 1 + depth + settings.masks + settings.chains * len(settings.ratios), 0
-
-
-class ScoresSettings(AuditSettings):
-    sampling: Sampling
-    """The study's own, for the criteria that sample."""
-    criteria: dict[str, AuditedCriterion]
+    name, kind = "audit_masks", MasksSettings
 
 
 class ScoreAll(AuditRule):
     """Score every block by every audited criterion."""
 
-    name, benched = "audit_scores", False
+    name, kind = "audit_scores", ScoresSettings
 
-    def criteria(self, study: ResolvedStudy, job: Job) -> set[str]:
-        return {audited.criterion for audited in self.settings(study, job).criteria.values()}
-
-    def settings(self, study: ResolvedStudy, job: Job) -> ScoresSettings:
-        criteria = audit_of(study).criteria_for(study.params.backbones[job.backbone])
-        return ScoresSettings(**self.common(study, job), sampling=study.params.sampling, criteria=criteria)
-
-    def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
-        return 0, len(self.settings(study, job).criteria)
+    def criteria(self, study: ResolvedStudy, job: Job) -> Sequence[str]:
+        audited = audit_of(study).criteria_for(study.params.backbones[job.backbone])
+        return [one.criterion for one in audited.values()]
 
 
 class Choices(AuditRule):
@@ -203,108 +244,38 @@ class Choices(AuditRule):
 
     name, reads = "audit_choices", ("scores",)
 
-    def settings(self, study: ResolvedStudy, job: Job) -> BenchSettings:
-        return BenchSettings(**self.common(study, job))
-
-    def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
-        return len(audit_of(study).criteria), 0
-
-
-class ProxiesSettings(AuditSettings):
-    proxies: Proxies
-    sweeps: AuditedProxies
-
 
 class MeasureProxies(AuditRule):
     """Measure NTK and ZiCo of the sub-networks of ``audit_masks``, at several N and D, over independent draws."""
 
-    name, benched, reads, knows_unets = "audit_proxies", False, ("masks",), False
+    name, kind, reads = "audit_proxies", ProxiesSettings, ("masks",)
     lower = "audit.proxies.samples, proxies.zico.batch_size"
-
-    def settings(self, study: ResolvedStudy, job: Job) -> ProxiesSettings:
-        return ProxiesSettings(**self.common(study, job), proxies=study.params.proxies, sweeps=audit_of(study).proxies)
-
-    def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
-        audit = audit_of(study)
-        networks = audit.masks + audit.proxies.chains * len(audit.proxies.ratios)
-        return 0, networks * audit.proxies.repeats / self.network(study, job).depth
-
-
-class SchedulesSettings(BenchSettings):
-    pruning: Pruning
-    proxies: Proxies
-    paper: Regime
-    """A ratio of the paper's, and the study's fine-tuning; the other regime is the audit's own."""
-    weights: tuple[float, ...]
-    """NTK's weights in the vote; ZiCo has the rest of 1."""
 
 
 class Schedules(AuditRule):
     """Compare the schedules at equal steps and at equal FLOPs, and the weights of the vote, in two regimes."""
 
-    name, knows_unets = "audit_schedules", False
-
-    def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:
-        return ("ced",)
-
-    def settings(self, study: ResolvedStudy, job: Job) -> SchedulesSettings:
-        audit, params = audit_of(study), study.params
-        return SchedulesSettings(
-            **self.common(study, job),
-            pruning=params.pruning,
-            proxies=params.proxies,
-            paper=Regime(ratio=audit.schedules.ratio, steps=audit.steps_of(params.finetune)),
-            weights=audit.schedules.weights,
-        )
-
-    def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
-        """Four schedules, three of them again at equal FLOPs, and the vote with each weight, in two regimes."""
-        return 2 * (7 + len(audit_of(study).schedules.weights)), 1
-
-
-class StabilitySettings(AuditSettings):
-    draws: tuple[int, ...]
-    repeats: int
-    finetune: Finetuning
-    steps: int
-    """Steps of the fine-tuning after which the blocks are ranked again."""
+    name, kind, ranks_by = "audit_schedules", SchedulesSettings, ("ced",)
 
 
 class Stability(AuditRule):
     """Rank the blocks by CED again and again: other draws, other data, before and after training."""
 
-    name, benched, reads = "audit_stability", False, ()
-
-    def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:
-        return ("ced",)
-
-    def settings(self, study: ResolvedStudy, job: Job) -> StabilitySettings:
-        audit, finetune = audit_of(study), study.params.finetune
-        return StabilitySettings(
-            **self.common(study, job),
-            draws=audit.stability.draws,
-            repeats=audit.stability.repeats,
-            finetune=finetune,
-            steps=audit.steps_of(finetune),
-        )
+    name, kind, ranks_by, reads = "audit_stability", StabilitySettings, ("ced",), ()
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
-        """The network is ranked before it was adapted, too, on the data that it was trained on then."""
+        """The network that the start network was adapted from is ranked, too, on the data that it was trained on."""
         pretrained = folder(study.start(job.backbone, "upstream", job.seed).path, MODEL)
         return {**super().inputs(study, job), "upstream": study.store("upstream"), "pretrained": pretrained}
 
-    def counts(self, study: ResolvedStudy, job: Job) -> tuple[float, float]:
-        """Every number of draws counts as the largest; the network is also ranked before and after it was trained."""
-        settings = self.settings(study, job)
-        most = max(settings.draws) / study.params.scoring.draws
-        return 1, settings.repeats * (len(settings.draws) * max(most, 1) + 2)
 
+MEASURING = (ChooseRegime(), Masks(), ScoreAll(), Choices(), MeasureProxies(), Schedules(), Stability())
 
-# ------------------------------------------------------------------------------------------------------------- report
+# -------------------------------------------------------------------------------------------------------------- report
 
 
 class ClaimedArm(Frozen):
-    """An arm of the study that is of the kind that a public number of the paper is about."""
+    """An arm of the study that is of a kind that a public number of the paper is about."""
 
     kind: Literal["unpruned", "ld_pruner", "entpruner"]
     arm: ArmIdentity
@@ -316,20 +287,20 @@ class AuditScope(Frozen):
     study: str
     backbones: tuple[str, ...]
     unets: tuple[str, ...] = ()
-    """The backbones that are U-Nets: they have no proxies, and lack the criteria that know transformers alone."""
+    """The backbones that are U-Nets. They have no proxies, and lack the criteria that know transformers only."""
     data: str
     seeds: tuple[int, ...]
     criteria: tuple[str, ...]
     """The names of the audited criteria, in the order of the tables."""
     samples: int
+    """The number of images that a distance is measured on."""
     imported: tuple[str, ...] = ()
     """The backbones whose weights others published."""
     finetune_steps: int | None = None
-    """The steps to which the study's fine-tuning is shrunk in the audit, if it is."""
+    """The steps to which the study's fine-tuning is shrunk in the audit. None if it is not shrunk."""
     distance: str
-    """The metric of the arms below: fid, or fd_<extractor>."""
+    """The metric of the claimed arms: fid, or fd_<extractor>."""
     claimed: tuple[ClaimedArm, ...]
-    """The arms that the paper's public numbers are about."""
 
     @property
     def transformers(self) -> tuple[str, ...]:
@@ -342,44 +313,36 @@ class Report(Rule):
     name, room = "audit_report", "audit.commands"
 
     def settings(self, study: ResolvedStudy, job: Job) -> AuditScope:
-        audit = audit_of(study)
+        audit, known = audit_of(study), study.params.backbones
         return AuditScope(
             study=study.params.study,
-            backbones=audit.backbones,
-            unets=tuple(unets(study)),
-            data=audit.data,
-            seeds=audit.seeds,
+            **audit.model_dump(include={"backbones", "data", "seeds", "samples", "finetune_steps"}),
+            unets=tuple(name for name in audit.backbones if known[name].unet),
             criteria=tuple(audit.criteria),
-            samples=audit.samples,
-            imported=tuple(name for name in audit.backbones if study.params.backbones[name].checkpoint),
-            finetune_steps=audit.finetune_steps,
+            imported=tuple(name for name in audit.backbones if known[name].checkpoint),
             distance=study.distance(),
-            claimed=claims_of(study),
+            claimed=tuple(
+                ClaimedArm.model_validate({"kind": kind, "arm": arm.identity})
+                for kind, arm in claimed(study.params, study.arms.values())
+            ),
         )
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         return {"results": Artefact(study.paths.root, {}), "reference": file(REFERENCE)}
 
     def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
-        audit, paths = audit_of(study), study.paths
-        found = [paths.audit("regime", backbone).path for backbone in audit.backbones]
-        for rule in (Masks(), ScoreAll(), Choices(), Stability(), MeasureProxies(), Schedules()):
-            known = audit.backbones if rule.knows_unets else [b for b in audit.backbones if b not in unets(study)]
-            found += [paths.audit(rule.part, backbone, seed).path for backbone in known for seed in audit.seeds]
-        arms = [study.arms[found.arm.key] for found in claims_of(study)]
+        audit, scope, paths = audit_of(study), self.settings(study, job), study.paths
+        found = []
+        for rule in MEASURING:
+            for backbone in scope.backbones if rule.knows_unets else scope.transformers:
+                seeds = audit.seeds if rule.per_seed else (None,)
+                found += [paths.audit(rule.part, backbone, seed).path for seed in seeds]
+        arms = [study.arms[claim.arm.key] for claim in scope.claimed]
         found += [path for arm in arms for path in (paths.metrics(arm.key).path, paths.final(arm.key).files["card"])]
         return found + costs(study, arms)
 
     def outputs(self, paths: Layout) -> dict[str, Artefact]:
         return {"out": paths.audit_report()}
-
-
-# -------------------------------------------------------------------------------------------------------------- parts
-
-
-def claims_of(study: ResolvedStudy) -> tuple[ClaimedArm, ...]:
-    found = claimed(study.params, study.arms.values())
-    return tuple(ClaimedArm.model_validate({"kind": kind, "arm": arm.identity}) for kind, arm in found)
 
 
 def audit_of(study: ResolvedStudy) -> Audit:
@@ -389,9 +352,4 @@ def audit_of(study: ResolvedStudy) -> Audit:
     return study.params.audit
 
 
-def unets(study: ResolvedStudy) -> list[str]:
-    """The audited backbones that neither proxies nor votes know."""
-    return [backbone for backbone in audit_of(study).backbones if study.params.backbones[backbone].unet]
-
-
-RULES = (ChooseRegime(), Masks(), ScoreAll(), Choices(), MeasureProxies(), Schedules(), Stability(), Report())
+RULES = (*MEASURING, Report())

@@ -1,4 +1,4 @@
-"""Tables, figures, and MLflow's view of them."""
+"""The rules that make tables, figures, and MLflow's view of the arms."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ class TableSettings(Frozen):
     distance: str
     """The metric that is shown: fid, or fd_<extractor>."""
     command: str
-    """What makes a row; its targets are appended."""
+    """The command that makes a row, without the targets."""
     arms: tuple[ArmIdentity, ...]
 
 
@@ -45,7 +45,11 @@ class Table(Rule):
 
     def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
         arms, paths = study.shown(job.table), study.paths
-        found = [path for arm in arms for path in row_of(study, arm)]
+        found = []
+        for arm in arms:
+            final, samples = paths.final(arm.key).files, paths.samples(arm.key).files
+            found += [paths.metrics(arm.key).path, paths.metrics_timing(arm.key).path]
+            found += [samples["timing"], final["timing"], final["card"]]
         if "distance_before" in study.params.tables[job.table].columns:
             found += [paths.metrics(arm.key, "cut-").path for arm in arms if arm.stages]
         return [*found, *costs(study, arms), *timings(study, arms)]
@@ -54,19 +58,8 @@ class Table(Rule):
         return {"out": paths.table("{table}")}
 
 
-def row_of(study: ResolvedStudy, arm: Arm) -> list[Path]:
-    """The records of an arm that a row of a table is made from."""
-    paths, final, samples = study.paths, study.paths.final(arm.key), study.paths.samples(arm.key)
-    return [
-        paths.metrics(arm.key).path,
-        paths.metrics_timing(arm.key).path,
-        samples.files["timing"],
-        final.files["timing"],
-        final.files["card"],
-    ]
-
-
 def costs(study: ResolvedStudy, arms: Sequence[Arm]) -> list[Path]:
+    """The cost documents of the backbones of these arms."""
     return sorted({study.paths.cost(arm.backbone, arm.data).path for arm in arms})
 
 
@@ -75,15 +68,15 @@ class FigureSettings(Frozen):
         "entropy_vs_loss", "ced_by_block", "ced_by_timestep", "curves", "samples", "kept_blocks", "distance_vs_ratio"
     ]
     backbones: tuple[str, ...] = ()
-    """The panels of a figure of scores."""
+    """The backbones of a figure of scores, each with a panel."""
     data: str = ""
-    """The data that the blocks of a figure of scores were scored on."""
+    """The data set on which the blocks of a figure of scores were scored."""
     seed: int = 0
-    """The seed of these scores."""
+    """The seed with which the blocks of a figure of scores were scored."""
     arms: tuple[ArmIdentity, ...] = ()
-    """The arms of a figure of arms, in this order."""
+    """The arms of a figure of arms, in their order."""
     distance: str = ""
-    """The metric that is shown: fid, or fd_<extractor>."""
+    """The metric that a figure of arms shows: fid, or fd_<extractor>."""
 
 
 class Figure(Rule):
@@ -112,7 +105,7 @@ class Figure(Rule):
         arms = select(study.arms.values(), figure)
         match figure.kind:
             case "curves":
-                return [folder.files["curve"] for arm in arms for folder in trainings(study, arm)]
+                return [made.files["curve"] for arm in arms for made in (*stages(study, arm), paths.final(arm.key))]
             case "samples":
                 real = [paths.pixels(arm.data).files["manifest"] for arm in arms[:1]]
                 return [paths.samples(arm.key).files["manifest"] for arm in arms] + real
@@ -126,20 +119,16 @@ class Figure(Rule):
 
 
 def stages(study: ResolvedStudy, arm: Arm) -> list[Artefact]:
+    """What each pruning stage of an arm leaves."""
     return [study.paths.stage(arm.key, stage) for stage in range(1, arm.stages + 1)]
-
-
-def trainings(study: ResolvedStudy, arm: Arm) -> list[Artefact]:
-    """What each stage of an arm and its recovery left."""
-    return [*stages(study, arm), study.paths.final(arm.key)]
 
 
 class TrackSettings(Frozen):
     study: str
     captions: dict[str, str]
-    """The captions of the tables, by name."""
+    """The name of a table -> its caption."""
     arms: dict[str, tuple[ArmIdentity, ...]]
-    """The arms that are listed under each table; an arm of several tables under its first."""
+    """The name of a table -> the arms that are listed under it. An arm of several tables is listed under the first."""
 
 
 class Track(Rule):
@@ -148,7 +137,7 @@ class Track(Rule):
     name, warm = "track", False
 
     def listed(self, study: ResolvedStudy) -> dict[str, list[Arm]]:
-        """Each arm under the first table that shows it."""
+        """The arms that are listed under each table: an arm is listed under the first table that shows it."""
         first: dict[str, str] = {}
         for table in study.params.tables:
             for arm in study.shown(table):

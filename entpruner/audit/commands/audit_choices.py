@@ -1,12 +1,13 @@
 """Measure the sets of blocks that the audited criteria themselves would remove, each set once."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from entpruner.audit.commands.bench import Audit, BenchPaths, bench_of
 from entpruner.audit.criteria import block_values, chosen
 from entpruner.audit.regime import RegimeChoice
-from entpruner.audit.subnetworks import Blocks, measured
+from entpruner.audit.subnetworks import measured
 from entpruner.params.audit import AuditedCriterion
 from entpruner.rules.audit import BenchSettings
 from entpruner.scores import Scores
@@ -16,14 +17,11 @@ from entpruner.system.files import read_json
 def run(settings: BenchSettings, *, scores: Path, out: Path, **given: Unpack[BenchPaths]) -> None:
     audit = Audit(__name__, settings, out, given, scores)
     scored = read_json(scores)
-    within = RegimeChoice.from_json(scored["regime"])
+    within = RegimeChoice.model_validate(scored["regime"])
     bench = bench_of(settings, audit.context, within.regime.steps, given)
-
-    def record(mask: Blocks) -> Any:
-        return audit.record(str(mask), lambda: measured(bench, mask, before=False))
-
     content = {}
     for name, entry in scored["criteria"].items():
         values = block_values(Scores.from_json(entry["scores"]), AuditedCriterion(**entry["audited"]))
-        content[name] = record(chosen(values, within.size))
+        mask = chosen(values, within.size)
+        content[name] = audit.record(str(mask), partial(measured, bench, mask, before=False))
     audit.write({"choices": content})

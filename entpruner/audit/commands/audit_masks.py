@@ -1,4 +1,5 @@
-"""Measure sub-networks that no criterion chose: the whole network, each block removed, random sets, nested sets."""
+"""Measure sub-networks that no criterion chose: the whole network, and the network without each block, without random
+sets of blocks, and without nested sets."""
 
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,7 +17,7 @@ from entpruner.system.randomness import generator
 
 def run(settings: MasksSettings, *, regime: Path, out: Path, **given: Unpack[BenchPaths]) -> None:
     audit = Audit(__name__, settings, out, given, regime)
-    chosen = RegimeChoice.from_json(read_json(regime))
+    chosen = RegimeChoice.model_validate(read_json(regime))
     bench = bench_of(settings, audit.context, chosen.regime.steps, given)
     blocks = audit.context.model.kept_blocks
 

@@ -1,4 +1,5 @@
-"""NTK and ZiCo of the sub-networks that ``audit_masks`` measured, at several N and D, over independent draws."""
+"""Measure NTK and ZiCo of the sub-networks of ``audit_masks``, at several numbers of samples N and of batches D, with
+independent draws of these."""
 
 import time
 from collections.abc import Sequence
@@ -40,46 +41,42 @@ def run(settings: ProxiesSettings, *, masks: Path, out: Path, **given: Unpack[St
 
 
 class Proxied(Frozen):
-    """The proxies of one sub-network with its inherited weights, each value by setting of the sweep, then by repeat."""
+    """The proxies of one sub-network with the weights that it inherits."""
 
     dropped: Blocks
     """The blocks that the sub-network lacks."""
     log10_kappa: tuple[tuple[float | None, ...], ...]
-    """log10 of NTK's condition number: (sizes N, repeats). None stands for a Gram matrix that lacks full rank."""
+    """(values of N, repeats): log10 of NTK's condition number. None for a Gram matrix without full rank."""
     zico_sum: tuple[tuple[float, ...], ...]
-    """ZiCo as it was published, a sum over layers: (numbers of batches D, repeats)."""
+    """(values of D, repeats): ZiCo as it was published, a sum over layers."""
     zico_mean: tuple[tuple[float, ...], ...]
-    """ZiCo of the same batches as a mean over layers of the mean ratio: (numbers of batches D, repeats)."""
+    """(values of D, repeats): ZiCo of the same batches, as a mean over layers of the mean ratio."""
     seconds: float
 
 
 def proxied(
     whole: BlockNetwork, dropped: Blocks, process: Process, draws: Sequence[ProxySamples], settings: ProxiesSettings
 ) -> Proxied:
-    """Measure both proxies of ``whole`` without the blocks ``dropped``, once for each entry of ``draws``."""
+    """Measure both proxies of ``whole`` without the blocks ``dropped``, once with each of the independent draws."""
     began = time.perf_counter()
-    network = drop_blocks(whole, dropped)
-    sizes, kappas, sums, means = settings.sweeps.samples, [], [], []
+    network, sizes = drop_blocks(whole, dropped), settings.sweeps.samples
+    kappas, sums, means = list[Any](), list[Any](), list[Any]()
     for samples in draws:
         with without_tf32():
             found = [ntk(network, process, *samples.ntk(n), settings.proxies.ntk, samples.signs()) for n in sizes]
-            both = zico_at(network, process, samples, settings)
+            published, averaged = zip(*zico_at(network, process, samples, settings), strict=True)
         kappas.append([one.log10_kappa for one in found])
-        sums.append([published for published, _ in both])
-        means.append([mean for _, mean in both])
-    return Proxied(
-        dropped=dropped,
-        log10_kappa=tuple(zip(*kappas, strict=True)),
-        zico_sum=tuple(zip(*sums, strict=True)),
-        zico_mean=tuple(zip(*means, strict=True)),
-        seconds=time.perf_counter() - began,
-    )
+        sums.append(published)
+        means.append(averaged)
+    by_repeat = {"log10_kappa": kappas, "zico_sum": sums, "zico_mean": means}
+    by_setting: dict[str, Any] = {name: tuple(zip(*values, strict=True)) for name, values in by_repeat.items()}
+    return Proxied(dropped=dropped, **by_setting, seconds=time.perf_counter() - began)
 
 
 def zico_at(
     network: BlockNetwork, process: Process, samples: ProxySamples, settings: ProxiesSettings
 ) -> list[tuple[float, float]]:
-    """ZiCo in both forms over the first D batches, for each D, from one pass over the largest number of batches."""
+    """ZiCo as a sum and as a mean over layers, of the first D batches for each D, in one pass over the most batches."""
     asked = settings.sweeps.batches
     largest = settings.proxies.zico.model_copy(update={"batches": max(asked)})
     found = {}

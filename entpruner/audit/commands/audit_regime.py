@@ -1,4 +1,4 @@
-"""Choose the audit's regime for a backbone by random masks alone, before any criterion is looked at."""
+"""Choose the audit's regime for a backbone by random masks alone, as ``entpruner.audit.regime`` describes."""
 
 from collections.abc import Sequence
 from dataclasses import replace

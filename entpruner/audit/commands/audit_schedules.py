@@ -1,4 +1,10 @@
-"""Compare the schedules at equal steps and at equal FLOPs, and the weights of the vote, in two regimes."""
+"""Compare the schedules at equal steps and at equal FLOPs, and the weights of the vote, in two regimes.
+
+At equal steps, a schedule that prunes late trains a larger network for longer than pruning at once does. At equal
+FLOPs it gets fewer steps, so that it costs about the same: its steps are multiplied by the ratio of the two costs at
+equal steps. The cost of a vote is known only after a run, and a shorter run may vote differently, so each run records
+its own cost.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +13,7 @@ from typing import Unpack
 
 from entpruner.audit.commands.bench import Audit, BenchPaths, bench_of
 from entpruner.audit.regime import RegimeChoice
-from entpruner.audit.schedules import Budget, ScheduleRun, run_schedule, steps_at_equal_flops
+from entpruner.audit.schedules import Budget, ScheduleRun, run_schedule
 from entpruner.audit.subnetworks import Bench, short_recovery
 from entpruner.params.arms import Schedule
 from entpruner.params.pruning import VoteWeights, blocks_to_remove
@@ -16,7 +22,8 @@ from entpruner.rules.audit import SchedulesSettings
 from entpruner.scores import score
 from entpruner.system.files import read_json
 
-SCHEDULES: tuple[Schedule, ...] = ("one_shot", "linear", "vote", "random_vote")  # the first sets the FLOPs
+SCHEDULES: tuple[Schedule, ...] = ("one_shot", "linear", "vote", "random_vote")
+"""The schedules that are compared. The cost of the first is the budget at equal FLOPs."""
 
 
 def run(settings: SchedulesSettings, *, regime: Path, out: Path, **given: Unpack[BenchPaths]) -> None:
@@ -24,7 +31,10 @@ def run(settings: SchedulesSettings, *, regime: Path, out: Path, **given: Unpack
     whole = bench_of(settings, audit.context, settings.paper.steps, given)
     order = score("ced", audit.context).order
     content = {}
-    for name, chosen in {"paper": settings.paper, "hard": RegimeChoice.from_json(read_json(regime)).regime}.items():
+    for name, chosen in {
+        "paper": settings.paper,
+        "hard": RegimeChoice.model_validate(read_json(regime)).regime,
+    }.items():
         bench = replace(whole, recovery=short_recovery(settings.finetune, chosen.steps))
         size = blocks_to_remove(len(order), chosen.ratio)
         runs = compared(name, bench, order, size, settings, audit)
@@ -36,7 +46,8 @@ def run(settings: SchedulesSettings, *, regime: Path, out: Path, **given: Unpack
 def compared(
     regime: str, bench: Bench, order: Sequence[int], size: int, settings: SchedulesSettings, audit: Audit
 ) -> dict[str, list[ScheduleRun]]:
-    """Every schedule at equal steps, those that cost more again at equal FLOPs; and the vote with each weight."""
+    """The runs in one regime: every schedule at equal steps, all but the first again at equal FLOPs, and the vote with
+    each weight of NTK."""
 
     def done(schedule: Schedule, weights: VoteWeights, training: Training, budget: Budget) -> ScheduleRun:
         pruning = settings.pruning.model_copy(update={"weights": weights})
@@ -50,7 +61,7 @@ def compared(
     at_steps = [done(schedule, equal, bench.recovery, "steps") for schedule in SCHEDULES]
     at_flops = []
     for run in at_steps[1:]:
-        steps = steps_at_equal_flops(run, at_steps[0])
+        steps = round(run.steps * at_steps[0].flops / run.flops)
         at_flops.append(done(run.schedule, equal, short_recovery(settings.finetune, steps), "flops"))
     weighted = [done("vote", VoteWeights(ntk=w, zico=1 - w), bench.recovery, "steps") for w in settings.weights]
     return {"schedules": [*at_steps, *at_flops], "weights": weighted}

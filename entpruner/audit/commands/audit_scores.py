@@ -19,7 +19,7 @@ from entpruner.system.files import read_json
 def run(settings: ScoresSettings, *, regime: Path, out: Path, **given: Unpack[StartPaths]) -> None:
     criteria = {audited.criterion for audited in settings.criteria.values()}
     audit = Audit(__name__, settings, out, given, regime, criteria=criteria)
-    chosen = RegimeChoice.from_json(read_json(regime))
+    chosen = RegimeChoice.model_validate(read_json(regime))
 
     def scored(audited: AuditedCriterion) -> Any:
         began = time.perf_counter()

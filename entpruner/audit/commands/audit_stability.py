@@ -1,4 +1,4 @@
-"""Rank the blocks by CED again and again: other draws, other numbers of them, other data, before and after training."""
+"""Rank the blocks by CED with other draws and other numbers of draws, and before and after the network is trained."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -15,7 +15,7 @@ from entpruner.scores import ScoreContext, score
 def run(
     settings: StabilitySettings, *, upstream: Path, pretrained: Path, out: Path, **given: Unpack[StartPaths]
 ) -> None:
-    """``pretrained`` is the network that ``init`` was adapted from, ``upstream`` its data."""
+    """``pretrained`` is the network that ``init`` was adapted from, and ``upstream`` is the data of that network."""
     audit = Audit(__name__, settings, out, given, upstream, pretrained, criteria=["ced"])
 
     def rankings(network: str, context: ScoreContext, draws: int) -> list[Any]:
@@ -35,13 +35,13 @@ def run(
 
 
 def ranking(context: ScoreContext, draws: int, repeat: int) -> Any:
-    """Scores by CED on ``draws`` draws; each ``repeat`` has a set of draws of its own."""
+    """The scores by CED on ``draws`` draws. Each repeat has its own independent draws."""
     settings = context.settings.model_copy(update={"draws": draws})
     own = replace(context, settings=settings, artefact=f"{context.artefact}/repeat{repeat}")
     return score("ced", own).to_json()
 
 
 def finetuned(context: ScoreContext, settings: StabilitySettings) -> ScoreContext:
-    """The start network after the study's fine-tuning, unpruned."""
+    """The context with the start network after the study's fine-tuning, without any pruning."""
     training = short_recovery(settings.finetune, settings.steps)
     return replace(context, model=recovered(deepcopy(context.model), context, training, settings.compute))

@@ -1,7 +1,8 @@
 """What the commands of the audit share: the start network, a bench for its sub-networks, and a journal.
 
-Where networks work on latents they are trained, scored and asked for proxies and losses on these, from ``store``. A
-distance is always between images: the real ones, from the store ``pixels``, and samples, decoded by ``autoencoder``.
+Networks are trained, scored and measured by proxies and losses on ``store``, which holds images or latents. A distance
+is always between images: the real ones in the store ``pixels``, and samples, which ``autoencoder`` decodes if they are
+latents.
 """
 
 from collections.abc import Callable, Collection
@@ -28,20 +29,20 @@ from entpruner.system.journal import Journal
 from entpruner.system.recording import Recorder
 
 IDENTIFYING = (MANIFEST, CARD, WEIGHTS, CODEC_CONFIG, CODEC_WEIGHTS)
-"""Files of a folder by which its content is known; a store's manifest holds the checksums of its arrays."""
+"""Files that identify the content of a folder. The manifest of a store holds the checksums of its arrays."""
 
 
 class StartPaths(TypedDict):
-    """What every measuring command of the audit is given."""
+    """The paths that every command is given that measures."""
 
     store: Path
-    """What the networks are trained on: images, or their latents."""
+    """The store that the networks are trained on, of images or of latents."""
     init: Path
     """The folder of the start network."""
 
 
 class BenchPaths(StartPaths):
-    """What the commands are given that recover and sample sub-networks."""
+    """The paths that the commands are given that recover sub-networks and sample from them."""
 
     pixels: Path
     classifier: Path | None
@@ -49,9 +50,10 @@ class BenchPaths(StartPaths):
 
 
 class Audit:
-    """A command of the audit at work. What it has finished stands in a journal, so that a killed command goes on.
+    """A running command of the audit. It keeps what it has measured in a journal, so that it can go on after a kill.
 
-    The journal depends on the settings, the code and all files that the command reads: those ``given`` and ``others``.
+    A journal is only read again with the same settings, code and input files. The input files are those of ``given``
+    and ``others``.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Audit:
         *others: Path,
         criteria: Collection[Criterion] = (),
     ) -> None:
-        """``command`` is the name of the command's module; ``criteria`` are those by which it scores blocks."""
+        """``command`` is the name of the command's module. ``criteria`` are those by which it scores blocks."""
         self.out = out
         self.recorder = Recorder([command, *map(module_of, criteria)], settings, configure(settings.compute))
         self.context = start_context(settings, given["store"], given["init"])
@@ -73,17 +75,17 @@ class Audit:
         self.journal = Journal(out.with_name(out.name + ".resume"), fingerprint)
 
     def record(self, name: str, measure: Callable[[], Frozen]) -> Any:
-        """What was measured under this name, as JSON: the journal's record, or else what is measured now."""
+        """What was measured under this name, as JSON. It is measured now if the journal has no record of it."""
         return self.journal.record(name, lambda: measure().model_dump(mode="json"))
 
     def write(self, content: dict[str, Any]) -> None:
-        """Write the whole result with its timing; the journal has served."""
+        """Write the whole result with its timing, and delete the journal."""
         write_json(self.out, content | {"timing": self.recorder.record()})
         self.journal.discard()
 
 
 def start_context(settings: AuditSettings, store: Path, init: Path) -> ScoreContext:
-    """The start network with its images and draws, on the device."""
+    """The network in ``init`` on the device, with the images of ``store`` and the settings of the draws."""
     device = device_of(settings.compute)
     data = open_store(store)
     model, card = model_for(data, init)
@@ -100,11 +102,11 @@ def start_context(settings: AuditSettings, store: Path, init: Path) -> ScoreCont
 
 
 def bench_of(settings: BenchSettings, context: ScoreContext, steps: int, given: BenchPaths) -> Bench:
-    """What sub-networks are measured on in a regime of so many recovery steps."""
+    """The bench of a regime with ``steps`` steps of recovery."""
     net = feature_nets(settings.evaluation, given["classifier"], context.device)[0]
     real = net.features(Store.open(given["pixels"]).split("train").images)
     decode, autoencoder = None, given["autoencoder"]
     if settings.latents is not None:
-        assert autoencoder is not None, "the rule hands it over where there are latents"
+        assert autoencoder is not None, "a study of latents has an autoencoder"
         decode = codec_for(context.model, given["store"], autoencoder, settings.latents, context.device).decode
     return Bench(context, net, real, short_recovery(settings.finetune, steps), settings.compute, decode)

@@ -1,7 +1,8 @@
-"""Chapter 5: each public number of the paper on a separate page: what it would take, arithmetic, what was measured.
+"""Chapter 5: the public numbers of the paper, each on a page of its own.
 
-The paper's side stands in ``params/reference.yaml``. Ours are the study's arms of the same kinds, at the study's own
-scale: the pages say what came out there, and never that it settles the claim.
+A page says what a check of the claim would take, what follows from arithmetic, and what was measured in this study. The
+first two come from ``params/reference.yaml``. The third comes from the study's arms of the same kinds. These are of
+another size than the paper's, so a page never says that they confirm or refute the claim.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,18 +23,20 @@ claim's own page. Numbers of the study: the mean over seeds with Student's inter
 OTHER_SCALE = "Other data, networks and features than the paper's: this neither confirms nor refutes the claim."
 
 Values = Mapping[str, float]
-"""Kind of arm -> its number, of one seed."""
+"""The kind of an arm -> a number that was measured on it with one seed."""
 
 
 @dataclass(frozen=True)
 class Quantity:
+    """A number that a claim is about."""
+
     heading: str
     form: str
-    """How a number is written."""
+    """The format in which the number is written."""
     of: Callable[[Values, Values], float]
-    """Computes it from the distances and the speed-ups of the kinds of arm."""
+    """Computes the number from the distances and the speed-ups of the three kinds of arm."""
     by_seed: bool = True
-    """False for times: networks with the same number of blocks are timed once, for all seeds."""
+    """False for a time, because networks with the same number of blocks are timed once for all seeds."""
 
 
 QUANTITIES = {
@@ -56,15 +59,15 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Line:
-    """What was measured on one backbone and data set."""
+    """The quantity of a claim on one backbone and data set."""
 
     backbone: str
     data: str
     values: tuple[float, ...]
-    """The measured numbers: one for each seed, or a single one where the number is the same for all seeds."""
+    """One number for each seed, or a single number for a quantity that is the same for all seeds."""
 
     def shown(self, form: str) -> str:
-        """The mean, and its interval where there are several seeds."""
+        """The mean over the seeds, with its interval if there are several seeds."""
         mean, interval = form.format(sum(self.values) / len(self.values)), mean_over_seeds(self.values)
         return mean if interval is None else f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
 
@@ -80,7 +83,7 @@ def write(evidence: Evidence) -> Chapter:
 
 
 def lines_of(claim: Claim, evidence: Evidence) -> list[Line]:
-    """The claim's quantity on every backbone and data set where all three kinds of arm are, seed by seed."""
+    """The claim's quantity on every backbone and data set that has all three kinds of arm with each seed."""
     groups: dict[tuple[str, str], dict[int, dict[str, ArmIdentity]]] = {}
     for claimed in evidence.scope.claimed:
         arm = claimed.arm
@@ -125,7 +128,7 @@ def page(claim: Claim, quantity: Quantity, lines: Sequence[Line], evidence: Evid
 
 
 def scale(lines: Sequence[Line], claim: Claim, evidence: Evidence) -> str:
-    """At what size it was measured, in words."""
+    """A sentence on the images, networks and distance of the study."""
     shapes = set()
     for line in lines:
         manifest = evidence.records[WITHIN.pixels(line.data).files["manifest"]]

@@ -1,4 +1,5 @@
-"""Chapter 1: does a criterion's score predict what matters, and is the set that it removes better than chance?"""
+"""Chapter 1: whether a criterion's score predicts loss and distance, and whether the set that it removes is better than
+a random set."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -57,31 +58,26 @@ CHANCE = Wording(
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured of one backbone, each sequence with one element for each seed."""
+    """What was measured of one backbone."""
 
     backbone: str
     values: Mapping[str, Sequence[Values]]
-    """The values of the criteria whose scores add up."""
+    """Criterion -> its values with each seed. Criteria that only choose sets are left out."""
     measured: Mapping[str, Sequence[Sequence[Measured]]]
-    """Level -> seed -> sub-networks."""
+    """Level (a key of ``LEVELS``) -> the sub-networks of each seed."""
     choices: Mapping[str, Sequence[Measured]]
-    """Criterion -> the set that it removes."""
+    """Criterion -> the sub-network without the set that it removes, with each seed."""
 
     @staticmethod
     def read(evidence: Evidence, backbone: str) -> "Measurements":
         masks, scores, choices = (evidence.by_seed(part, backbone) for part in ("masks", "scores", "choices"))
         audited = {name: AuditedCriterion(**entry["audited"]) for name, entry in scores[0]["criteria"].items()}
         names = [name for name in evidence.scope.criteria if name in audited]
+        found = {name: [Scores.from_json(content["criteria"][name]["scores"]) for content in scores] for name in names}
+        values = {name: [block_values(one, audited[name]) for one in by_seed] for name, by_seed in found.items()}
         return Measurements(
             backbone,
-            values={
-                name: [
-                    block_values(Scores.from_json(content["criteria"][name]["scores"]), audited[name])
-                    for content in scores
-                ]
-                for name in names
-                if audited[name].criterion not in SETS_ONLY
-            },
+            values={name: values[name] for name in names if audited[name].criterion not in SETS_ONLY},
             measured={level: [[Measured(**r) for r in content[level]] for content in masks] for level in LEVELS},
             choices={name: [Measured(**content["choices"][name]) for content in choices] for name in names},
         )
@@ -89,7 +85,7 @@ class Measurements:
 
 def write(evidence: Evidence) -> Chapter:
     chapter = Chapter("Does the score predict what matters?", METHOD)
-    correlations = dict[str, dict[str, dict[str, Estimate | None]]]()  # level -> criterion -> backbone
+    correlations = dict[str, dict[str, dict[str, Estimate | None]]]()  # keys: level, criterion, backbone
     own = dict[str, Estimate | None]()
     for backbone in evidence.scope.backbones:
         measurements = Measurements.read(evidence, backbone)
@@ -105,7 +101,7 @@ def write(evidence: Evidence) -> Chapter:
         ratios = {name: ratio_over_seeds(log_ratios(measurements, name)) for name in measurements.choices}
         chapter.findings.append(CHANCE.finding(f"{backbone}, the sets that the criteria remove", ratios))
         own |= {backbone: ratios[OURS]} if OURS in ratios else {}
-    if correlations:  # criteria that only choose sets have none
+    if correlations:  # there are none if all criteria only choose sets
         caption = f"Rank correlation of each criterion with the {AFTER}, with its interval"
         shown = {f"over {LEVELS[level]}": panel for level, panel in correlations.items()}
         chapter.figures["criteria"] = (caption, partial(forest, shown, f"Spearman's ρ with the {AFTER}"))
@@ -117,7 +113,8 @@ def write(evidence: Evidence) -> Chapter:
 
 
 def sentences(where: str, found: Agreements) -> list[str]:
-    """What Spearman's correlations say of our criterion, of the distance after recovery, and of our rivals."""
+    """Findings by Spearman's ρ: CED with every target, all criteria with the distance after recovery, and CED against
+    the other criteria."""
     after = {criterion: one for (criterion, target, name), one in found.items() if (target, name) == (AFTER, "ρ")}
     said = [RELATION.finding(f"{where}: {AFTER}", estimates(after))]
     if OURS in after:
@@ -141,7 +138,7 @@ def agreement_table(measurements: Measurements, level: str, found: Agreements) -
 
 
 def log_ratios(measurements: Measurements, criterion: str) -> list[float]:
-    """For each seed, the log distance of the criterion's set over the mean log distance of the random sets."""
+    """For each seed, the log distance of the criterion's set minus the mean log distance of the random sets."""
     return [
         math.log(own.distance) - float(np.mean([math.log(mask.distance) for mask in masks]))
         for own, masks in zip(measurements.choices[criterion], measurements.measured["masks"], strict=True)
@@ -149,7 +146,7 @@ def log_ratios(measurements: Measurements, criterion: str) -> list[float]:
 
 
 def choice_table(measurements: Measurements) -> Table:
-    """The set that each criterion removes, and how it ended beside the random sets."""
+    """The set that each criterion removes, and its distance after recovery compared with that of the random sets."""
     columns = {
         "criterion": "", "removed, by seed": "", AFTER: ".3g", "rank": ".2f", "chance": ".3f", "ratio": ".2f",
     }  # fmt: skip
@@ -162,7 +159,7 @@ def choice_table(measurements: Measurements) -> Table:
                 criterion,
                 "; ".join(", ".join(map(str, one.dropped)) for one in own),
                 mean_over_seeds([one.distance for one in own]),
-                # Student's interval does not know that a share is between 0 and 1
+                # A share lies between 0 and 1, but Student's interval can reach beyond.
                 shares and Estimate(shares.value, max(shares.low, 0.0), min(shares.high, 1.0)),
                 chance_of_ranks(ranks, [len(others) for others in masks]),
                 ratio_over_seeds(log_ratios(measurements, criterion)),

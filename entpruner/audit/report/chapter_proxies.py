@@ -1,4 +1,4 @@
-"""Chapter 2: do NTK and ZiCo of a sub-network predict how it ends, and how noisy are they?"""
+"""Chapter 2: whether NTK and ZiCo of a sub-network predict its distance after recovery, and how noisy they are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,30 +32,32 @@ GROWS = Wording("rises with the number of blocks", "falls with the number of blo
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy at one number of samples (NTK) or of batches (ZiCo) that the audit measured it at."""
+    """A proxy with one number of samples (NTK) or of batches (ZiCo)."""
 
     name: str
     prefers: Literal[1, -1]
-    """1 where it prefers the larger value, -1 where it prefers the smaller one."""
+    """1 if the vote prefers the larger value, -1 if it prefers the smaller value."""
     field: Literal["log10_kappa", "zico_sum", "zico_mean"]
+    """The field of the records that holds the values, an array (numbers of samples or batches, repeats)."""
     setting: int
-    """The position of this number among those that the audit measured."""
+    """The position of the number of samples or batches in this array."""
 
     def repeats(self, records: Any) -> Floats:
-        """Its values: (repeats, ...), where the rest is the shape of ``records``, a list or a list of lists.
+        """The values of a list of sub-networks (repeats, n), or of a list of chains (repeats, chains, members).
 
-        A κ that does not exist ranks last, as it does in the vote.
+        A condition number that does not exist becomes infinite, so that it ranks last, as it does in the vote.
         """
         values = array_of(records, self.field)[..., self.setting, :]
         return np.ascontiguousarray(np.moveaxis(np.where(np.isnan(values), np.inf, values), -1, 0))
 
 
 def array_of(records: Any, field: str) -> Floats:
-    """Read ``field`` of every record into an array. Records may be nested in lists, which become the first axes."""
+    """A field of every record as an array. Records may be nested in lists, which become the first axes."""
     return np.array([array_of(r, field) if isinstance(r, list) else r[field] for r in records], dtype=float)
 
 
 def proxies(sweeps: AuditedProxies) -> list[Proxy]:
+    """Every proxy with every number of samples or batches that it was measured with."""
     return [
         *(Proxy(f"κ (N = {n})", -1, "log10_kappa", i) for i, n in enumerate(sweeps.samples)),
         *(Proxy(f"ZiCo sum (D = {d})", 1, "zico_sum", i) for i, d in enumerate(sweeps.batches)),
@@ -70,7 +72,7 @@ def write(evidence: Evidence) -> Chapter:
         measured, found = (evidence.by_seed(kind, backbone) for kind in ("masks", "proxies"))
         asked = proxies(AuditedProxies.model_validate(found[0]["sweeps"]))
         predictions = of_one_size(chapter, backbone, measured, found, asked)
-        last = {proxy.field: proxy.name for proxy in asked}  # of each kind, the one with most samples or batches
+        last = {proxy.field: proxy.name for proxy in asked}  # of each kind, the proxy with most samples or batches
         longest |= {f"{name} on {backbone}": predictions[name] for name in last.values()}
         of_several_depths(chapter, backbone, measured, found, asked)
     chapter.short += [PREDICTS.finding("The proxies, over sub-networks of one size", longest)] if longest else []
@@ -80,15 +82,14 @@ def write(evidence: Evidence) -> Chapter:
 def of_one_size(
     chapter: Chapter, backbone: str, measured: Sequence[Any], found: Sequence[Any], asked: Sequence[Proxy]
 ) -> dict[str, Estimate | None]:
-    """Write what the proxies predict over the random sets; the predictions by name."""
+    """Write what the proxies predict over the random sets, and return it by the names of the proxies."""
     distances = [array_of(content["masks"], "distance") for content in measured]
     resamples = Resamples.draw([len(distance) for distance in distances], "audit", "proxies", backbone)
-    rows: list[list[Cell]] = []
-    predictions = dict[str, Estimate | None]()
+    rows, predictions = list[list[Cell]](), dict[str, Estimate | None]()
     for proxy in asked:
         repeats = [proxy.repeats(content["masks"]) for content in found]
         agree = bootstrap([tuple(values) for values in repeats], mean_agreement, resamples).estimate()
-        predictions[proxy.name] = predicted(proxy, distances, repeats, mean_prediction, resamples)
+        predictions[proxy.name] = predicted(proxy.prefers, distances, repeats, mean_prediction, resamples)
         lost = float(np.mean([np.isinf(values) for values in repeats]))
         rows.append([proxy.name, lost, agree, predictions[proxy.name]])
     columns = {"proxy": "", "rank-deficient": ".0%", "draws agree": ".2f", "predicts": ".2f"}
@@ -102,29 +103,20 @@ def of_several_depths(
     chapter: Chapter, backbone: str, measured: Sequence[Any], found: Sequence[Any], asked: Sequence[Proxy]
 ) -> None:
     """Write what the proxies predict over chains of nested sub-networks, and how they change along a chain."""
-    distances = [array_of(content["chains"], "distance") for content in measured]  # each (chains, members)
-    kept = [
-        np.array([[len(content["blocks"]) - len(record["dropped"]) for record in chain] for chain in content["chains"]])
-        for content in measured
-    ]
-    blocks = [values.astype(float) for values in kept]
+    distances = [array_of(content["chains"], "distance") for content in measured]  # of each seed (chains, members)
+    left = [blocks_left(content)[None] for content in measured]  # of each seed (1, chains, members)
     resamples = Resamples.draw([len(distance) for distance in distances], "audit", "depths", backbone)
-    by_depth = bootstrap(
-        [(-distance, left) for distance, left in zip(distances, blocks, strict=True)],
-        across(mean_prediction),
-        resamples,
-    ).estimate()
+    by_depth = predicted(1, distances, left, across(mean_prediction), resamples)
     rows: list[list[Cell]] = [["number of blocks left", by_depth, None, None, None]]
-    predictions = {"the number of blocks left": by_depth}
-    trends, deeper = dict[str, Estimate | None](), []
+    predictions, trends, deeper = {"the number of blocks left": by_depth}, dict[str, Estimate | None](), []
     for proxy in asked:
         repeats = [proxy.repeats(content["chains"]) for content in found]
-        predictions[proxy.name] = predicted(proxy, distances, repeats, across(mean_prediction), resamples)
-        along = [(left, *values) for left, values in zip(blocks, repeats, strict=True)]
+        predictions[proxy.name] = predicted(proxy.prefers, distances, repeats, across(mean_prediction), resamples)
+        along = [(*blocks, *values) for blocks, values in zip(left, repeats, strict=True)]
         trends[proxy.name] = bootstrap(along, within(mean_prediction), resamples).estimate()
         higher = np.concatenate([deeper_is_higher(values) for values in repeats], axis=-1)  # (pairs, repeats, chains)
         always = higher.all(axis=(0, 1))
-        share = proportion(int(np.sum(always)), np.size(always))  # chains, not pairs, are independent of each other
+        share = proportion(int(np.sum(always)), np.size(always))  # of chains, because pairs depend on each other
         count = f"{higher.sum()} of {higher.size}"
         rows.append([proxy.name, predictions[proxy.name], trends[proxy.name], count, share])
         deeper.append(f"{proxy.name} {count}")
@@ -144,38 +136,48 @@ def of_several_depths(
     ]
 
 
+def blocks_left(content: Any) -> Floats:
+    """The numbers of blocks that the nested sub-networks of a seed keep: (chains, members)."""
+    depth = len(content["blocks"])
+    return np.array([[depth - len(record["dropped"]) for record in chain] for chain in content["chains"]], dtype=float)
+
+
 def predicted(
-    proxy: Proxy, distances: Sequence[Floats], repeats: Sequence[Floats], statistic: Statistic, resamples: Resamples
+    prefers: int, distances: Sequence[Floats], repeats: Sequence[Floats], statistic: Statistic, resamples: Resamples
 ) -> Estimate | None:
-    """How well what the proxy prefers predicts nearness to the real images."""
-    groups = [(-proxy.prefers * distance, *values) for distance, values in zip(distances, repeats, strict=True)]
+    """How well the preferred value predicts nearness to the real images.
+
+    ``prefers`` is 1 if the larger value is preferred and -1 if the smaller is. For each seed there are the distances
+    (...) and the values of some repeats (repeats, ...), which ``statistic`` correlates.
+    """
+    groups = [(-prefers * distance, *values) for distance, values in zip(distances, repeats, strict=True)]
     return bootstrap(groups, statistic, resamples).estimate()
 
 
 def mean_agreement(*repeats: Floats) -> Floats:
-    """Mean Spearman correlation of any two repeats, each (..., n)."""
+    """The mean of Spearman's ρ over all pairs of repeats: arrays (..., n) -> (...)."""
     return np.mean([spearman(one, other) for one, other in combinations(repeats, 2)], axis=0)
 
 
 def mean_prediction(target: Floats, *repeats: Floats) -> Floats:
-    """Mean over the repeats of Spearman's correlation with a target, each (..., n)."""
+    """The mean over the repeats of Spearman's ρ with a target: arrays (..., n) -> (...)."""
     return np.mean([spearman(values, target) for values in repeats], axis=0)
 
 
 def across(statistic: Statistic) -> Statistic:
-    """A statistic of the members of all chains together: arrays are (..., chains, members)."""
+    """The statistic over the members of all chains together, for arrays (..., chains, members)."""
     return lambda *arrays: statistic(*(array.reshape(*array.shape[:-2], -1) for array in arrays))
 
 
 def within(statistic: Statistic) -> Statistic:
-    """The mean over chains of a statistic within each: arrays are (..., chains, members)."""
+    """The mean over chains of the statistic within a chain, for arrays (..., chains, members)."""
     return lambda *arrays: statistic(*arrays).mean(-1)
 
 
 def deeper_is_higher(values: Floats) -> NDArray[np.bool_]:
-    """Whether the deeper of any two members of a chain has the higher value: (..., members) -> (pairs, ...).
+    """For each pair of members of a chain, whether the deeper one has the higher value: (..., members) -> (pairs, ...).
 
-    The members of a chain stand from the deepest to the shallowest.
+    The members of a chain are ordered from the deepest to the shallowest.
     """
     pairs = [values[..., i] > values[..., j] for i, j in combinations(range(values.shape[-1]), 2)]
     return np.array(pairs, dtype=bool).reshape(-1, *values.shape[:-1])  # a chain of one member has no pairs

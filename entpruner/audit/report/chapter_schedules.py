@@ -1,4 +1,4 @@
-"""Chapter 3: does it matter when blocks go, does the vote decide anything, and what do its weights change?"""
+"""Chapter 3: whether the schedule changes the distance, how often the vote decides, and what its weights change."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ AGAINST_AT_ONCE, AGAINST_EQUAL = (
 REGIMES = {"paper": "the paper's ratio", "hard": "the audit's regime"}
 
 Runs = Mapping[str, Sequence[ScheduleRun]]
-"""Name of the schedule or weight -> its runs, one for each seed."""
+"""The name of a schedule or weight -> its runs, one for each seed."""
 
 
 def write(evidence: Evidence) -> Chapter:
@@ -64,7 +64,7 @@ def write(evidence: Evidence) -> Chapter:
 
 
 def runs_by(found: Sequence[Any], kind: str, name: Callable[[ScheduleRun], str]) -> dict[str, list[ScheduleRun]]:
-    """The runs of all seeds by their name."""
+    """The runs of one kind in the documents of all seeds, grouped by their name."""
     runs: dict[str, list[ScheduleRun]] = {}
     for content in found:
         for run in map(ScheduleRun.model_validate, content[kind]):
@@ -73,7 +73,7 @@ def runs_by(found: Sequence[Any], kind: str, name: Callable[[ScheduleRun], str])
 
 
 def ratio(runs: Sequence[ScheduleRun], reference: Sequence[ScheduleRun]) -> Estimate | None:
-    """The ratio of the distances, taken seed by seed; None for the reference itself."""
+    """The geometric mean over seeds of the distance over that of the reference. None for the reference itself."""
     if runs is reference:
         return None
     return ratio_over_seeds(
@@ -86,7 +86,8 @@ def ratios(runs: Runs, reference: Sequence[ScheduleRun]) -> dict[str, Estimate |
 
 
 def decided(votes: Sequence[ScheduleRun], linear: Sequence[ScheduleRun]) -> str:
-    """How often a vote had a choice, how often it tied, and how often it went another way than even steps."""
+    """A sentence on how many stages had a choice, how many votes tied, and in how many seeds the vote removed other
+    numbers of blocks than the linear schedule."""
     cast = [decision for run in votes for decision in run.decisions if decision.how == "vote"]
     ties = sum(decision.tied for decision in cast)
     other = sum(path(run) != path(even) for run, even in zip(votes, linear, strict=True))
@@ -97,7 +98,7 @@ def decided(votes: Sequence[ScheduleRun], linear: Sequence[ScheduleRun]) -> str:
 
 
 def path(run: ScheduleRun) -> tuple[int, ...]:
-    """Number of blocks removed after each stage."""
+    """The number of blocks that are removed after each stage."""
     return tuple(decision.removed for decision in run.decisions)
 
 

@@ -1,4 +1,4 @@
-"""Chapter 4: does CED rank the blocks the same way on other draws, other data, other timesteps, after training?"""
+"""Chapter 4: whether CED ranks the blocks in the same order with other draws, data, timesteps, and after training."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
@@ -47,7 +47,7 @@ def write(evidence: Evidence) -> Chapter:
 
 
 def compared(content: Mapping[str, Any]) -> dict[str, float]:
-    """For one seed: what is compared with the ranking as used -> the mean correlation with it."""
+    """The correlations of one seed: the name of a comparison -> the mean of Spearman's ρ over its pairs of rankings."""
     used = as_used(content)
     found = {
         another_draw(draws): mean_rho(combinations(values(scores), 2)) for draws, scores in content["draws"].items()
@@ -66,12 +66,13 @@ def another_draw(draws: str) -> str:
 
 
 def usual(content: Mapping[str, Any]) -> str:
-    """The study's own number of draws, as a key of the content."""
+    """The study's own number of draws, as a key of ``content["draws"]``."""
     return str(content["pretrained"][0]["draws"])
 
 
 def as_used(content: Mapping[str, Any]) -> list[Sequence[float]]:
-    """The adapted network's rankings with the study's own number of draws."""
+    """The values that the study would rank by: those of the adapted network with the study's own number of draws, once
+    for each repeat."""
     return values(content["draws"][usual(content)])
 
 

@@ -13,23 +13,23 @@ from entpruner.rules.audit import AuditScope
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a chapter is written from."""
+    """What the chapters of the report are written from."""
 
     records: Records
-    """The study's documents, with those of the audit."""
+    """The JSON documents of the study, including those of the audit."""
     scope: AuditScope
     reference: Reference
-    """The paper's numbers that are publicly known (``params/reference.yaml``)."""
+    """The public numbers of the paper (``params/reference.yaml``)."""
 
     def by_seed(self, part: str, backbone: str) -> list[Any]:
-        """What a part of the audit found with each seed, in the order of the seeds."""
+        """The document of a part of the audit for each seed, in the order of the seeds."""
         return [self.records[WITHIN.audit(part, backbone, seed).path] for seed in self.scope.seeds]
 
     def regime(self, backbone: str) -> RegimeChoice:
-        return RegimeChoice.from_json(self.records[WITHIN.audit("regime", backbone).path])
+        return RegimeChoice.model_validate(self.records[WITHIN.audit("regime", backbone).path])
 
     def timings(self) -> list[dict[str, Any]]:
-        """The timing of every command of the audit; files left from other seeds or backbones are not among them."""
+        """The timing of every command of the audit. Files of seeds and backbones outside the scope are left out."""
         scope = self.scope
         names = {*scope.backbones, *(f"{backbone}-s{seed}" for backbone in scope.backbones for seed in scope.seeds)}
         found = self.records.matching(WITHIN.audit("*", "*").path)

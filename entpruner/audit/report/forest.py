@@ -1,4 +1,4 @@
-"""Intervals as a picture."""
+"""A forest plot: estimates with their intervals, as a figure."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,15 @@ from entpruner.audit.statistics import Estimate
 from entpruner.reporting.figures import drawing, legend_below, line_styles, panels
 
 Panel = Mapping[str, Mapping[str, Estimate | None]]
-"""Line (a criterion) -> series (a backbone) -> its estimate."""
+"""The name of a line, such as a criterion -> the name of a series, such as a backbone -> the estimate."""
 
 
-def forest(shown: Mapping[str, Panel], label: str, target: Path, null: float = 0.0) -> None:
-    """Panels side by side, all with the same lines from top to bottom; the series of a line stand close together."""
+def forest(shown: Mapping[str, Panel], label: str, target: Path) -> None:
+    """Draw panels side by side, with the same lines from top to bottom. A vertical line marks 0.
+
+    The series of a line are drawn close together, each in its own colour. ``label`` is the name of the x axis. The
+    files are ``<target>.png`` and ``<target>.svg``.
+    """
     lines = list(next(iter(shown.values())))
     names = dict.fromkeys(name for panel in shown.values() for line in panel.values() for name in line)
     styles = {
@@ -27,7 +31,7 @@ def forest(shown: Mapping[str, Panel], label: str, target: Path, null: float = 0
                 low, value, high = ([getattr(e, end) for e in known.values()] for end in ("low", "value", "high"))
                 axes.hlines(list(known), low, high, color=style["color"], linewidth=1.2)
                 axes.plot(value, list(known), **style)
-            axes.axvline(null, color="0.4", linewidth=0.8)
+            axes.axvline(0, color="0.4", linewidth=0.8)
             axes.set_xlabel(label)
             axes.grid(axis="y", visible=False)
             axes.set_yticks(range(len(lines)), lines)

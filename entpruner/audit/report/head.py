@@ -1,4 +1,4 @@
-"""The top of the audit's report: what was measured, in which regime, on which machine."""
+"""The top of the audit's report: what was measured, on which machine, and in which regime."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,7 @@ from entpruner.rules.audit import AuditScope
 
 
 def head(evidence: Evidence) -> str:
+    """The title, and the paragraphs on the intervals, the scope and the machine."""
     scope, timings = evidence.scope, evidence.timings()
     minutes = sum(timing["seconds"] for timing in timings) / 60
     machines = sorted({f"{timing['device']}, {timing['threads']} thread(s) a command" for timing in timings})
@@ -33,7 +34,7 @@ def head(evidence: Evidence) -> str:
 
 
 def particulars(scope: AuditScope) -> Iterator[str]:
-    """What a reader must know of published weights, of a shortened fine-tuning, and of U-Nets."""
+    """Paragraphs on published weights, on a shortened fine-tuning, and on U-Nets, where a study has them."""
     if scope.imported:
         moved = "" if scope.data == "upstream" else f"the training that moved them to {scope.data}, "
         others = [backbone for backbone in scope.backbones if backbone not in scope.imported]
@@ -54,7 +55,7 @@ def particulars(scope: AuditScope) -> Iterator[str]:
 
 
 def regime(evidence: Evidence) -> str:
-    """The chapter on the regime: what it is for every backbone, and what was tried."""
+    """The section on the regime: the choice for every backbone, and a table of all candidates that were tried."""
     found, rows = [], []
     for backbone in evidence.scope.backbones:
         choice = evidence.regime(backbone)

@@ -1,4 +1,4 @@
-"""The building blocks of the audit's report, and how they are written: Markdown, a CSV for each table, figures."""
+"""The parts of the audit's report: tables and chapters, and how they are written as Markdown, CSV files and figures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +13,17 @@ Cell = str | int | float | Estimate | None
 
 @dataclass(frozen=True)
 class Table:
+    """A table of the report. It is shown in the text, and written to a CSV file."""
+
     name: str
-    """Name of its CSV file, without the suffix."""
+    """The name of the CSV file, without its suffix."""
     caption: str
     columns: Mapping[str, str]
-    """Heading -> the format specification of its cells."""
+    """Heading -> the format specification of the cells below it."""
     rows: Sequence[Sequence[Cell]]
 
     def markdown(self) -> str:
-        """Numbers with their intervals in brackets; – where there is no number."""
+        """The table as Markdown. An interval is in brackets behind its number, and a missing number is a dash."""
         forms = list(self.columns.values())
         texts = [["–" if cell is None else format(cell, form) for cell, form in zip(row, forms, strict=True)]
                  for row in self.rows]  # fmt: skip
@@ -39,20 +41,20 @@ class Table:
 
 @dataclass
 class Chapter:
-    """A chapter of the audit's report. A module ``chapter_<name>`` writes findings, tables and figures into it."""
+    """A chapter of the report. Its module ``chapter_<name>`` adds findings, tables and figures to it."""
 
     title: str
     method: str
-    """What was measured and how to read it."""
+    """The paragraphs that say what was measured and how to read it."""
     findings: list[str] = field(default_factory=list)
-    """Plain sentences, made from the numbers by fixed rules."""
+    """Sentences that are made from the numbers by fixed rules."""
     tables: list[Table] = field(default_factory=list)
     figures: dict[str, tuple[str, Callable[[Path], None]]] = field(default_factory=dict)
-    """File name -> its caption, and a function that draws it to a path without suffix."""
+    """File name without suffix -> the caption, and a function that draws the figure to such a path."""
     pages: dict[str, str] = field(default_factory=dict)
-    """Path of a separate page -> its Markdown."""
+    """The path of a separate page -> its Markdown."""
     short: list[str] = field(default_factory=list)
-    """The sentences that stand at the top of the report."""
+    """The sentences that appear in the summary at the top of the report as well."""
 
     def markdown(self, number: int) -> str:
         blocks = [f"## {number}. {self.title}", self.method]
@@ -72,7 +74,11 @@ class Chapter:
 
 
 def write_report(out: Path, head: str, regime: str, chapters: Sequence[Chapter]) -> None:
-    """Write head, every chapter in short, the regime and the chapters. ``out`` comes after the files that it shows."""
+    """Write the head, the summary, the section on the regime, and the chapters.
+
+    The tables, figures and pages of the chapters are written into the folder of ``out``. ``out`` itself is written
+    last, so that its links lead to files that exist.
+    """
     for chapter in chapters:
         chapter.write_files(out.parent)
     texts = [chapter.markdown(number) for number, chapter in enumerate(chapters, start=1)]

@@ -1,9 +1,9 @@
-"""The one grammar of the report's sentences. It says nothing that the interval of a number does not bear out.
+"""The sentences of the report. All have this form, and none says more than the interval of its number allows:
 
-    subject  predicate: name number [interval], name number [interval] and name number [interval].
+    subject predicate: name number [interval], name number [interval] and name number [interval].
 
-An interval on one side of the null value allows one of two predicates; an interval with the null value in it only
-``cannot be told apart from``.
+The predicate depends on the interval alone. An interval above the null value has one predicate, and an interval below
+it has another. If the interval contains the null value, the predicate is ``cannot be told apart from``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ Verdict = Literal["above", "below", "open", "undefined"]
 
 
 def verdict(estimate: Estimate | None, null: float = 0.0) -> Verdict:
+    """Where the interval lies: above the null value, below it, or open if the interval contains it."""
     if estimate is None:
         return "undefined"
     if not estimate.excludes(null):
@@ -25,17 +26,19 @@ def verdict(estimate: Estimate | None, null: float = 0.0) -> Verdict:
 
 @dataclass(frozen=True)
 class Wording:
-    """The predicates for one kind of number."""
+    """The predicates of one kind of number."""
 
     above: str
-    """For an interval above the null value."""
+    """The predicate if the interval lies above the null value."""
     below: str
-    """For an interval below the null value."""
+    """The predicate if the interval lies below the null value."""
     nothing: str = ""
-    """What a number cannot be told apart from if the null value lies in its interval; empty: the things named."""
+    """What a number cannot be told apart from if its interval contains the null value. If this is empty, it cannot be
+    told apart from the names that follow."""
     undefined: str = "not defined"
-    """For a number that does not exist."""
+    """The predicate if there is no number."""
     subject: str = ""
+    """The subject of all sentences. If it is empty, a sentence begins with its predicate."""
     null: float = 0.0
 
     def predicate(self, kind: Verdict) -> str:
@@ -44,7 +47,7 @@ class Wording:
         return f"{self.subject} {said}" if self.subject else said[0].upper() + said[1:]
 
     def of(self, estimates: Mapping[str, Estimate | None]) -> str:
-        """One sentence for each verdict. It names all that the verdict holds for with their numbers, largest first."""
+        """One sentence for each verdict, with the names and numbers that the verdict applies to, the largest first."""
         known = [(name, estimate) for name, estimate in estimates.items() if estimate is not None]
         named: dict[Verdict, list[str]] = {"above": [], "below": [], "open": []}
         for name, estimate in sorted(known, key=lambda item: -item[1].value):
@@ -53,8 +56,10 @@ class Wording:
         return " ".join(f"{self.predicate(kind)}: {listed(names)}." for kind, names in named.items() if names)
 
     def finding(self, topic: str, estimates: Mapping[str, Estimate | None]) -> str:
+        """The sentences of ``of``, behind a topic in bold type."""
         return f"**{topic}.** {self.of(estimates)}"
 
 
 def listed(names: Sequence[str]) -> str:
+    """The names as an English list: ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
