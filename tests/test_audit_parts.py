@@ -20,7 +20,7 @@ from entpruner.audit.report.page import Chapter, Table, write_report
 from entpruner.audit.report.words import Verdict, Wording, verdict
 from entpruner.audit.statistics import Estimate
 from entpruner.audit.subnetworks import Blocks, Measured
-from entpruner.params.audit import AuditedCriterion, Regime, RegimeTrials
+from entpruner.params.audit import Regime, RegimeTrials
 from entpruner.params.scoring import Scoring
 from entpruner.scores import Scores
 from entpruner.system.journal import Journal
@@ -78,8 +78,9 @@ def test_a_criterion_is_ranked_by_its_value_or_by_what_it_was_before_the_absolut
         criterion="ced", blocks=(1, 4), value=(2.0, 1.0), signed=(-2.0, 1.0), stderr=(None, None), draws=1, seed=0,
         settings=Scoring(),
     )  # fmt: skip
-    assert block_values(scores, AuditedCriterion(criterion="ced")) == {1: 2, 4: 1}
-    assert block_values(scores, AuditedCriterion(criterion="ced", rank_by="signed")) == {1: -2, 4: 1}
+    entry = {"scores": scores.to_json(), "audited": {"criterion": "ced"}}
+    assert block_values(entry) == {1: 2, 4: 1}
+    assert block_values(entry | {"audited": {"criterion": "ced", "rank_by": "signed"}}) == {1: -2, 4: 1}
 
 
 def test_agreements_are_paired_with_the_target_they_name() -> None:

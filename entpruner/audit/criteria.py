@@ -5,6 +5,7 @@ correlation with each target: the removal of what it values more does more harm.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,9 @@ TARGETS = {
 STATISTICS: dict[str, Statistic] = {"ρ": spearman, "τ": kendall}
 
 
-def block_values(scores: Scores, audited: AuditedCriterion) -> Values:
+def block_values(entry: Mapping[str, Any]) -> Values:
+    """The values by which a criterion ranks the blocks, from its entry in the document of ``audit_scores``."""
+    scores, audited = Scores.from_json(entry["scores"]), AuditedCriterion(**entry["audited"])
     values = scores.signed if audited.rank_by == "signed" else scores.value
     return dict(zip(scores.blocks, values, strict=True))
 

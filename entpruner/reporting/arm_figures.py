@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
@@ -87,8 +87,8 @@ def smoothed(values: NDArray[np.float64], half_life: float) -> NDArray[np.float6
     It is divided by the sum of the weights so far, so that it is unbiased at its start.
     """
     keep = 0.5 ** (1 / half_life)
-    sums = lfilter([1 - keep], [1, -keep], values)
-    return np.asarray(sums / (1 - keep ** np.arange(1, len(values) + 1)))
+    sums = list(accumulate(values, lambda so_far, value: keep * so_far + (1 - keep) * value, initial=0.0))[1:]
+    return np.array(sums) / (1 - keep ** np.arange(1, len(values) + 1))
 
 
 # -------------------------------------------------------------------------------------------------------- kept blocks

@@ -8,9 +8,7 @@ from entpruner.audit.commands.bench import Audit, BenchPaths, bench_of
 from entpruner.audit.criteria import block_values, chosen
 from entpruner.audit.regime import RegimeChoice
 from entpruner.audit.subnetworks import measured
-from entpruner.params.audit import AuditedCriterion
 from entpruner.rules.audit import BenchSettings
-from entpruner.scores import Scores
 from entpruner.system.files import read_json
 
 
@@ -21,7 +19,6 @@ def run(settings: BenchSettings, *, scores: Path, out: Path, **given: Unpack[Ben
     bench = bench_of(settings, audit.context, within.regime.steps, given)
     content = {}
     for name, entry in scored["criteria"].items():
-        values = block_values(Scores.from_json(entry["scores"]), AuditedCriterion(**entry["audited"]))
-        mask = chosen(values, within.size)
+        mask = chosen(block_values(entry), within.size)
         content[name] = audit.record(str(mask), partial(measured, bench, mask, before=False))
     audit.write({"choices": content})

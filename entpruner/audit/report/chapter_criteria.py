@@ -24,8 +24,6 @@ from entpruner.audit.report.page import Chapter, Table
 from entpruner.audit.report.words import Wording
 from entpruner.audit.statistics import Bootstrapped, Estimate, chance_of_ranks, mean_over_seeds, ratio_over_seeds
 from entpruner.audit.subnetworks import Measured
-from entpruner.params.audit import AuditedCriterion
-from entpruner.scores import Scores
 
 AFTER = "distance after recovery"
 OURS = "ced"
@@ -71,13 +69,12 @@ class Measurements:
     @staticmethod
     def read(evidence: Evidence, backbone: str) -> "Measurements":
         masks, scores, choices = (evidence.by_seed(part, backbone) for part in ("masks", "scores", "choices"))
-        audited = {name: AuditedCriterion(**entry["audited"]) for name, entry in scores[0]["criteria"].items()}
-        names = [name for name in evidence.scope.criteria if name in audited]
-        found = {name: [Scores.from_json(content["criteria"][name]["scores"]) for content in scores] for name in names}
-        values = {name: [block_values(one, audited[name]) for one in by_seed] for name, by_seed in found.items()}
+        known = {name: entry["audited"]["criterion"] for name, entry in scores[0]["criteria"].items()}
+        names = [name for name in evidence.scope.criteria if name in known]
+        summed = [name for name in names if known[name] not in SETS_ONLY]
         return Measurements(
             backbone,
-            values={name: values[name] for name in names if audited[name].criterion not in SETS_ONLY},
+            values={name: [block_values(content["criteria"][name]) for content in scores] for name in summed},
             measured={level: [[Measured(**r) for r in content[level]] for content in masks] for level in LEVELS},
             choices={name: [Measured(**content["choices"][name]) for content in choices] for name in names},
         )
