@@ -16,8 +16,7 @@ from entpruner.params.audit import AuditedCriterion
 from entpruner.scores import Scores
 
 SETS_ONLY: tuple[Criterion, ...] = (*SIZED, "first", "last")
-"""Criteria whose values only say which set of blocks they remove. The sum of such values over another set means
-nothing."""
+"""Criteria whose values only say which set they remove. The sum of such values over another set means nothing."""
 
 Values = Mapping[int, float]
 """Block -> the value that it is ranked by."""
@@ -41,8 +40,7 @@ def block_values(entry: Mapping[str, Any]) -> Values:
 
 
 def chosen(values: Values, size: int) -> Blocks:
-    """The ``size`` blocks that a criterion removes: those with the lowest values. Of equal values, the lower block
-    number goes first."""
+    """The ``size`` blocks with the lowest values, which a criterion removes. Ties go by block number."""
     order = sorted(values, key=lambda block: (values[block], block))
     return tuple(sorted(order[:size]))
 

@@ -160,8 +160,7 @@ def mean_over_seeds(values: Sequence[float]) -> Estimate | None:
 
 
 def ratio_over_seeds(logs: Sequence[float]) -> Estimate | None:
-    """The geometric mean of one ratio for each seed, from the natural logarithms of the ratios, with the t-interval of
-    the mean logarithm. None for fewer than two seeds."""
+    """The geometric mean of one ratio for each seed, from the logarithms of the ratios. None for fewer than two."""
     found = mean_over_seeds(logs)
     return found and Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high))
 

@@ -30,8 +30,7 @@ FLOORED = ("distance_before", "distance", "over_floor")
 CONFIDENCE = 0.95
 """The probability that all cells of a correct repetition with other seeds are reproduced, jointly."""
 MARGIN = 0.15
-"""How far beyond its quartiles a speed-up may lie, relative to its value. This number was chosen and not measured. It
-allows for a processor with other caches and another BLAS."""
+"""How far beyond its quartiles a speed-up may lie, relative to its value. It was chosen and not measured."""
 
 HEADER = """\
 What `make verify` compares the tables of {study} with. Generated, never typed:

@@ -41,8 +41,7 @@ PANEL = 4.6
 
 @contextmanager
 def drawing(target: Path, width: float, height: float) -> Iterator[Figure]:
-    """An empty figure of this size in inches. At the end of the block, it is written to ``<target>.png`` and
-    ``<target>.svg``."""
+    """An empty figure, in inches. At the end of the block it is written to ``<target>.png`` and ``<target>.svg``."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)

@@ -82,8 +82,7 @@ def number(axes: Axes, names: Sequence[int], x: NDArray[np.float64], y: NDArray[
 
 
 def logarithmic(axis: Axis, set_scale: Callable[..., None], values: NDArray[np.float64]) -> None:
-    """Make an axis logarithmic. If a value is 0 or less, the axis is linear between minus and plus the smallest
-    magnitude."""
+    """Make an axis logarithmic. If a value is 0 or less, the axis is linear up to the smallest magnitude."""
     magnitudes = np.abs(values[values != 0])
     if (values > 0).all():
         set_scale("log", nonpositive="clip")

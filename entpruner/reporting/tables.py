@@ -179,8 +179,7 @@ class ReportTable:
         )
 
     def latex(self) -> str:
-        """The table as a ``table*`` for the packages booktabs and graphicx. The commands are numbered below it, because
-        they are too wide for a column."""
+        """The table as a ``table*`` for the packages booktabs and graphicx, with the commands as a list below it."""
         shown = {"": [str(i) for i, _ in enumerate(self.rows, 1)]} | self.texts()
         head, *body = (
             " & ".join(map(latex_escape, line)) + r" \\" for line in (shown, *zip(*shown.values(), strict=True))

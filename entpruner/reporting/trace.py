@@ -61,8 +61,7 @@ def column_of(row: RecordedRow, given: str, table: str) -> str:
 
 
 def names_of(row: RecordedRow, column: str) -> set[str]:
-    """The names by which a column is known: its own, and its heading, in which the distance is called ``fd`` or by the
-    name that it has in this table."""
+    """The names of a column: its own, and its heading with the distance called ``fd`` or as it is in this table."""
     heading = HEADINGS.get(column, column)
     distance = row.cells["distance"].sources if "distance" in row.cells else ()
     called = {"fd", *(source["key"] for source in distance)}

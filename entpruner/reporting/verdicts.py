@@ -115,7 +115,6 @@ def report(study: str, found: Sequence[Verdict]) -> str:
 
 
 def exit_code(found: Sequence[Verdict]) -> int:
-    """1 if something is not reproduced. If not, 2 if something is not run or undecided, or if there is no verdict.
-    Otherwise 0."""
+    """1 if something is not reproduced; else 2 if something is not run or undecided, or without a verdict; else 0."""
     codes = {EXIT[verdict.word] for verdict in found}
     return 1 if 1 in codes else max(codes, default=2)

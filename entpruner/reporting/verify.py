@@ -164,8 +164,7 @@ def workflow(depth: int, study: str, tables: Sequence[str], folder: Path) -> lis
 
 
 def run(command: Sequence[str]) -> int:
-    """Run a program and return its exit code. After Ctrl-C it is left to end by itself, so that Snakemake removes its
-    lock."""
+    """Run a program and return its exit code. After Ctrl-C it ends by itself, so that Snakemake removes its lock."""
     with subprocess.Popen(command) as program:
         try:
             return program.wait()

@@ -1,5 +1,4 @@
-"""Chapter 1: whether a criterion's score predicts loss and distance, and whether the set that it removes is better than
-a random set."""
+"""Chapter 1: whether a criterion's score predicts loss and distance, and whether its set is better than random."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -110,8 +109,7 @@ def write(evidence: Evidence) -> Chapter:
 
 
 def sentences(where: str, found: Agreements) -> list[str]:
-    """Findings by Spearman's ρ: CED with every target, all criteria with the distance after recovery, and CED against
-    the other criteria."""
+    """Findings by ρ: CED with all targets, all criteria with the distance after recovery, and CED against others."""
     after = {criterion: one for (criterion, target, name), one in found.items() if (target, name) == (AFTER, "ρ")}
     said = [RELATION.finding(f"{where}: {AFTER}", estimates(after))]
     if OURS in after:

@@ -86,8 +86,7 @@ def ratios(runs: Runs, reference: Sequence[ScheduleRun]) -> dict[str, Estimate |
 
 
 def decided(votes: Sequence[ScheduleRun], linear: Sequence[ScheduleRun]) -> str:
-    """A sentence on how many stages had a choice, how many votes tied, and in how many seeds the vote removed other
-    numbers of blocks than the linear schedule."""
+    """A sentence on how many stages had a choice, how many votes tied, and how often the vote differed from linear."""
     cast = [decision for run in votes for decision in run.decisions if decision.how == "vote"]
     ties = sum(decision.tied for decision in cast)
     other = sum(path(run) != path(even) for run, even in zip(votes, linear, strict=True))

@@ -26,11 +26,12 @@ def write(evidence: Evidence) -> Chapter:
     redrawn, seeds_apart = dict[str, Estimate | None](), []
     for backbone in evidence.scope.backbones:
         contents = evidence.by_seed("stability", backbone)
-        of_seeds = [compared(content) for content in contents]
+        usual = str(contents[0]["pretrained"][0]["draws"])  # the study's own number of draws
+        of_seeds = [compared(content, usual) for content in contents]
         found = {name: mean_over_seeds([one[name] for one in of_seeds]) for name in of_seeds[0]}
-        firsts = [as_used(content)[0] for content in contents]
+        firsts = [content["draws"][usual][0]["value"] for content in contents]
         across = mean_rho(combinations(firsts, 2))
-        redrawn[backbone] = found[another_draw(usual(contents[0]))]
+        redrawn[backbone] = found[f"another draw, N = {usual}"]
         seeds_apart.append(f"{backbone} {across:.2f}")
         chapter.findings.append(
             f"**{backbone}** ({len(contents)} seeds). {AGREES.of(found)} "
@@ -46,34 +47,20 @@ def write(evidence: Evidence) -> Chapter:
     return chapter
 
 
-def compared(content: Mapping[str, Any]) -> dict[str, float]:
-    """The correlations of one seed: the name of a comparison -> the mean of Spearman's ρ over its pairs of rankings."""
-    used = as_used(content)
-    found = {
-        another_draw(draws): mean_rho(combinations(values(scores), 2)) for draws, scores in content["draws"].items()
-    }
+def compared(content: Mapping[str, Any], usual: str) -> dict[str, float]:
+    """The correlations of one seed: the name of a comparison -> the mean of Spearman's ρ over its pairs of rankings.
+
+    ``usual`` is the study's own number of draws, a key of ``content["draws"]``.
+    """
+    redrawn = {draws: values(scores) for draws, scores in content["draws"].items()}
+    found = {f"another draw, N = {draws}": mean_rho(combinations(drawn, 2)) for draws, drawn in redrawn.items()}
     for name, key in (("before it moved", "pretrained"), ("after fine-tuning", "finetuned")):
-        found[name] = mean_rho(product(used, values(content[key])))
-    first = content["draws"][usual(content)][0]
+        found[name] = mean_rho(product(redrawn[usual], values(content[key])))
+    first = content["draws"][usual][0]
     bins = np.abs(np.array(first["per_timestep"], dtype=float)).T  # (bins, L)
     for number, changes in enumerate(bins, start=1):
         found[f"timestep bin {number} of {len(bins)}"] = mean_rho([(first["value"], changes)])
     return found
-
-
-def another_draw(draws: str) -> str:
-    return f"another draw, N = {draws}"
-
-
-def usual(content: Mapping[str, Any]) -> str:
-    """The study's own number of draws, as a key of ``content["draws"]``."""
-    return str(content["pretrained"][0]["draws"])
-
-
-def as_used(content: Mapping[str, Any]) -> list[Sequence[float]]:
-    """The values that the study would rank by: those of the adapted network with the study's own number of draws, once
-    for each repeat."""
-    return values(content["draws"][usual(content)])
 
 
 def values(rankings: Sequence[Any]) -> list[Sequence[float]]:

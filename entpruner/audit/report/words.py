@@ -33,8 +33,7 @@ class Wording:
     below: str
     """The predicate if the interval lies below the null value."""
     nothing: str = ""
-    """What a number cannot be told apart from if its interval contains the null value. If this is empty, it cannot be
-    told apart from the names that follow."""
+    """What a number cannot be told apart from if its interval contains the null value. Empty: the following names."""
     undefined: str = "not defined"
     """The predicate if there is no number."""
     subject: str = ""
