@@ -79,7 +79,7 @@ def training(
     batch: int,
     steps: int,
     device: torch.device,
-    bar: float,
+    bars: Mapping[str, float],
 ) -> Comparison:
     """``steps`` steps of our loop in each of the ways, with the drawing of batches, and as many of the plain form."""
     images = images_like(shape, 4 * batch)
@@ -98,7 +98,9 @@ def training(
     states = {compiled: TrainState.start(network(shape, device)) for compiled in {way.compile for way in ways.values()}}
     ours = {name: partial(trained, states[compute.compile], compute) for name, compute in ways.items()}
     threads = next(iter(ways.values())).threads
-    return Comparison(f"training, {name}, {steps} steps", {**ours, PLAIN: plain}, {PLAIN: bar}, threads=threads)
+    return Comparison(
+        f"training, {name}, {steps} steps of {batch} images", {**ours, PLAIN: plain}, bars, threads=threads
+    )
 
 
 def sampling(

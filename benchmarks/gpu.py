@@ -125,7 +125,7 @@ def training(bench: Bench, name: str) -> dict[str, Any]:
             batch=bench.batch,
             steps=steps,
             device=bench.device,
-            bar=3.0,
+            bars={comparisons.PLAIN: 3.0},
         ),
         images=steps * bench.batch,
     )

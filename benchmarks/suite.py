@@ -54,24 +54,23 @@ FEW = Sampling(
 )
 FEW_BY_SDE = FEW.model_copy(update={"flow": FlowSampler(name="sde", steps=STEPS)})
 
-trained = partial(comparisons.training, device=CPU, bar=0.95)
-sampled = partial(comparisons.sampling, steps=STEPS, device=CPU, threads=2)
+DIT_LOSS, SIT_LOSS = official.Diffusion().loss, official.flow_loss
+ONE, TWO = Compute(device="cpu"), Compute(device="cpu", threads=2)
+EAGER = {"our loop": TWO}
+BOTH = {"our loop, compiled": ONE.model_copy(update={"compile": True}), "our loop": ONE}
+AS_FAST = {comparisons.PLAIN: 0.95}
 
-
-def ours(threads: int) -> dict[str, Compute]:
-    return {"our loop": Compute(device="cpu", threads=threads)}
-
+trained = partial(comparisons.training, device=CPU)
+sampled = partial(comparisons.sampling, steps=STEPS, device=CPU, threads=2, compiled=True)
 
 FIGURES: dict[str, Callable[[], Comparison]] = {
-    "train_dit": lambda: trained(
-        "DiT-S/2, 8 latents", SMALL, DIFFUSION, official.Diffusion().loss, ours(2), batch=8, steps=2
-    ),
-    "train_sit": lambda: trained("SiT-S/2, 8 latents", SMALL, FLOW, official.flow_loss, ours(2), batch=8, steps=2),
+    "train_dit": lambda: trained("DiT-S/2", SMALL, DIFFUSION, DIT_LOSS, EAGER, batch=8, steps=2, bars=AS_FAST),
+    "train_sit": lambda: trained("SiT-S/2", SMALL, FLOW, SIT_LOSS, EAGER, batch=8, steps=2, bars=AS_FAST),
     "train_digits": lambda: trained(
-        "DiT of digits, 64 images", DIGITS, DIFFUSION, official.Diffusion().loss, ours(1), batch=64, steps=10
+        "DiT of digits", DIGITS, DIFFUSION, DIT_LOSS, BOTH, batch=64, steps=10, bars={"our loop": 1.4}
     ),
-    "sample_ddpm": lambda: sampled("DDPM, DiT-S/2", SMALL, DIFFUSION, FEW, official.ddpm, bar=0.95),
-    "sample_euler": lambda: sampled("Euler, SiT-S/2", SMALL, FLOW, FEW, official.euler, bar=0.95),
+    "sample_ddpm": lambda: sampled("DDPM, DiT-S/2", SMALL, DIFFUSION, FEW, official.ddpm, bar=1.15),
+    "sample_euler": lambda: sampled("Euler, SiT-S/2", SMALL, FLOW, FEW, official.euler, bar=1.15),
     "sample_sde": lambda: sampled("SDE, SiT-S/2", SMALL, FLOW, FEW_BY_SDE, official.sde, bar=1.9),
     "ced_12": lambda: comparisons.ced(DIGITS, 512, 128, CPU),
     "ced_28": lambda: comparisons.ced(DIGITS.model_copy(update={"depth": 28}), 256, 128, CPU),

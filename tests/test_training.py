@@ -44,7 +44,7 @@ from entpruner.params.backbones import Diffusion, Flow, UNetArchitecture
 from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import make_process
-from entpruner.system.devices import configure, device_of
+from entpruner.system.devices import compiler_problem, configure, device_of
 from entpruner.system.randomness import generator
 from entpruner.training.batches import batch_indices
 from entpruner.training.loop import Objective, draw_batch, learning_rate
@@ -240,12 +240,33 @@ def test_all_blocks_share_one_compilation(tmp_path: Path, monkeypatch: pytest.Mo
     from torch._dynamo.testing import CompileCounter  # seconds
 
     counter = CompileCounter()
+    monkeypatch.setattr("entpruner.models.network.compiler_problem", lambda _: None)  # a trial is not counted
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     plain, compiled = new_state_in_float64(), new_state_in_float64()
     run(plain, tmp_path / "plain", objective=in_float64)
     run(compiled, tmp_path / "compiled", objective=in_float64, compute=Compute(device="cpu", compile=True))
     assert counter.frame_count == 1
     close(compiled, plain)
+
+
+def test_without_a_compiler_it_trains_all_the_same_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no C++ compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    compiler_problem.cache_clear()
+    plain, compiled = new_state(), new_state()
+    run(plain, tmp_path / "plain")
+    run(compiled, tmp_path / "compiled", compute=Compute(device="cpu", compile=True))
+    compiler_problem.cache_clear()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "compute.compile: going on without it, because torch.compile fails here: no C++ compiler"
+    ]
+    assert not compiled.model.compiled
+    for ours, theirs in zip(compiled.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 # ------------------------------------------------------------------------------------------------------------- resume

@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entpruner.models.checkpoints import build
 from entpruner.models.network import BlockNetwork
-from entpruner.models.transformer import Transformer
+from entpruner.models.transformer import Transformer, attention_by_sums
 from entpruner.params.backbones import Architecture, UNetArchitecture
 from entpruner.system.randomness import generator
 
@@ -48,3 +51,10 @@ def test_initial_spreads() -> None:
     for weight in (model.blocks[0].attn.qkv.weight, model.blocks[0].mlp.fc1.weight, model.x_embedder.proj.weight):
         fan_out, fan_in = weight.flatten(1).shape
         assert weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.1)
+
+
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 3), st.sampled_from([1, 2, 8]))
+def test_attention_by_sums_is_attention(batch: int, tokens: int, heads: int, width: int) -> None:
+    q, k, v = torch.randn(3, batch, tokens, heads, width, dtype=torch.float64, generator=generator("attention"))
+    expected = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (q, k, v))).transpose(1, 2)
+    torch.testing.assert_close(attention_by_sums(q, k, v), expected, rtol=1e-12, atol=1e-14)

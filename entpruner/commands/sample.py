@@ -55,7 +55,7 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
         batches = [np.load(file, mmap_mode="r", allow_pickle=False) for file in parts]
         write_store(folder, {"samples": (batches, torch.cat(labels).numpy())}, card.class_names, source)
         grid(Store.open(folder).images).save(folder / GRID)
-        write_json(folder / TIMING, recorder.record())
+        write_json(folder / TIMING, recorder.record(compiled=model.compiled))
     journal.discard()
 
 

@@ -99,6 +99,7 @@ def train_into(
             trained_parameters=trained_parameters(state.model),
             total_steps=earlier["total_steps"] + steps,
             total_flops=earlier["total_flops"] + flops,
+            compiled=state.model.compiled,
         )
         timing["total_seconds"] = earlier["total_seconds"] + timing["seconds"]
         write_json(folder / TIMING, timing)

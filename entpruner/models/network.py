@@ -7,6 +7,7 @@ connections.
 Shape letters: B batch, C image channels, H and W image height and width, T tokens, D hidden or condition size.
 """
 
+import logging
 from typing import Any, ClassVar, Self
 
 import torch
@@ -15,6 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from entpruner.models.arithmetic import Shape
 from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
+from entpruner.system.devices import compiler_problem
+
+log = logging.getLogger(__name__)
 
 State = Any  # no block changes a state in place, so a stored state can be used again later
 
@@ -32,6 +36,8 @@ class BlockNetwork(nn.Module):
     blocks: nn.ModuleList  # of modules that map (state, c) to a state
     checkpointing = False
     """Whether training keeps only what enters each block, and computes its inside again in the backward pass."""
+    compiled = False
+    """Whether the blocks have been compiled."""
     zero_at_first: ClassVar[tuple[str, ...]]
     """Training begins with zeros in the parameters whose names contain one of these."""
 
@@ -86,12 +92,17 @@ class BlockNetwork(nn.Module):
         return state
 
     def compile_blocks(self) -> None:
-        """Compile the blocks in place. Weights and their names stay as they are.
+        """Compile the blocks in place, where a compiler works. Weights and their names stay as they are.
 
         Equal blocks share one compiled graph, however deep the network is. Little computation lies outside the blocks.
+        Without a compiler, the log says why in one line, and the blocks stay as they are.
         """
+        if problem := compiler_problem(next(self.parameters()).device):
+            log.warning("compute.compile: going on without it, because torch.compile fails here: %s", problem)
+            return
         for block in self.blocks:
             block.compile()
+        self.compiled = True
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> Self:

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from entpruner.models.network import BlockNetwork
 from entpruner.params.backbones import Architecture
 
+FEW_TOKENS = 4
+"""Up to this many tokens, compiled sums are faster on a CPU than the flash kernel: `make bench`, digits."""
+
 
 class PatchEmbed(nn.Module):
     """An image as a sequence of linearly embedded patches."""
@@ -36,9 +39,18 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))          # (B, T, 3, heads, D/heads)
+        if torch.compiler.is_compiling() and x.is_cpu and x.shape[1] <= FEW_TOKENS:
+            return self.proj(attention_by_sums(*qkv.unbind(2)).flatten(2))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                              # each (B, heads, T, D/heads)
         x = F.scaled_dot_product_attention(q, k, v)
         return self.proj(x.transpose(1, 2).flatten(2))                    # (B, T, D)
+
+
+def attention_by_sums(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as products and sums, which a compiler makes one loop of. All are (B, T, heads, D/heads)."""
+    scores = (q[:, :, None] * k[:, None]).sum(-1) * q.shape[-1] ** -0.5   # (B, T, T, heads)
+    weights = scores.softmax(2)                                           # over the tokens of k
+    return (weights[..., None] * v[:, None]).sum(2)                       # (B, T, heads, D/heads)
 
 
 class Mlp(nn.Module):

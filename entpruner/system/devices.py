@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -44,6 +45,16 @@ def configure(compute: Compute) -> torch.device:
         torch.set_float32_matmul_precision("high")  # TF32, as in the official trainings
     join(device)
     return device
+
+
+@cache
+def compiler_problem(device: torch.device) -> str | None:
+    """Why torch.compile cannot make code for the device, in one line. None if it can: a small function is tried."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
+    except Exception as error:  # a missing or broken compiler, a cache folder that is read-only, a library that lacks
+        return str(error).strip().partition("\n")[0]
+    return None
 
 
 @contextmanager
