@@ -10,10 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import psutil
+from processes import in_a_fork
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 600  # seconds: what has not happened by then, on the slowest of machines, never will
@@ -62,18 +65,61 @@ def snakemake(
     before: Callable[[], None] | None = None,
     **more: str,
 ) -> str:
-    """What Snakemake prints, both streams together."""
-    run = subprocess.run(
-        command(folder, *arguments, house=house, warm=warm),
-        env=environment(house, **more),
-        preexec_fn=before,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert (run.returncode == 0) == succeeds, run.stdout
-    return run.stdout
+    """What Snakemake prints, both streams together.
+
+    It runs in a fork of this process, which has loaded its libraries once for all: but not with a warm process for its
+    jobs, nor with something to do ``before``, which are of a program's start.
+    """
+    line, given = command(folder, *arguments, house=house, warm=warm), environment(house, **more)
+    with TemporaryFile("w+") as said:
+        if warm or before:
+            streams = {"stdout": said, "stderr": said}
+            code = subprocess.run(line, env=given, preexec_fn=before, check=False, **streams).returncode
+        else:
+            code = snakemake_in_a_fork(line, given, house, said.fileno())
+        said.seek(0)
+        output = said.read()
+    assert (code == 0) == succeeds, output
+    return output
+
+
+def snakemake_in_a_fork(line: list[str], given: Mapping[str, str], house: Path = ROOT, said: int = 1) -> int:
+    """The exit code of its command line in this environment; what it prints goes to the file descriptor ``said``."""
+    main = loaded_snakemake()
+
+    def become() -> None:
+        enter(house, given, said)
+        sys.argv = line
+        main()
+
+    return in_a_fork(become)
+
+
+@cache
+def loaded_snakemake() -> Callable[[], Any]:
+    """Its main function, when this process has imported and computed what every start of it does."""
+    from snakemake.cli import main
+
+    import entpruner.planning.needs  # noqa: F401
+    from entpruner.rules import RULES
+    from entpruner.system.provenance import code_digest
+
+    for rule in RULES.values():
+        code_digest(rule.module)
+    return main
+
+
+def enter(house: Path, given: Mapping[str, str], said: int) -> None:
+    """In a fork: be a process of this environment that imports the package of ``house``, and prints to ``said``."""
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    os.environ.clear()
+    os.environ.update(given)
+    sys.path.insert(0, str(house))
+    if house != ROOT:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "entpruner"]:
+            del sys.modules[name]
 
 
 def planned(output: str) -> dict[str, int]:

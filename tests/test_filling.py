@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import in_a_fork
 from test_data_sources import WRITERS, Files, picture
 
 from entpruner.cli import main
@@ -103,17 +104,6 @@ def test_of_pictures_that_wait_only_a_few_are_in_memory() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- kills and stops
-
-
-def in_a_fork(job: Callable[[], Any]) -> int:
-    """Exit code of a process of its own that does ``job``, less than zero for a signal."""
-    if child := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        job()
-        os._exit(0)
-    finally:
-        os._exit(1)
 
 
 def dying(at: int, number: signal.Signals = signal.SIGKILL) -> Callable[..., np.ndarray]:

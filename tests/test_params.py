@@ -100,7 +100,7 @@ overlays = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15)
 @given(overlays)
 @example({"tables": {"A": {"caption": "a\x85b\u2028", "arms": ["ours"]}}})
 def test_the_shown_study_reads_as_the_same_study(overlay: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import json
 import runpy
 import zipfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,19 @@ SMOKE = ROOT / "params/smoke.yaml"
 UNIT = Speed(1.0, 1.0, 1.0, "a machine of one FLOP/s")
 
 
+@cache
+def planned(file: Path) -> Plan:
+    return plan([file], lambda _: UNIT)
+
+
 @pytest.fixture(scope="module")
 def smoke() -> Plan:
-    return plan([SMOKE], lambda _: UNIT)
+    return planned(SMOKE)
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_study_can_be_planned(file: Path) -> None:
-    found = plan([file], lambda _: UNIT)
+    found = planned(file)
     assert max(map(len, as_text(found).splitlines())) <= 120
     everything = as_json(found)["total"]
     rows = sum(row.work.flops for row in found.rules)
@@ -126,14 +132,14 @@ RECORDED = {  # half of what evaluate takes is its start
 @pytest.fixture(scope="module")
 def digits() -> Plan:
     """At the speed that the published run had on average, in its trainings and in its samplings."""
-    found = plan([ROOT / "params/digits.yaml"], lambda _: UNIT)
+    found = planned(ROOT / "params/digits.yaml")
     flops = {row.rule: row.work for row in found.rules}
     seconds = {rule: sum(record["seconds"] for record in RECORDED[rule]) for rule in RECORDED}
     trainings = ("pretrain", "adapt", "prune", "recover")
     training = sum(flops[rule].training for rule in trainings) / sum(seconds[rule] for rule in trainings)
     passing = flops["sample"].sampling / seconds["sample"]
     speed = Speed(training, passing, passing, "the published run's machine")
-    return plan([ROOT / "params/digits.yaml"], lambda _: speed)
+    return found._replace(rules=tuple(row._replace(seconds=speed.seconds(row.work)) for row in found.rules))
 
 
 @pytest.mark.parametrize("rule", RECORDED)
@@ -220,7 +226,7 @@ def test_hours_are_flops_over_the_share_of_the_peak(smoke: Plan) -> None:
 
 
 def test_a_gpu_that_is_too_small_is_named_in_a_note() -> None:
-    found = plan([ROOT / "params/paper.yaml"], lambda _: on_gpu(gpu_named("L4"), 0.4))
+    found = planned(ROOT / "params/paper.yaml")._replace(speed=on_gpu(gpu_named("L4"), 0.4))
     small, large = as_text(found), as_text(found._replace(speed=on_gpu(gpu_named("H200"), 0.4)))
     assert "These need more memory than such a GPU's 24.0 GB: adapt, score, prune, recover," in small
     assert max(map(len, small.splitlines())) <= 120

@@ -3,9 +3,8 @@
 import math
 import os
 import signal
-import subprocess
 import sys
-import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from small_study import ROW, record, write_table
+from snakemake_runs import environment, snakemake_in_a_fork, wait_for
 
 from entpruner.cli import main
 from entpruner.errors import UserError
@@ -348,8 +348,8 @@ def test_the_workflow_is_asked_for_the_tables(
     """By a dry run, which at depth 2 must fail: nothing but the arm's network is here, and no rule may train more."""
 
     def dry(command: list[str]) -> int:
-        at = command.index("--directory")
-        return run([*command[:at], "--dry-run", *command[at:]])
+        line = command[command.index("snakemake") :]
+        return snakemake_in_a_fork([line[0], "--dry-run", *line[1:]], environment())
 
     network = here / "results/digits/arms/full-s0/final/model.safetensors"
     network.parent.mkdir(parents=True)
@@ -391,16 +391,20 @@ def test_what_is_interrupted_is_left_to_end_by_itself(tmp_path: Path) -> None:
     unlocking = (
         "import signal, sys, time, pathlib\n"
         "def leave(*_): time.sleep(1); pathlib.Path('unlocked').touch(); sys.exit(1)\n"
-        "signal.signal(signal.SIGINT, leave); pathlib.Path('running').touch(); time.sleep(60)\n"
+        "signal.signal(signal.SIGINT, leave); pathlib.Path('running').touch(); time.sleep(3600)\n"
     )
-    asking = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from entpruner.reporting.verify import run; run([sys.executable, '-c', {unlocking!r}])\n"
-    )
-    program = subprocess.Popen([sys.executable, "-c", asking], cwd=tmp_path, start_new_session=True)
-    while not (tmp_path / "running").exists():
-        assert program.poll() is None
-        time.sleep(0.05)
+
+    def ask() -> None:
+        os.setsid()
+        os.chdir(tmp_path)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run([sys.executable, "-c", unlocking])
+
+    program = get_context("fork").Process(target=ask)
+    program.start()
+    wait_for(lambda: (tmp_path / "running").exists() or not program.is_alive())
+    assert program.pid
     os.killpg(program.pid, signal.SIGINT)  # as the terminal's Ctrl-C: to both of them
-    assert program.wait(timeout=600) != 0
+    program.join()
+    assert program.exitcode != 0
     assert (tmp_path / "unlocked").exists()
