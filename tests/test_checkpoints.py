@@ -5,13 +5,12 @@ import functools
 import os
 import pickle
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from refusals import Runs, refused
 from safetensors.torch import load_file, save_file
 
 from entpruner.errors import UserError
@@ -51,16 +50,6 @@ def other(**changes: Any) -> Architecture:
 def same_weights(one: torch.nn.Module, two: torch.nn.Module) -> bool:
     one, two = one.state_dict(), two.state_dict()
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
-
-
-@contextmanager
-def refused(path: Path, *says: str) -> Iterator[None]:
-    """The block must raise one line that begins with the path and says this."""
-    with pytest.raises(UserError) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message and message.startswith(str(path))
-    assert all(said in message for said in says), message
 
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURE, UNET], ids=["transformer", "U-Net"])
@@ -181,16 +170,6 @@ def test_either_weights_of_a_training_checkpoint_can_be_taken(tmp_path):
     torch.save({"model": network().state_dict()}, path)
     with refused(path, "a training checkpoint without ema; set weights to model"):
         read_weights(path, "ema")
-
-
-class Runs:
-    """Pickled, it is a call of ``function``."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 class OtherNamespace(argparse.Namespace):

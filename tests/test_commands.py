@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import Runs
 from small_training import Kill
 from snakemake_runs import job
 
@@ -459,18 +460,8 @@ def truncated(folder: Path, _: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
-class Code:
-    """Unpickling it creates a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.file,)
-
-
 def pickled(folder: Path, proof: Path) -> None:
-    (folder / "model.safetensors").write_bytes(pickle.dumps(Code(proof)))
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Runs(Path.touch, proof)))
 
 
 def of_other_classes(folder: Path, _: Path) -> None:

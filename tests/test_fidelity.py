@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import Runs
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -293,19 +294,9 @@ def test_weights_of_another_model_or_checksum_are_refused(squeezenet: Path) -> N
     assert checked_weights("net", squeezenet, sha256_of(squeezenet))
 
 
-class Trap:
-    """Unpickled, it leaves a mark."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.mark),)
-
-
 def test_unsafe_truncated_and_missing_weights_are_refused(squeezenet: Path, tmp_path: Path) -> None:
     trap, mark = tmp_path / "trap.pth", tmp_path / "mark"
-    torch.save({"classifier.1.weight": Trap(mark)}, trap)
+    torch.save({"classifier.1.weight": Runs(os.mkdir, str(mark))}, trap)
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(squeezenet.read_bytes()[:1000])
     wrapped = tmp_path / "wrapped.pth"
