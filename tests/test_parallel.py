@@ -4,10 +4,11 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_processes
 from small_training import FLOW, Hooked, Kill, close, in_float64, killed_at, new_state_in_float64, run
-from snakemake_runs import ROOT, job
+from snakemake_runs import ROOT, environment, job
 from torch import Tensor
 
 from entpruner.cli import main
@@ -180,22 +181,29 @@ def test_features_from_several_processes_are_those_of_one_to_the_bit() -> None:
 # ------------------------------------------------------------------------------------------------------- the commands
 
 
-def started(arguments: list[str], folder: Path = ROOT, **more: str) -> subprocess.Popen[str]:
-    """A process of its own, which starts others; ``folder`` comes first on its path."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1", **more}
-    command = [sys.executable, "-m", "entpruner.cli", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def started(arguments: list[str], folder: Path = ROOT, **more: str) -> Process:
+    """A fork with a command, which starts processes; ``folder`` comes first on their path."""
+
+    def command() -> None:
+        given = environment(folder) | {"PYTHONPATH": f"{folder}:{ROOT}"} | more
+        os.environ.clear()
+        os.environ.update(given)
+        sys.exit(main(arguments))
+
+    process = get_context("fork").Process(target=command)
+    process.start()
+    return process
 
 
-def addresses(process: subprocess.Popen[str]) -> set[str]:
+def addresses(process: Process) -> set[str]:
     """Where it, and those that it starts, listen for TCP connections, as long as it runs."""
     found = set()
-    while process.poll() is None:
+    while process.is_alive():
         with suppress(psutil.NoSuchProcess):
             whole = psutil.Process(process.pid)
             for each in (whole, *whole.children(recursive=True)):
                 found |= {s.laddr.ip for s in each.net_connections("tcp") if s.status == psutil.CONN_LISTEN}
-        time.sleep(0.02)
+        time.sleep(0.1)  # they listen as long as they live
     return found
 
 
@@ -224,9 +232,9 @@ def in_two(root: Path) -> tuple[Path, set[str]]:
     folder = root / "two"
     asked = job("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=folder / "model")
     elsewhere = socket.if_nameindex()[-1][1]  # a card that a cluster may have all processes use
-    with started(asked, GLOO_SOCKET_IFNAME=elsewhere) as process:
-        found = addresses(process)
-        assert process.returncode == 0, process.stdout and process.stdout.read()
+    process = started(asked, GLOO_SOCKET_IFNAME=elsewhere)
+    found = addresses(process)
+    assert process.exitcode == 0
     return folder, found
 
 
@@ -256,7 +264,9 @@ def test_two_processes_sample_the_same_bytes_as_one(root: Path, tmp_path: Path) 
         assert (tmp_path / "samples" / file).read_bytes() == (root / "samples" / file).read_bytes()
 
 
-def test_an_error_in_one_process_ends_all_in_one_line(root: Path, tmp_path: Path) -> None:
+def test_an_error_in_one_process_ends_all_in_one_line(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import os\nfrom entpruner.errors import UserError\nfrom entpruner.training import loop\n"
         "def refuse(*_): raise UserError('the second process does not like it')\n"
@@ -264,9 +274,10 @@ def test_an_error_in_one_process_ends_all_in_one_line(root: Path, tmp_path: Path
     )
     out = tmp_path / "model"
     asked = job("pretrain", PRETRAIN | {"compute": TWO}, store=root / "store", out=out)
-    with started(asked, folder=tmp_path) as process:
-        said, _ = process.communicate()
-    assert (process.returncode, said) == (1, "entpruner: the second process does not like it\n")
+    process = started(asked, folder=tmp_path)
+    process.join()
+    said = "entpruner: the second process does not like it\n"
+    assert (process.exitcode, *capfd.readouterr()) == (1, "", said)
     assert not out.exists()
 
 
