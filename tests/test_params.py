@@ -111,31 +111,7 @@ def test_the_shown_study_reads_as_the_same_study(overlay: dict[str, Any]) -> Non
     assert again["sampling"]["flow"]["rtol"] == 1e-3
 
 
-UNSET = {
-    "depends on the machine, its memory or its network": """
-        Compute.bf16 Compute.compile Compute.gpus Compute.gradient_checkpointing Compute.nodes Autoencoder.batch_size
-        Autoencoder.folder Evaluation.latency_batch_size Evaluation.manifold_images InceptionExtractor.weights
-        LearnedMask.batch_size Zico.batch_size""",
-    "belongs to files that a user has: their checksum, layout, splits or kind": """
-        Autoencoder.channels Autoencoder.factor Autoencoder.scale Autoencoder.sha256 TinyAutoencoder.kind
-        Checkpoint.weights Flowers.test Flowers.train ImageFolder.test ImageFolder.train InceptionExtractor.sha256""",
-    "halves what is stored, where no training mirrors images": "Autoencoder.mirror",
-    "fits the size or the variety of the user's own images": """
-        ClassifierTraining.batch_size ClassifierTraining.features ClassifierTraining.learning_rate
-        ClassifierTraining.width Digits.test_fraction""",
-    "is unknown of the paper, whose text allows other values": "Pruning.lookahead Pruning.tie Ntk.functional",
-    "trades noise for time: how much a score or a proxy averages over": """
-        Ntk.projections Scoring.bins Scoring.dimensions Scoring.masks Scoring.neighbours Scoring.projections
-        Scoring.rank""",
-    "is an option of the official code that a comparison must be able to follow": """
-        FlowSampler.atol FlowSampler.rtol Sampling.guided_channels Scoring.loss_threshold Evaluation.neighbours
-        Distillation.features Distillation.output LearnedMask.groups""",
-    "is written into every scores.json, whose bytes stay as they are": "LearnedMask.scale LearnedMask.temperature",
-    "sets how much a method trains, and how fast: it depends on the network": """
-        Finetuning.adapter_width Lora.alpha Lora.rank Training.gradient_clip LearnedMask.steps
-        LearnedMask.learning_rate LearnedMask.mask_learning_rate""",
-}
-"""Keys that no shipped params file sets, by the reason for which a user may need them."""
+UNSET = yaml.safe_load(Path(__file__).with_name("unset_keys.yaml").read_text())
 
 
 def sections_of(kind: Any) -> set[type[BaseModel]]:
