@@ -18,7 +18,6 @@ from snakemake_runs import (
     checkpoint_after,
     command,
     commands,
-    copy_sources,
     environment,
     gone,
     heed_ctrl_c,
@@ -33,12 +32,13 @@ FULL, PRUNED = "full-sit-downstream-s0", "entpruner-sit-downstream-r50-s0"
 
 
 def tiny_study() -> dict[str, Any]:
-    """The smoke study with one backbone, whose training is long enough to be broken off."""
+    """The smoke study with one backbone, whose training is long enough to be broken off, and a figure of each sort."""
     study = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
     study["study"] = "tiny"
     del study["backbones"]["dit"], study["arms"]["ld_pruner"]
     study["arms"]["full"]["backbone"] = study["arms"]["entpruner"]["backbone"] = "sit"
     study["tables"]["table1"]["arms"] = ["full", "entpruner"]
+    study["figures"] = {name: study["figures"][name] for name in ("figure2", "figure8")}
     for figure in study["figures"].values():
         figure |= {"backbones": ["sit"]} if "backbones" in figure else {"arms": ["full", "entpruner"]}
     study["pretrain"] |= {"steps": 200, "checkpoint_every": 10}
@@ -50,8 +50,7 @@ class Run:
     """A finished run, made with a cache between workflows for data and backbone."""
 
     def __init__(self, folder: Path) -> None:
-        self.sources, self.study = copy_sources(folder / "sources"), folder / "tiny.yaml"
-        self.folder, self.cache = folder / "run", folder / "cache"
+        self.study, self.folder, self.cache = folder / "tiny.yaml", folder / "run", folder / "cache"
         self.results = self.folder / "results/tiny"
         self.study.write_text(yaml.safe_dump(tiny_study(), sort_keys=False))
         for made in (self.folder, self.cache):
@@ -61,7 +60,7 @@ class Run:
 
     def snakemake(self, folder: Path, *arguments: str, **more: Any) -> str:
         given = [*arguments, "--configfile", str(self.study)]
-        return snakemake(folder, *given, house=self.sources, SNAKEMAKE_OUTPUT_CACHE=str(self.cache), **more)
+        return snakemake(folder, *given, SNAKEMAKE_OUTPUT_CACHE=str(self.cache), **more)
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +128,9 @@ def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path,
     shutil.rmtree(backbone)
     target = str(backbone.relative_to(folder) / "model.safetensors")
     warm = way == "from a warm process"
-    start = command(folder, target, "--configfile", str(finished.study), house=finished.sources, warm=warm)
+    start = command(folder, target, "--configfile", str(finished.study), warm=warm)
     with TemporaryDirectory() as temporary:  # pytest's own folders have paths too long for a socket
-        here = {"env": environment(finished.sources, TMPDIR=temporary), "preexec_fn": heed_ctrl_c}
+        here = {"env": environment(TMPDIR=temporary), "preexec_fn": heed_ctrl_c}
         here |= {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(start, **here) as run:
             step = checkpoint_after(0, backbone, run)
