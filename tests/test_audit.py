@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_training import Kill
 
 from entpruner.audit.commands import audit_masks
 from entpruner.cli import main
@@ -241,10 +242,6 @@ def test_every_file_says_how_it_was_made_and_no_journal_is_left(root: Path) -> N
 
 
 # ------------------------------------------------------------------------------------------------ killed in between
-
-
-class Kill(BaseException):
-    """What a signal would raise: no command catches it."""
 
 
 def without_seconds(content: Any) -> Any:
