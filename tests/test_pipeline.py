@@ -32,13 +32,12 @@ FULL, PRUNED = "full-sit-downstream-s0", "entpruner-sit-downstream-r50-s0"
 
 
 def tiny_study() -> dict[str, Any]:
-    """The smoke study with one backbone, whose training is long enough to be broken off, and a figure of each sort."""
+    """The smoke study with one backbone, whose training is long enough to be broken off."""
     study = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
     study["study"] = "tiny"
     del study["backbones"]["dit"], study["arms"]["ld_pruner"]
     study["arms"]["full"]["backbone"] = study["arms"]["entpruner"]["backbone"] = "sit"
     study["tables"]["table1"]["arms"] = ["full", "entpruner"]
-    study["figures"] = {name: study["figures"][name] for name in ("figure2", "figure8")}
     for figure in study["figures"].values():
         figure |= {"backbones": ["sit"]} if "backbones" in figure else {"arms": ["full", "entpruner"]}
     study["pretrain"] |= {"steps": 200, "checkpoint_every": 10}
