@@ -226,7 +226,11 @@ def commands() -> Comparison:
     temporary = TemporaryDirectory(prefix="entpruner-")  # it goes when nobody refers to it any more
     common = {"seed": 0, "artefact": "benchmark", "compute": {"device": "cpu"}}
     shape = {"depth": 12, "hidden_size": 64, "num_heads": 4, "patch_size": 4}
-    backbone = {"backbone": {"process": {"kind": "flow"}, **shape}, "training": {"steps": 1, "batch_size": 8}}
+    backbone = {
+        "backbone": {"process": {"kind": "flow"}, **shape},
+        "training": {"steps": 1, "batch_size": 8},
+        "stop": 1,
+    }
     scoring = {"criterion": "ced", "scoring": {"draws": 128, "batch_size": 128}}
     own = {name: value for name, value in os.environ.items() if name != ADDRESS}
 

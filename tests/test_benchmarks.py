@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import suite  # noqa: E402
 from comparisons import network  # noqa: E402
 from side_by_side import Comparison, measured  # noqa: E402
 
+from entpruner import cli  # noqa: E402
 from entpruner.models.network import BlockNetwork  # noqa: E402
 
 TINY = suite.DIGITS.model_copy(update={"depth": 2, "hidden_size": 16, "num_heads": 2})
@@ -48,6 +50,15 @@ def test_both_ways_of_a_figure_run_and_give_the_same_numbers(name: str) -> None:
     for way in comparison.ways.values():
         way()
     assert comparison.difference is None or comparison.difference < 1e-4
+
+
+def test_a_score_is_the_same_by_the_warm_process_and_by_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = SimpleNamespace(DEVNULL=None, run=lambda line, **_: cli.main(line[line.index("rule") :]))
+    monkeypatch.setattr("comparisons.subprocess", here)
+    comparison = suite.FIGURES["commands"]()
+    for way in comparison.ways.values():
+        assert json.loads(way())["criterion"] == "ced"
+    assert comparison.difference == 0
 
 
 @pytest.mark.usefixtures("tiny")
