@@ -34,7 +34,8 @@ class Compute(Frozen):
     """In training keep only what enters each block, and compute its inside again for the backward pass: a fraction of
     the memory, for a third more time."""
     compile: bool = False
-    """torch.compile the blocks of the networks that are trained and sampled; once, as they are all alike."""
+    """Compile the blocks of the networks that are trained and sampled, with torch.compile; once, as they are all alike.
+    Where no compiler works, the log says why, and nothing is compiled."""
     gpu_memory: float | None = Field(None, gt=0)
     """GiB of each GPU that the study is meant for. The workflow then says at its start if something does not fit;
     without it each command asks the GPU that it runs on."""
