@@ -57,7 +57,7 @@ lint: .venv/ready  ## style and types of the Python and of the workflow
 bench: .venv/ready  ## how fast this is on the CPU at hand, against the plain form: docs/benchmarks.md
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/suite.py
 
-bench-gpu: .venv/ready  ## XL/2 on one GPU, in at most eight minutes: benchmarks/results/gpu-<card>.json
+bench-gpu: .venv/ready  ## how fast XL/2 is on one GPU, in some minutes: benchmarks/results/gpu-<card>.json
 	$(BIN)/python benchmarks/gpu.py
 
 # ---------------------------------------------------------------- versions: DVC moves, git remembers (results/README.md)

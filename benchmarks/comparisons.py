@@ -134,7 +134,7 @@ def sampling(
     with without_tf32():
         difference = largest_difference(next(iter(ways.values()))(), other())
     title = f"sampling, {name}, {steps} steps of {settings.batch_size} images"
-    return Comparison(title, {**ways, PLAIN: other}, {PLAIN: bar}, difference, threads, rounds=3)
+    return Comparison(title, {**ways, PLAIN: other}, {PLAIN: bar}, {PLAIN: difference}, threads, rounds=3)
 
 
 # -------------------------------------------------------------------------------------------------- scores and proxies
@@ -171,7 +171,8 @@ def ced(shape: Architecture, draws: int, batch: int, device: torch.device) -> Co
     difference = largest_difference(torch.tensor(ours().value), torch.tensor(by_hand().value))
     other = "a full forward without each block"
     title = f"CED, {shape.depth} blocks of {shape.hidden_size}, {draws} draws"
-    return Comparison(title, {"by what lies before each block": ours, other: by_hand}, {other: 1 / 0.6}, difference)
+    ways = {"by what lies before each block": ours, other: by_hand}
+    return Comparison(title, ways, {other: 1 / 0.6}, {other: difference})
 
 
 def proxies(shape: Architecture, count: int, device: torch.device) -> Comparison:
@@ -208,14 +209,15 @@ def proxies(shape: Architecture, count: int, device: torch.device) -> Comparison
         (gram, gradients), (gram_by_loop, gradients_by_loop) = ours(), loop(alone=True)
     pairs = [(gram, gram_by_loop), *zip(gradients, gradients_by_loop, strict=True)]
     published = "two backward passes a sample through the batch, as published"
+    each = "two backward passes a sample through that sample"
     ways = {
         "by hooks": ours,
         published: partial(loop, alone=False),
-        "two backward passes a sample through that sample": partial(loop, alone=True),
+        each: partial(loop, alone=True),
         "one forward and backward": one_pass,
     }
     title = f"NTK and ZiCo of {count} samples, {shape.depth} blocks of {shape.hidden_size}"
-    return Comparison(title, ways, {published: 5.0}, max(largest_difference(*pair) for pair in pairs))
+    return Comparison(title, ways, {published: 5.0}, {each: max(largest_difference(*pair) for pair in pairs)})
 
 
 # ---------------------------------------------------------------------------------------------------------- commands
@@ -223,7 +225,7 @@ def proxies(shape: Architecture, count: int, device: torch.device) -> Comparison
 
 def commands() -> Comparison:
     """A short score of digits as a whole command: a child of the warm process, or a process of its own."""
-    temporary = TemporaryDirectory(prefix="entpruner-")  # it goes when nobody refers to it any more
+    temporary = TemporaryDirectory(prefix="entpruner-")  # deleted with the last function that refers to it
     common = {"seed": 0, "artefact": "benchmark", "compute": {"device": "cpu"}}
     shape = {"depth": 12, "hidden_size": 64, "num_heads": 4, "patch_size": 4}
     backbone = {
@@ -244,11 +246,11 @@ def commands() -> Comparison:
     command("pretrain", common | backbone, own, store=store, out=init)
 
     def scored(environment: dict[str, str]) -> bytes:
-        assert temporary
+        assert Path(temporary.name).exists()
         command("score", common | scoring, environment, store=store, init=init, out=scores)
         return (scores / "scores.json").read_bytes()
 
     warm, fresh = "by the warm process", "in a process of its own"
     same = scored(dict(os.environ)) == scored(own)
     ways = {warm: lambda: scored(dict(os.environ)), fresh: lambda: scored(own)}
-    return Comparison("a short score, as a command", ways, {fresh: 2.0}, 0.0 if same else float("inf"))
+    return Comparison("a short score, as a command", ways, {fresh: 2.0}, {fresh: 0.0 if same else float("inf")})

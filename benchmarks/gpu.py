@@ -1,6 +1,6 @@
-"""How fast DiT-XL/2 and SiT-XL/2 are on one GPU, in one command of at most eight minutes: `make bench-gpu`.
+"""How fast DiT-XL/2 and SiT-XL/2 are on one GPU, in one command: `make bench-gpu`.
 
-    python benchmarks/gpu.py [--minutes 8] [--out FILE]
+    python benchmarks/gpu.py [--minutes 6] [--out FILE]   # no figure begins after that
     python benchmarks/gpu.py --needs                # the packages that it imports beside torch and numpy
     python benchmarks/gpu.py --device cpu --tiny    # tries everything on tiny networks: its times mean nothing
 
@@ -31,7 +31,7 @@ from entpruner.evaluation.cost import clock, latency
 from entpruner.models.arithmetic import macs, training_flops
 from entpruner.params.backbones import Architecture, Backbone, Diffusion, Flow
 from entpruner.params.compute import Compute
-from entpruner.params.proxies import Ntk, Proxies, Zico
+from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.params.training import Training
 from entpruner.process import make_process
@@ -52,7 +52,7 @@ PROCESSES = {"DiT": Diffusion(), "SiT": Flow()}
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured: the network's shape, on which device, and how many images at once."""
+    """The network that all figures are about, the device, and the number of images in a batch."""
 
     shape: Architecture
     device: torch.device
@@ -196,10 +196,9 @@ def proxies(bench: Bench) -> dict[str, Any]:
 def vote(bench: Bench) -> dict[str, Any]:
     """Seconds of both proxies of one candidate, and of the three candidates of a vote."""
     model = comparisons.network(bench.shape, bench.device)
-    settings = Proxies(ntk=Ntk(), zico=Zico())
     images = comparisons.images_like(bench.shape, 16)
     samples = ProxySamples(make_process(Diffusion()), images, 0, "benchmark", bench.device)
-    measure = measure_on(model, make_process(Diffusion()), samples, settings)
+    measure = measure_on(model, make_process(Diffusion()), samples, Proxies())
     measure([0])
     seconds = []
     for dropped in ([0], [0, 1], [0, 1, 2]):
@@ -272,12 +271,12 @@ def measure(bench: Bench, out: Path, seconds: float) -> None:
 
 
 def said(found: dict[str, Any]) -> str:
-    """One line of what a figure found."""
+    """The findings of a figure, in one line."""
     if "times_as_fast" not in found:
         return str(found)
-    ratios = [f"{ratio['median']:.2f}x {other}" for other, ratio in found["times_as_fast"].items()]
+    ratios = [f"{ratio['median']:.2f} times as fast as {other}" for other, ratio in found["times_as_fast"].items()]
     shares = [f"{way} {share:.0%} of the ceiling" for way, share in found.get("utilisation", {}).items()]
-    return f"{found['ours']} is as fast as {', '.join(ratios + shares)}"
+    return f"{found['ours']}: {', '.join(ratios + shares)}"
 
 
 def main() -> int:

@@ -78,6 +78,7 @@ def rows(table: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
 
 
 def normal_cdf(x: Tensor) -> Tensor:
+    """Page's approximation by tanh (1977), which the published losses use."""
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
@@ -105,7 +106,7 @@ def trainer(model: BlockNetwork, loss_of: LossOf, images: Tensor, labels: Tensor
             averages = dict(average.named_parameters())
             for name, parameter in model.named_parameters():
                 averages[name].mul_(0.9999).add_(parameter, alpha=1 - 0.9999)
-        loss.item()  # both log it
+        loss.item()  # our loop reads its losses, too
 
     return step
 

@@ -19,8 +19,8 @@ class Comparison:
     ways: Mapping[str, Way]
     bars: Mapping[str, float] = field(default_factory=dict)
     """How many times as fast as each other way ours must at least be."""
-    difference: float | None = None
-    """The largest relative difference between the numbers of ours and of the second way."""
+    differences: Mapping[str, float] = field(default_factory=dict)
+    """The largest relative difference between our numbers and those of other ways that compute the same numbers."""
     threads: int = 1
     rounds: int = 5
 
@@ -47,7 +47,7 @@ def measured(comparison: Comparison, device: torch.device) -> dict[str, Any]:
         "seconds": seconds,
         "times_as_fast": {other: spread(seconds[other], seconds[ours]) for other in others},
         "bars": dict(comparison.bars),
-        "difference": comparison.difference,
+        "differences": dict(comparison.differences),
     }
 
 

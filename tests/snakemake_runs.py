@@ -97,7 +97,7 @@ def snakemake_in_a_fork(line: list[str], given: Mapping[str, str], house: Path =
 
 @cache
 def loaded_snakemake() -> Callable[[], Any]:
-    """Its main function, when this process has imported and computed what every start of it does."""
+    """Snakemake's main function. Afterwards this process has imported and computed what every start needs."""
     from snakemake.cli import main
 
     import entpruner.planning.needs  # noqa: F401

@@ -15,7 +15,7 @@ from entpruner.models.network import BlockNetwork
 from entpruner.params.backbones import Architecture
 
 FEW_TOKENS = 4
-"""Up to this many tokens, compiled sums are faster on a CPU than the flash kernel: `make bench`, digits."""
+"""Compiled blocks compute the attention of at most this many tokens by sums. `make bench` says what that saves."""
 
 
 class PatchEmbed(nn.Module):

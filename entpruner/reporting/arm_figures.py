@@ -138,7 +138,7 @@ class DistanceRow:
     ratio: float | None
     """The share of blocks that are removed. None for an unpruned arm."""
     distances: Sequence[float]
-    """One distance for each seed."""
+    """The distances of the arm, one for each seed."""
 
     @property
     def half_width(self) -> float:

@@ -52,7 +52,7 @@ def publish(results: Path, target: Path) -> None:
         for path in copied:
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(results / path, partial / path)
-        # One line for each document, sorted by path, so that git shows which documents have changed.
+        # Each document is a line, and the lines are sorted by path, so git shows which documents have changed.
         bundled = ({"file": path, "record": records[path]} for path in records if path not in copied)
         lines = (json.dumps(document, sort_keys=True, allow_nan=False) + "\n" for document in bundled)
         (partial / BUNDLE).write_text("".join(lines))

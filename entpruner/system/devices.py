@@ -52,8 +52,8 @@ def compiler_problem(device: torch.device) -> str | None:
     """Why torch.compile cannot make code for the device, in one line. None if it can: a small function is tried."""
     try:
         torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
-    except Exception as error:  # a missing or broken compiler, a cache folder that is read-only, a library that lacks
-        return str(error).strip().partition("\n")[0]
+    except Exception as error:  # the compiler may be missing or broken, or the folder of its cache read-only
+        return str(error).strip().partition("\n")[0] or type(error).__name__
     return None
 
 

@@ -64,7 +64,7 @@ class Line:
     backbone: str
     data: str
     values: tuple[float, ...]
-    """One number for each seed, or a single number for a quantity that is the same for all seeds."""
+    """The numbers of the seeds. A quantity that is the same for all seeds has a single number."""
 
     def shown(self, form: str) -> str:
         """The mean over the seeds, with its interval if there are several seeds."""
