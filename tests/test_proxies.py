@@ -42,17 +42,20 @@ def loop_over_samples(model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor, probe
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
-@pytest.mark.parametrize("functional", ["sum", "projection"])
+@pytest.mark.parametrize("functional", ["prediction", "all_outputs", "projection"])
 def test_ntk_is_that_of_a_loop_over_samples(process: ProcessSettings, functional: str) -> None:
     model, settings = network().double(), Ntk(functional=functional, projections=2)
     x, noise, t, y = inputs(process)
     result = ntk(model, make_process(process), x, noise, t, y, settings, torch.Generator().manual_seed(5))
 
-    if functional == "sum":
+    predicted = torch.cat([torch.ones(1, 8, 8), torch.zeros(1, 8, 8)])
+    if functional == "all_outputs":
         probes = [torch.ones(2, 8, 8)]
-    else:  # one draw of signs after another; the second half of the channels is not predicted
+    elif functional == "prediction":
+        probes = [predicted]
+    else:  # one draw of signs after another
         signs = torch.randint(2, (2, 2, 8, 8), generator=torch.Generator().manual_seed(5)) * 2 - 1
-        probes = [torch.cat([sign[:1], torch.zeros(1, 8, 8)]) for sign in signs]
+        probes = [predicted * sign for sign in signs]
     x_t = make_process(process).add_noise(x, noise, t)
     rows = [loop_over_samples(model, x_t, t, y, probe.double()) for probe in probes]
     gram = torch.stack([g @ g.T for g in rows]).mean(0)
@@ -60,6 +63,22 @@ def test_ntk_is_that_of_a_loop_over_samples(process: ProcessSettings, functional
     eigenvalues = torch.linalg.eigvalsh(gram)
     assert result.kappa == pytest.approx((eigenvalues[-1] / eigenvalues[0]).item(), rel=1e-6)
     assert result.log10_kappa == pytest.approx(math.log10(result.kappa))
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
+def test_ntk_does_not_see_what_the_process_does_not_predict(process: ProcessSettings) -> None:
+    """Other weights in the head for the second half of the output change κ of all outputs, and nothing else."""
+    x, noise, t, y = inputs(process)
+
+    def kappa(model: nn.Module, settings: Ntk) -> float | None:
+        return ntk(model, make_process(process), x, noise, t, y, settings, torch.Generator()).kappa
+
+    model, other = network().double(), network().double()
+    with torch.no_grad():
+        head = other.final_layer.linear
+        head.weight.view(-1, 2, head.in_features)[:, 1] *= 7  # the rows of a patch are (pixels, 2C)
+    assert kappa(model, Ntk()) == kappa(other, Ntk())
+    assert kappa(model, Ntk(functional="all_outputs")) != kappa(other, Ntk(functional="all_outputs"))
 
 
 def test_hooks_give_each_layers_gradients_and_leave_nothing_behind() -> None:

@@ -12,8 +12,10 @@ class Ntk(Frozen):
 
     samples: int = Field(16, ge=2)
     """Samples N: the Gram matrix is N x N."""
-    functional: Literal["sum", "projection"] = "sum"
-    """Scalar of the output whose per-sample gradients are taken: the sum (AutoProg-Zero) or random signs."""
+    functional: Literal["prediction", "all_outputs", "projection"] = "prediction"
+    """Scalar whose per-sample gradients are taken: the sum of the predicted noise or velocity; the sum of all output
+    channels, whose other half is DiT's variance and never trained in SiT (AutoProg-Zero); or random signs times the
+    prediction."""
     projections: Positive = 4
     """Random sign vectors of the ``projection`` functional."""
 

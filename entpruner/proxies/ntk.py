@@ -9,9 +9,11 @@ rank-deficient matrix is reported as such.
 
 The scalar f_i of an output decides what κ means, so it is a setting:
 
-    sum         the sum of all 2C output channels (TE-NAS, AutoProg-Zero): one direction of the output, nearly its mean
-    projection  random signs (Rademacher) times the prediction's C channels, G averaged over K sign vectors: an unbiased
-                estimate of the trace NTK, which sums over all outputs
+    prediction   the sum of the prediction's C channels: one direction of the output, nearly its mean
+    all_outputs  the sum of all 2C output channels (TE-NAS, AutoProg-Zero). The other half is the variance of a
+                 denoising step in DiT. In SiT it is never trained, and SiT's own forward pass does not return it.
+    projection   random signs (Rademacher) times the prediction's C channels, G averaged over K sign vectors: an
+                 unbiased estimate of the trace NTK, which sums over all outputs
 """
 
 import math
@@ -62,12 +64,15 @@ def ntk(
     model.eval()
     x_t = process.add_noise(x, noise, t)
     shape = (2 * x.shape[1], *x.shape[2:])  # the shape of one output, (2C, H, W)
-    if settings.functional == "sum":
-        probes = [torch.ones(shape)]
-    else:
-        channel = torch.arange(shape[0])[:, None, None]
-        signs = torch.randint(2, (settings.projections, *shape), generator=generator) * 2.0 - 1
-        probes = list(signs * (channel < x.shape[1]))
+    predicted = (torch.arange(shape[0]) < x.shape[1])[:, None, None]  # (2C, 1, 1)
+    match settings.functional:
+        case "prediction":
+            probes = [predicted * torch.ones(shape)]
+        case "all_outputs":
+            probes = [torch.ones(shape)]
+        case "projection":
+            signs = torch.randint(2, (settings.projections, *shape), generator=generator) * 2.0 - 1
+            probes = list(signs * predicted)
     return condition(gram_matrix(model, x_t, t, y, probes))
 
 
