@@ -16,7 +16,6 @@ from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.process import Process, make_process
 from entpruner.scores import ScoreContext
-from entpruner.scores.context import draws
 
 ARCHITECTURE = Architecture(
     depth=4, hidden_size=32, num_heads=2, patch_size=2, input_size=8, in_channels=1, num_classes=3
@@ -93,11 +92,11 @@ def context(
 @torch.no_grad()
 def predictions(case: ScoreContext, model: nn.Module) -> Tensor:
     """What a network predicts for all draws of a context: (N, C, H, W)."""
-    return torch.cat([case.process.prediction(model(b.x_t, b.t, b.y)) for b in draws(case)])
+    return torch.cat([case.process.prediction(model(b.x_t, b.t, b.y)) for b in case.draws()])
 
 
 @torch.no_grad()
 def training_losses(case: ScoreContext, model: nn.Module) -> Tensor:
     """The training loss of a network for each draw of a context: (N,) float64."""
-    parts = [case.process.losses(model, b.x, b.noise, b.t, b.y)["loss"] for b in draws(case)]
+    parts = [case.process.losses(model, b.x, b.noise, b.t, b.y)["loss"] for b in case.draws()]
     return torch.cat(parts).double()

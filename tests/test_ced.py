@@ -15,9 +15,7 @@ from entpruner.models.surgery import drop_blocks
 from entpruner.params.backbones import Diffusion, ProcessSettings
 from entpruner.process.diffusion import GaussianDiffusion
 from entpruner.scores import Scores, score
-from entpruner.scores.context import draws, timestep_bins
 from entpruner.scores.entropy import random_subspaces
-from entpruner.scores.prefix import removal_outputs
 from entpruner.system.randomness import generator
 
 ESTIMATORS = ["scalar", "diagonal", "low_rank", "knn"]
@@ -142,10 +140,10 @@ def test_a_network_without_spread_is_floored_and_said_so() -> None:
 @pytest.mark.parametrize("kept", [None, (0, 2, 3)])
 def test_outputs_are_those_of_dropping_each_block(process: ProcessSettings, kept: tuple[int, ...] | None) -> None:
     model = network(kept)
-    batch = next(draws(context(process, model)))
+    batch = next(context(process, model).draws())
     inputs = batch.x_t, batch.t, batch.y
     with torch.no_grad():
-        for position, output in removal_outputs(model, *inputs):
+        for position, output in model.removals(*inputs):
             by_hand = model if position is None else drop_blocks(model, {model.kept_blocks[position]})
             assert torch.equal(output, by_hand(*inputs))
 
@@ -155,8 +153,8 @@ def test_dropping_block_i_runs_only_the_blocks_behind_it() -> None:
     evaluations = []
     for block in model.blocks:
         block.register_forward_hook(lambda *_: evaluations.append(1))
-    batch = next(draws(context(model=model)))
-    list(removal_outputs(model, batch.x_t, batch.t, batch.y))
+    batch = next(context(model=model).draws())
+    list(model.removals(*batch.inputs))
     depth = len(model.blocks)
     assert len(evaluations) == depth + depth * (depth - 1) / 2
 
@@ -184,8 +182,8 @@ def test_scores_are_those_of_dropping_each_block_by_hand(process: ProcessSetting
 
     def entropies(model: nn.Module) -> tuple[float, list[float], list[float]]:
         """Pooled, by bin and by class, from all outputs at once."""
-        batches, x = list(draws(case)), predictions(case, model).double().flatten(1)
-        bins = torch.cat([timestep_bins(case, b.t) for b in batches])
+        batches, x = list(case.draws()), predictions(case, model).double().flatten(1)
+        bins = torch.cat([case.bins(b.t) for b in batches])
         classes = torch.cat([b.y for b in batches])
         return h(x), [h(x[bins == b]) for b in range(4)], [h(x[classes == c]) for c in range(3)]
 
@@ -200,7 +198,7 @@ def test_scores_are_those_of_dropping_each_block_by_hand(process: ProcessSetting
 
 def test_draws_are_stratified_and_cover_the_images() -> None:
     case = context(draws=100)  # of 40 images: two passes and a half
-    batches = list(draws(case))
+    batches = list(case.draws())
     assert torch.cat([b.index for b in batches]).tolist() == list(range(100))
     assert torch.cat([b.t for b in batches]).sort().values.tolist() == list(range(100))  # one in each of 100 strata
     seen = torch.cat([b.x for b in batches]).flatten(1)

@@ -28,7 +28,6 @@ from entpruner.errors import UserError
 from entpruner.evaluation.cost import parameters
 from entpruner.layout import CODEC_WEIGHTS as WEIGHTS
 from entpruner.params.latents import KlAutoencoder, TinyAutoencoder
-from entpruner.scores.context import draws
 from entpruner.sizes.nets import AUTOENCODER_MACS, AUTOENCODER_PARAMETERS
 from entpruner.system.files import read_json, sha256_of, write_json
 
@@ -120,7 +119,7 @@ def test_a_mirrored_image_has_the_latents_of_its_mirror_image() -> None:
 def test_scores_see_the_same_latents_whatever_the_batch_size() -> None:
     def latents(batch_size: int) -> torch.Tensor:
         setting = replace(context(draws=40, batch_size=batch_size), images=known_set(40))
-        return torch.cat([batch.x for batch in draws(setting)])
+        return torch.cat([batch.x for batch in setting.draws()])
 
     assert torch.equal(latents(40), latents(8))
 

@@ -33,7 +33,6 @@ from entpruner.params.scoring import LearnedMask, Scoring
 from entpruner.process.flow import FlowMatching
 from entpruner.process.guidance import Network
 from entpruner.scores import ScoreContext, Scores, score
-from entpruner.scores.context import draws, timestep_bins
 from entpruner.scores.criteria.every_other import evenly_spread
 from entpruner.scores.criteria.learned import draw_masks, masked
 from entpruner.scores.criteria.random_median import calibration_losses
@@ -266,7 +265,7 @@ def test_block_influence_is_one_minus_the_cosine() -> None:
 
 def test_similarity_is_the_mean_squared_difference() -> None:
     case = context(model=Tokens(lambda x, _: x + 0.5, multiplied(1), multiplied(-1), quarter_turn))
-    each = torch.cat([(batch.x_t + 0.5).square().flatten(1).mean(1).double() for batch in draws(case)])
+    each = torch.cat([(batch.x_t + 0.5).square().flatten(1).mean(1).double() for batch in case.draws()])
     scores = score("similarity_mse", case)
     assert scores.value == pytest.approx([0.25, 0, 4 * each.mean().item(), 2 * each.mean().item()], abs=1e-6)
     assert scores.stderr[2] == pytest.approx(4 * each.std().item() / 48**0.5, rel=1e-5)
@@ -332,10 +331,10 @@ def test_taylor_is_weight_times_gradient_of_the_mean_training_loss(process: Proc
 
 def by_hand(case: ScoreContext, bins: Sequence[int]) -> list[float]:
     """Σ |w g| of each block for the draws of some of four timestep bins, by one ordinary backward pass."""
-    batches = list(draws(case))
+    batches = list(case.draws())
     model, parts = case.model, [torch.cat([getattr(b, key) for b in batches]) for key in ("x", "noise", "t", "y")]
     losses = case.process.losses(model, *parts)["loss"]
-    chosen = torch.isin(timestep_bins(case, parts[2]), torch.tensor(list(bins)))
+    chosen = torch.isin(case.bins(parts[2]), torch.tensor(list(bins)))
     losses[chosen].mean().backward()
     values = [sum((p * p.grad).abs().sum().item() for p in block.parameters()) for block in model.blocks]
     model.zero_grad()
@@ -409,7 +408,7 @@ def test_groups_that_cannot_be_learned_are_refused(depth: int, groups: int, says
 @BOTH
 def test_a_masked_network_is_each_samples_own_pruned_network(process: ProcessSettings) -> None:
     case = context(process)
-    batch = next(draws(case))
+    batch = next(case.draws())
     inputs = batch.x_t, batch.t, batch.y
     chosen = [*combinations(range(4), 2), (0,), (1, 2, 3)] * 2
     mask = torch.tensor([[float(position not in drop) for position in range(4)] for drop in chosen])

@@ -25,8 +25,6 @@ from entpruner.params.criteria import CRITERIA
 from entpruner.params.training import Finetuning, Training
 from entpruner.process import make_process
 from entpruner.scores import score
-from entpruner.scores.context import draws
-from entpruner.scores.prefix import removal_outputs
 from entpruner.system.randomness import generator
 from entpruner.training.loop import Objective
 from entpruner.training.peft import prepare
@@ -166,10 +164,10 @@ def test_removal_outputs_are_those_of_dropping_each_block(
     process: ProcessSettings, kept: tuple[int, ...] | None
 ) -> None:
     model = network(kept)
-    batch = next(draws(context(process, model)))
+    batch = next(context(process, model).draws())
     inputs = batch.x_t, batch.t, batch.y
     with torch.no_grad():
-        for position, output in removal_outputs(model, *inputs):
+        for position, output in model.removals(*inputs):
             pruned = model if position is None else drop_blocks(model, {model.kept_blocks[position]})
             assert torch.equal(output, pruned(*inputs))
 
@@ -204,7 +202,7 @@ def test_the_loss_of_either_process_reaches_every_weight(
     process: ProcessSettings, kept: tuple[int, ...] | None
 ) -> None:
     model = network(kept)
-    batch = next(draws(context(process, model)))
+    batch = next(context(process, model).draws())
     losses = make_process(process).losses(model, batch.x, batch.noise, batch.t, batch.y)
     assert all(loss.shape == (16,) and loss.isfinite().all() for loss in losses.values())
     losses["loss"].mean().backward()

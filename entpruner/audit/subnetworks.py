@@ -22,7 +22,6 @@ from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.scores import ScoreContext
-from entpruner.scores.context import draws
 from entpruner.system.devices import without_tf32
 from entpruner.system.randomness import seed_of
 from entpruner.training.loop import train
@@ -90,7 +89,7 @@ def mean_loss(network: BlockNetwork, context: ScoreContext) -> float:
     network.eval()
     own = replace(context, artefact=f"{context.artefact}/loss")
     with without_tf32():
-        losses = [context.process.losses(network, d.x, d.noise, d.t, d.y)["loss"].double() for d in draws(own)]
+        losses = [context.process.losses(network, d.x, d.noise, d.t, d.y)["loss"].double() for d in own.draws()]
     return float(torch.cat(losses).mean())
 
 

@@ -8,6 +8,7 @@ Shape letters: B batch, C image channels, H and W image height and width, T toke
 """
 
 import logging
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import torch
@@ -23,17 +24,33 @@ log = logging.getLogger(__name__)
 State = Any  # no block changes a state in place, so a stored state can be used again later
 
 
-class BlockNetwork(nn.Module):
+class Removable(nn.Module):
+    """What scoring asks of a network whose blocks may be removed: ``BlockNetwork``, or a transformer of diffusers."""
+
+    kept_blocks: tuple[int, ...]
+    """The numbers of the blocks."""
+    blocks: nn.ModuleList
+    """For each block, the module that holds the weights that go with it."""
+
+    def removals(self, *inputs: Any) -> Iterator[tuple[int | None, Tensor]]:
+        """Yield (None, output of the whole network), then (i, output without block i) for every position i."""
+        raise NotImplementedError
+
+    def visits(self, *inputs: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the hidden vectors that enter and those that leave each block, (B, T, D) each, in one pass."""
+        raise NotImplementedError
+
+
+class BlockNetwork(Removable):
     """A network that takes a noised image, its time and its class, and returns 2C channels.
 
     The first C channels are the prediction, and the others are the variance or unused. ``kept_blocks`` are the blocks
     that this network still has, in the numbering of the unpruned network; None stands for all blocks. In ``blocks``
     they are numbered from 0, as the official loaders expect. The parameters in ``blocks``, and no others, go when
-    blocks are pruned. A subclass is made from ``(architecture, kept_blocks)``.
+    blocks are pruned. Each maps (state, c) to a state. A subclass is made from ``(architecture, kept_blocks)``.
     """
 
     architecture: Shape
-    blocks: nn.ModuleList  # of modules that map (state, c) to a state
     checkpointing = False
     """Whether training keeps only what enters each block, and computes its inside again in the backward pass."""
     compiled = False
@@ -90,6 +107,38 @@ class BlockNetwork(nn.Module):
     def hidden(self, state: State) -> Tensor:
         """The hidden vectors of a state, one for each token or pixel: (B, T, D). A block changes neither T nor D."""
         return state
+
+    @torch.no_grad()
+    def removals(self, x_t: Tensor, t: Tensor, y: Tensor) -> Iterator[tuple[int | None, Tensor]]:
+        """Yield (None, output of the whole network), then (i, output without block i) for every position i.
+
+        If block i is dropped, what enters it stays as it was and goes on in place of what left it. One full pass keeps
+        the state before each block, so the removal of block i costs blocks i+1 … L-1 and the head. That makes
+        L(L-1)/2 + L block evaluations, where a full pass for each removal would take L(L-1) + L. The numbers are those
+        of the pruned network, bit for bit. The states of L blocks are kept in memory: a transformer's are tokens,
+        (L, B, T, D). Outputs are (B, 2C, H, W).
+        """
+        state, c = self.embed(x_t, t, y)
+        blocks = list(enumerate(self.blocks))
+        before = []  # what enters each block
+        for position, block in blocks:
+            before.append(state)
+            state = self.onward(position, block(state, c))
+        yield None, self.head(state, c)
+        for removed, entering in enumerate(before):
+            state = self.onward(removed, entering)
+            for position, block in blocks[removed + 1 :]:
+                state = self.onward(position, block(state, c))
+            yield removed, self.head(state, c)
+
+    @torch.no_grad()
+    def visits(self, x_t: Tensor, t: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the hidden vectors that enter and those that leave each block, (B, T, D) each, in one pass."""
+        state, c = self.embed(x_t, t, y)
+        for position, block in enumerate(self.blocks):
+            entering, state = self.hidden(state), block(state, c)
+            yield entering, self.hidden(state)
+            state = self.onward(position, state)
 
     def compile_blocks(self) -> None:
         """Compile the blocks in place, where a compiler works. Weights and their names stay as they are.

@@ -34,6 +34,8 @@ class Declared(Frozen):
     """A mapping is for a criterion that has several forms, one of which the key of its name in ``scoring`` chooses."""
     sized: bool = False
     """Whether the criterion chooses a set of a given size. Its order of the blocks is of use for that size only."""
+    needs_images: bool = False
+    """Whether the criterion needs images without noise, or a process. It then scores no transformer of diffusers."""
     transformers_only: bool = False
     """Whether the criterion cannot score a U-Net."""
 

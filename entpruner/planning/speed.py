@@ -83,7 +83,16 @@ def on_this_machine(study: ResolvedStudy) -> Speed:
         one = network.scores("ced", Scoring(draws=1), study.params.sampling, depth, 0).measuring
         draws = affordable(min(given.draws, given.batch_size), one)
         settings = Scoring(draws=draws, batch_size=draws)
-        context = ScoreContext(model, process, images, settings, study.params.sampling, 0, "plan", device)
+        context = ScoreContext(
+            model=model,
+            process=process,
+            images=images,
+            settings=settings,
+            sampling=study.params.sampling,
+            seed=0,
+            artefact="plan",
+            device=device,
+        )
         return draws * one / fastest(partial(score, "ced", context), device)
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s)"

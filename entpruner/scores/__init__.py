@@ -9,13 +9,13 @@ import torch
 from entpruner.errors import UserError
 from entpruner.models.unet import UNet
 from entpruner.params.criteria import CRITERIA, cost_of, module_of
-from entpruner.scores.context import Importance, NotFiniteError, ScoreContext, Scores, listed, require_finite
+from entpruner.scores.context import Context, Importance, NotFiniteError, ScoreContext, Scores, listed, require_finite
 from entpruner.system.devices import without_tf32
 
-__all__ = ["ScoreContext", "Scores", "score"]
+__all__ = ["Context", "ScoreContext", "Scores", "score"]
 
 
-def score(criterion: str, context: ScoreContext) -> Scores:
+def score(criterion: str, context: Context) -> Scores:
     """Score every block of the context's network, which is put into evaluation mode and otherwise left as it is.
 
     Computed in full float32, except that what a criterion samples or trains is computed as samplings and trainings are.
@@ -43,7 +43,7 @@ def score(criterion: str, context: ScoreContext) -> Scores:
         raise UserError(message) from None
 
 
-def scores_of(criterion: str, context: ScoreContext, found: Importance) -> Scores:
+def scores_of(criterion: str, context: Context, found: Importance) -> Scores:
     """What is written of a criterion's findings. Raises NotFiniteError if a value is not finite."""
     require_finite(found.value if found.pooled is None else torch.cat([found.value, found.pooled]))
     stderr = torch.as_tensor(found.stderr).expand(len(found.value))

@@ -1,20 +1,22 @@
 """What every criterion is given, what every criterion returns, and the draws that they share."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from entpruner.data.store import Images
-from entpruner.models.network import BlockNetwork
+from entpruner.models.network import BlockNetwork, Removable
 from entpruner.params.base import Frozen
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.process import Process
+from entpruner.scores.entropy import GROUPS
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
 
@@ -23,16 +25,32 @@ class NotFiniteError(ArithmeticError):
     """The network's outputs are not finite numbers, so that no block can be ranked by them."""
 
 
-@dataclass(frozen=True)
-class ScoreContext:
-    """A network (on ``device``), its process, the images that importance is measured on, and the settings."""
+class Drawn(Protocol):
+    """A batch of B draws, as criteria see them. All N draws of a context are numbered 0 … N-1."""
 
-    model: BlockNetwork
-    process: Process
-    images: Images
+    @property
+    def index(self) -> Tensor:
+        """(B,) int64, the number of each draw, or of several that the jackknife leaves out together."""
+
+    @property
+    def t(self) -> Tensor:
+        """(B,) times."""
+
+    @property
+    def y(self) -> Tensor:
+        """(B,) int64 classes."""
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What the network is called with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context(ABC):
+    """A network (on ``device``), the settings, and the draws that importance is measured on."""
+
+    model: Removable
     settings: Scoring
-    sampling: Sampling
-    """How a criterion samples images or latents, if it does so."""
     seed: int
     artefact: str
     """The name that chooses the stream of random numbers, together with ``seed``."""
@@ -45,6 +63,93 @@ class ScoreContext:
         """``remove``, for a criterion that declares ``SIZED``: ``score`` has made sure that it is possible."""
         assert self.remove is not None
         return self.remove
+
+    @property
+    def groups(self) -> int:
+        """How many groups of draws the jackknife leaves out in turn. A draw's number, modulo this, is its group."""
+        return min(GROUPS, self.settings.draws)
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """How many classes the draws may be of."""
+
+    @abstractmethod
+    def draws(self) -> Iterator[Any]:
+        """The N = ``settings.draws`` draws, as ``Drawn``, in batches on the device; the same at every call."""
+
+    @abstractmethod
+    def prediction(self, output: Tensor) -> Tensor:
+        """The noise or velocity in the network's output, without variances: (B, ...)."""
+
+    @abstractmethod
+    def losses(self, batch: Any, output: Tensor) -> Tensor:
+        """The loss of each draw, (B,), for the network's output."""
+
+    def removal_predictions(self) -> Iterator[tuple[int, Any, Tensor]]:
+        """Yield (variant, batch, predictions (B, ...)), for every batch of the draws and every variant of the network.
+
+        Variant 0 is the whole network, and variant i+1 is the network without block i.
+        """
+        for batch in self.draws():
+            for variant, (_, output) in enumerate(self.model.removals(*batch.inputs)):
+                yield variant, batch, self.prediction(output)
+
+    def sloped(self, batch: Any, output: Tensor) -> Tensor:
+        """What first-order criteria differentiate: (B,). It is the loss, where the loss has a slope."""
+        return self.losses(batch, output)
+
+    @abstractmethod
+    def bins(self, t: Tensor) -> Tensor:
+        """The bin that each time falls in, of ``settings.bins`` bins of equal width: (B,) -> (B,) int64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreContext(Context):
+    """A DiT, a SiT or a U-Net with its process, and the images that importance is measured on."""
+
+    model: BlockNetwork
+    process: Process
+    images: Images
+    sampling: Sampling
+    """How a criterion samples images or latents, if it does so."""
+
+    @property
+    def num_classes(self) -> int:
+        return self.images.num_classes
+
+    def draws(self) -> Iterator["Draws"]:
+        """The draws (x, y, t, noise).
+
+        Images are drawn without replacement, and a set smaller than N is gone through several times. The times t are
+        stratified. The draws follow from the seed and the artefact alone, so every block and every criterion sees the
+        same ones, and the batch size changes nothing.
+        """
+        n, images = self.settings.draws, self.images
+        random = generator(self.seed, self.artefact, 0)
+        drawn = generator(self.seed, self.artefact, "images")  # apart: batches then change nothing
+        passes = math.ceil(n / len(images))
+        image = torch.cat([torch.randperm(len(images), generator=random) for _ in range(passes)])
+        t = self.process.draw_times(n, random, stratified=True)
+        with Progress(0, n, batch_size=1, unit="draw") as progress:
+            for index in torch.split(torch.arange(n), self.settings.batch_size):
+                x, y = images.batch(image[index], drawn)
+                noise = torch.randn(x.shape, generator=random)
+                index, x, noise, times, y = (part.to(self.device) for part in (index, x, noise, t[index], y))
+                yield Draws(index, x, noise, times, y, self.process.add_noise(x, noise, times))
+                progress.update(len(index))
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return self.process.prediction(output)
+
+    def losses(self, batch: "Draws", output: Tensor) -> Tensor:
+        """The training loss of each draw, (B,), for a network's output (B, 2C, H, W) at ``batch.x_t``."""
+        # The process asks for a network. This one ignores its arguments, because its output is known already.
+        return self.process.losses(lambda *_: output, batch.x, batch.noise, batch.t, batch.y)["loss"]
+
+    def bins(self, t: Tensor) -> Tensor:
+        bins = self.settings.bins
+        return (self.process.time_fraction(t) * bins).long().clamp(max=bins - 1)
 
 
 @dataclass(frozen=True)
@@ -119,33 +224,10 @@ class Draws:
     y: Tensor  # (B,) class; labels are never dropped here
     x_t: Tensor  # (B, C, H, W)
 
-
-def draws(context: ScoreContext) -> Iterator[Draws]:
-    """The N = ``settings.draws`` draws (x, y, t, noise) of a context, in batches, on its device.
-
-    Images are drawn without replacement, and a set smaller than N is gone through several times. The times t are
-    stratified. The draws follow from the seed and the artefact alone, so every block and every criterion sees the same
-    ones, and the batch size changes nothing.
-    """
-    n, images = context.settings.draws, context.images
-    random = generator(context.seed, context.artefact, 0)
-    drawn = generator(context.seed, context.artefact, "images")  # apart: batches then change nothing
-    passes = math.ceil(n / len(images))
-    image = torch.cat([torch.randperm(len(images), generator=random) for _ in range(passes)])
-    t = context.process.draw_times(n, random, stratified=True)
-    with Progress(0, n, batch_size=1, unit="draw") as progress:
-        for index in torch.split(torch.arange(n), context.settings.batch_size):
-            x, y = images.batch(image[index], drawn)
-            noise = torch.randn(x.shape, generator=random)
-            index, x, noise, times, y = (part.to(context.device) for part in (index, x, noise, t[index], y))
-            yield Draws(index, x, noise, times, y, context.process.add_noise(x, noise, times))
-            progress.update(len(index))
-
-
-def timestep_bins(context: ScoreContext, t: Tensor) -> Tensor:
-    """The bin that each time falls in, of ``settings.bins`` bins of equal width: (B,) -> (B,) int64."""
-    bins = context.settings.bins
-    return (context.process.time_fraction(t) * bins).long().clamp(max=bins - 1)
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network is called with."""
+        return self.x_t, self.t, self.y
 
 
 def mean_by_stratum(values: Tensor, stratum: Tensor, size: int) -> Tensor:
@@ -154,13 +236,7 @@ def mean_by_stratum(values: Tensor, stratum: Tensor, size: int) -> Tensor:
     return values @ member / member.sum(0)
 
 
-def losses(context: ScoreContext, batch: Draws, output: Tensor) -> Tensor:
-    """The training loss of each draw, (B,), for a network's output (B, 2C, H, W) at ``batch.x_t``."""
-    # The process asks for a network. This one ignores its arguments, because its output is known already.
-    return context.process.losses(lambda *_: output, batch.x, batch.noise, batch.t, batch.y)["loss"]
-
-
-def removal(context: ScoreContext, positions: Collection[int], draws: int = 0) -> Importance:
+def removal(context: Context, positions: Collection[int], draws: int = 0) -> Importance:
     """What a criterion returns that chose the blocks at ``positions``: 0 for them, 1 for the others."""
     value = torch.tensor([float(position not in positions) for position in range(len(context.model.blocks))])
     return Importance(value, draws=draws)

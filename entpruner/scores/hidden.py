@@ -1,36 +1,31 @@
 """How far each block moves its tokens, for the criteria that compare what enters a block with what leaves it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from entpruner.scores.context import Importance, ScoreContext, draws
+from entpruner.scores.context import Context, Importance
 
-Inputs = tuple[Tensor, Tensor, Tensor]  # images (B, C, H, W), times (B,), labels (B,)
+Inputs = tuple[Any, ...]  # what the network is called with, as images (B, C, H, W), times (B,), labels (B,)
 Distance = Callable[[Tensor, Tensor], Tensor]  # tokens that enter and that leave a block, (B, T, D) each -> (B, T)
 
 
-def noised_inputs(context: ScoreContext) -> Iterator[Inputs]:
+def noised_inputs(context: Context) -> Iterator[Inputs]:
     """The inputs of the network as it is used: noised images of all draws."""
-    for batch in draws(context):
-        yield batch.x_t, batch.t, batch.y
+    for batch in context.draws():
+        yield batch.inputs
 
 
-@torch.no_grad()
-def movement(context: ScoreContext, inputs: Iterable[Inputs], distance: Distance) -> Importance:
+def movement(context: Context, inputs: Iterable[Inputs], distance: Distance) -> Importance:
     """The mean distance between the tokens that enter and those that leave each block, in one pass of the network.
 
     The standard error is that of the mean over the inputs.
     """
-    model, batches = context.model, []
-    for x, t, y in inputs:
-        state, c = model.embed(x, t, y)
-        distances = []
-        for position, block in enumerate(model.blocks):
-            entering, state = model.hidden(state), block(state, c)
-            distances.append(distance(entering, model.hidden(state)).flatten(1).mean(1))
-            state = model.onward(position, state)
+    batches = []
+    for given in inputs:
+        distances = [distance(*visit).flatten(1).mean(1) for visit in context.model.visits(*given)]
         batches.append(torch.stack(distances))  # (L, B)
     moved = torch.cat(batches, dim=1).double()  # (L, N)
     n = moved.shape[1]

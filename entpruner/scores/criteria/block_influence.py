@@ -17,20 +17,21 @@ from collections.abc import Iterator
 
 import torch.nn.functional as F
 
-from entpruner.scores.context import Importance, ScoreContext, draws
+from entpruner.scores.context import Context, Importance, ScoreContext
 from entpruner.scores.hidden import Inputs, movement, noised_inputs
 
 COST = {"noised": 1, "clean": 0.25}
 
 
-def score(context: ScoreContext) -> Importance:
+def score(context: Context) -> Importance:
     """Block influence of every block, on noised or on clean inputs as ``settings.block_influence`` says."""
     inputs = clean_inputs(context) if context.settings.block_influence == "clean" else noised_inputs(context)
     return movement(context, inputs, lambda entering, leaving: 1 - F.cosine_similarity(entering, leaving, dim=-1))
 
 
-def clean_inputs(context: ScoreContext) -> Iterator[Inputs]:
+def clean_inputs(context: Context) -> Iterator[Inputs]:
     """The images of a quarter of the draws. As t is stratified, that is at least one of any four draws."""
-    for batch in draws(context):
+    assert isinstance(context, ScoreContext)  # only its draws have images without noise
+    for batch in context.draws():
         small = context.process.time_fraction(batch.t) < 0.25
         yield batch.x[small], batch.t[small], batch.y[small]

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from entpruner.errors import UserError
-from entpruner.scores.context import Importance, ScoreContext, require_finite, timestep_bins
+from entpruner.scores.context import Context, Importance, require_finite
 from entpruner.scores.entropy import (
-    GROUPS,
     VARIANCE_FLOOR,
     MomentSums,
     entropy,
@@ -33,13 +32,12 @@ from entpruner.scores.entropy import (
     random_subspaces,
     variance,
 )
-from entpruner.scores.prefix import removal_predictions
 from entpruner.system.randomness import generator
 
 COST = "removals"
 
 
-def score(context: ScoreContext) -> Importance:
+def score(context: Context) -> Importance:
     """CED of every block, with the entropies pooled, by timestep bin and by class.
 
     ``settings.reduction`` says which of the three ranks: |pooled change|, or the mean of |change| over the timestep
@@ -72,22 +70,22 @@ class Entropies:
     floored: int
 
 
-def predictions(context: ScoreContext) -> Iterator[tuple[int, Tensor, dict[str, Tensor], Tensor]]:
+def predictions(context: Context) -> Iterator[tuple[int, Tensor, dict[str, Tensor], Tensor]]:
     """(variant, draw numbers (B,), the stratum of each draw by reduction (B,), predictions (B, C, H, W))."""
-    for variant, batch, prediction in removal_predictions(context):
-        bins = timestep_bins(context, batch.t)
+    for variant, batch, prediction in context.removal_predictions():
+        bins = context.bins(batch.t)
         yield variant, batch.index, {"pooled": torch.zeros_like(bins), "timestep": bins, "class": batch.y}, prediction
 
 
-def sizes(context: ScoreContext) -> dict[str, int]:
+def sizes(context: Context) -> dict[str, int]:
     """How many strata each reduction has."""
-    return {"pooled": 1, "timestep": context.settings.bins, "class": context.images.num_classes}
+    return {"pooled": 1, "timestep": context.settings.bins, "class": context.num_classes}
 
 
-def from_moments(context: ScoreContext) -> Entropies:
+def from_moments(context: Context) -> Entropies:
     """Entropies by ``scalar`` and ``diagonal``, from moments that are summed as the predictions stream by."""
     settings, variants = context.settings, 1 + len(context.model.blocks)
-    groups = min(GROUPS, settings.draws)
+    groups = context.groups
     sums = {
         name: MomentSums(variants, size, groups if name == settings.reduction else 1)
         for name, size in sizes(context).items()
@@ -103,7 +101,7 @@ def from_moments(context: ScoreContext) -> Entropies:
     )
 
 
-def from_samples(context: ScoreContext) -> Entropies:
+def from_samples(context: Context) -> Entropies:
     """Entropies by ``low_rank`` and ``knn``, from the predictions, of which 4·V·N·K bytes are kept on the device.
 
     That is 0.5 GB for 28 blocks, 1024 draws and latents of 4 x 32 x 32. One variant at a time is in float64.
@@ -139,7 +137,7 @@ def from_samples(context: ScoreContext) -> Entropies:
     return Entropies(total, replicates, floored)
 
 
-def variances_of(context: ScoreContext, k: int) -> Callable[[Tensor], Tensor]:
+def variances_of(context: Context, k: int) -> Callable[[Tensor], Tensor]:
     """The fit that the settings ask for: (N, K) samples -> variances. All variants see the same projections."""
     settings = context.settings
     if settings.estimator == "low_rank":
@@ -149,12 +147,12 @@ def variances_of(context: ScoreContext, k: int) -> Callable[[Tensor], Tensor]:
     return partial(neighbour_variances, subspaces=subspaces, neighbours=settings.neighbours)
 
 
-def subsets(context: ScoreContext, seen: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
+def subsets(context: Context, seen: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
     """Which draws are fitted together: (S, N) bool for every reduction.
 
     "without each group" is (S·G, N) bool, for the reduction that ranks.
     """
-    groups = min(GROUPS, context.settings.draws)
+    groups = context.groups
     parts = {}
     for name, size in sizes(context).items():
         stratum = torch.cat([of[name] for _, of in seen])

@@ -11,10 +11,11 @@ wherever they lie. So the rule is the same for a loss with another course, as th
 
 import torch
 
-from entpruner.scores.context import Importance, ScoreContext, draws, losses, mean_by_stratum, timestep_bins
+from entpruner.scores.context import Importance, ScoreContext, mean_by_stratum
 from entpruner.scores.first_order import first_order
 
 COST = "gradients"
+NEEDS_IMAGES = True
 
 
 def score(context: ScoreContext) -> Importance:
@@ -24,10 +25,10 @@ def score(context: ScoreContext) -> Importance:
     """
     loss, bin_of = [], []
     with torch.no_grad():
-        for batch in draws(context):
-            loss.append(losses(context, batch, context.model(batch.x_t, batch.t, batch.y)))
-            bin_of.append(timestep_bins(context, batch.t))
+        for batch in context.draws():
+            loss.append(context.losses(batch, context.model(*batch.inputs)))
+            bin_of.append(context.bins(batch.t))
     by_bin = mean_by_stratum(torch.cat(loss)[None].double(), torch.cat(bin_of), context.settings.bins)[0]  # (bins,)
     largest = by_bin.nan_to_num(0).max()  # a bin without draws has no mean, and nothing to count
     informative = by_bin >= context.settings.loss_threshold * largest
-    return first_order(context, lambda t: informative[timestep_bins(context, t)])
+    return first_order(context, lambda t: informative[context.bins(t)])

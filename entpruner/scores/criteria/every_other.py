@@ -5,13 +5,13 @@ Source: BK-SDM (Kim et al. 2024), which keeps one of two like blocks, in TinyFus
 this list too: to keep K of L blocks, block i (L-1)/(K-1), rounded, stays for i = 0 … K-1. To keep one, the first stays.
 """
 
-from entpruner.scores.context import Importance, ScoreContext, removal
+from entpruner.scores.context import Context, Importance, removal
 
 COST = 0
 SIZED = True
 
 
-def score(context: ScoreContext) -> Importance:
+def score(context: Context) -> Importance:
     """0 for the blocks that the pattern removes, 1 for the others."""
     depth = len(context.model.blocks)
     return removal(context, set(range(depth)) - evenly_spread(depth, depth - context.set_size))

@@ -5,11 +5,11 @@ Source: "bottom-layer dropping" in Sajjad et al. 2023, "On the effect of droppin
 
 import torch
 
-from entpruner.scores.context import Importance, ScoreContext
+from entpruner.scores.context import Context, Importance
 
 COST = 0
 
 
-def score(context: ScoreContext) -> Importance:
+def score(context: Context) -> Importance:
     """The value of each block is its place in the network, counted from the input."""
     return Importance(torch.arange(len(context.model.blocks)).double(), stderr=0.0)

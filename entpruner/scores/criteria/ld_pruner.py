@@ -18,10 +18,10 @@ from torch import Tensor
 from entpruner.models.surgery import drop_blocks
 from entpruner.scores.context import Importance, ScoreContext
 from entpruner.scores.entropy import GROUPS, MomentSums, jackknife_stderr, moments, variance
-from entpruner.scores.prefix import removal_predictions
 from entpruner.system.randomness import generator
 
 COST = {"sampling": "samples", "one_step": "removals"}
+NEEDS_IMAGES = True
 
 
 def score(context: ScoreContext) -> Importance:
@@ -30,7 +30,7 @@ def score(context: ScoreContext) -> Importance:
     sampling = settings.ld_pruner == "sampling"
     n = settings.ld_pruner_samples if sampling else settings.draws
     sums = MomentSums(1 + len(context.model.blocks), strata=1, groups=min(GROUPS, n))
-    predicted = ((variant, batch.index, prediction) for variant, batch, prediction in removal_predictions(context))
+    predicted = ((variant, batch.index, prediction) for variant, batch, prediction in context.removal_predictions())
     for variant, index, latents in sampled_latents(context) if sampling else predicted:
         sums.add(variant, torch.zeros_like(index), index, moments(latents, "diagonal"))
     stderr = jackknife_stderr(shift(sums.without_each_group[:, 0]))

@@ -31,6 +31,7 @@ from entpruner.system.randomness import generator
 
 COST = "training"
 SIZED = True
+NEEDS_IMAGES = True
 TRANSFORMERS_ONLY = True  # masks mix the tokens that enter a block with those that leave it
 
 MOST_MASKS = 100_000  # that a group may have: each is a logit, and a column of every batch

@@ -9,12 +9,12 @@ Source: the oldest rule of pruning (Han et al. 2015; for channels Li et al. 2017
 import torch
 from torch import Tensor, nn
 
-from entpruner.scores.context import Importance, ScoreContext
+from entpruner.scores.context import Context, Importance
 
 COST = 0
 
 
-def score(context: ScoreContext) -> Importance:
+def score(context: Context) -> Importance:
     """The mean absolute weight of every block. It sees no image, so it has no sampling error."""
     return Importance(torch.stack([mean_absolute_weight(block) for block in context.model.blocks]), stderr=0.0)
 

@@ -9,11 +9,12 @@ mean training loss on the draws.
 import torch
 from torch import Tensor
 
-from entpruner.scores.context import Importance, ScoreContext, draws, losses, removal, require_finite
+from entpruner.scores.context import Importance, ScoreContext, removal, require_finite
 from entpruner.system.randomness import generator
 
 COST = "masks"
 SIZED = True
+NEEDS_IMAGES = True
 
 
 def score(context: ScoreContext) -> Importance:
@@ -36,11 +37,11 @@ def calibration_losses(context: ScoreContext, masks: list[list[int]]) -> Tensor:
     """Mean training loss of the network without the blocks at each mask's positions, all on the same draws: (M,)."""
     model = context.model
     total = torch.zeros(len(masks), dtype=torch.float64, device=context.device)
-    for batch in draws(context):
-        embedded, c = model.embed(batch.x_t, batch.t, batch.y)
+    for batch in context.draws():
+        embedded, c = model.embed(*batch.inputs)
         for index, mask in enumerate(masks):
             state = embedded
             for position, block in enumerate(model.blocks):
                 state = model.onward(position, state if position in mask else block(state, c))
-            total[index] += losses(context, batch, model.head(state, c)).sum(dtype=torch.float64)
+            total[index] += context.losses(batch, model.head(state, c)).sum(dtype=torch.float64)
     return total / context.settings.draws

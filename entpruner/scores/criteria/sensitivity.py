@@ -7,23 +7,22 @@ value, so that a block whose removal lowers the loss goes first.
 
 import torch
 
-from entpruner.scores.context import Importance, ScoreContext, draws, losses, mean_by_stratum, timestep_bins
-from entpruner.scores.prefix import removal_outputs
+from entpruner.scores.context import Context, Importance, mean_by_stratum
 
 COST = "removals"
 
 
-def score(context: ScoreContext) -> Importance:
+def score(context: Context) -> Importance:
     """Mean rise of the process's training loss on removal of each block, pooled, by timestep bin and by class."""
     batches, bin_of, class_of = [], [], []
-    for batch in draws(context):
-        outputs = [output for _, output in removal_outputs(context.model, batch.x_t, batch.t, batch.y)]
-        batches.append(torch.stack([losses(context, batch, output) for output in outputs]))
-        bin_of.append(timestep_bins(context, batch.t))
+    for batch in context.draws():
+        outputs = [output for _, output in context.model.removals(*batch.inputs)]
+        batches.append(torch.stack([context.losses(batch, output) for output in outputs]))
+        bin_of.append(context.bins(batch.t))
         class_of.append(batch.y)
     loss = torch.cat(batches, dim=1).double()  # (1+L, N)
     by_bin = mean_by_stratum(loss, torch.cat(bin_of), context.settings.bins)  # (1+L, bins)
-    by_class = mean_by_stratum(loss, torch.cat(class_of), context.images.num_classes)
+    by_class = mean_by_stratum(loss, torch.cat(class_of), context.num_classes)
     rise = loss[1:] - loss[:1]  # (L, N)
     return Importance(
         value=rise.mean(1),

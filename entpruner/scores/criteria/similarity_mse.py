@@ -7,12 +7,12 @@ noised, over all times. Block influence, a cosine, does not see lengths and this
 tokens far may hardly turn them.
 """
 
-from entpruner.scores.context import Importance, ScoreContext
+from entpruner.scores.context import Context, Importance
 from entpruner.scores.hidden import movement, noised_inputs
 
 COST = 1
 
 
-def score(context: ScoreContext) -> Importance:
+def score(context: Context) -> Importance:
     """Mean squared difference between what enters and what leaves every block."""
     return movement(context, noised_inputs(context), lambda entering, leaving: (leaving - entering).square().mean(-1))

@@ -13,12 +13,12 @@ noise of the N draws. Its standard error is not estimated.
 
 import torch
 
-from entpruner.scores.context import Importance, ScoreContext
+from entpruner.scores.context import Context, Importance
 from entpruner.scores.first_order import first_order
 
 COST = "gradients"
 
 
-def score(context: ScoreContext) -> Importance:
+def score(context: Context) -> Importance:
     """First-order importance of every block, on the draws of all timesteps."""
     return first_order(context, lambda t: torch.ones_like(t, dtype=torch.bool))
