@@ -49,7 +49,7 @@ class Decision(Frozen):
     stage: int
     stages: int
     grid: tuple[int, ...]
-    """The numbers of blocks removed after stage 0, 1, ..., k if every stage goes one step."""
+    """The numbers of blocks removed after stage 0, 1, ..., k if every stage goes one step. ``delayed`` has one step."""
     order: tuple[int, ...]
     """The ranked blocks in the order in which they are removed. A stage with a new ranking has the blocks left only."""
     removed_before: int
@@ -112,7 +112,7 @@ def decide(
     ``removed`` blocks were removed. Only ``vote`` calls ``measure``, and only if it has several candidates. Only
     ``random_vote`` draws from ``random``.
     """
-    grid = removal_grid(total, stages)
+    grid = removal_grid(total, stages, pruning.at if schedule == "delayed" else None)
     still = [block for block in order if block in kept]
     choosing = schedule in ("vote", "random_vote")
     counts = candidate_counts(grid, removed, stage, pruning.lookahead) if choosing else (grid[stage],)

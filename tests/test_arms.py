@@ -85,7 +85,7 @@ def test_arms_share_scores_unless_they_score_with_settings_of_their_own(override
     steps=st.integers(40, 400),
     stages=st.integers(1, 5),
     fraction=st.floats(0.2, 1),
-    schedule=st.sampled_from(["one_shot", "linear", "vote", "random_vote"]),
+    schedule=st.sampled_from(["one_shot", "delayed", "linear", "vote", "random_vote"]),
 )
 def test_stages_divide_their_share_of_the_steps(steps: int, stages: int, fraction: float, schedule: str) -> None:
     pruning = {"stages": stages, "fraction": fraction}

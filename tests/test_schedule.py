@@ -78,6 +78,19 @@ def test_the_grid_rises_to_the_target_in_even_steps(total: int, stages: int) -> 
     assert max(steps) - min(steps) <= 1
 
 
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_a_delayed_schedule_removes_all_blocks_at_its_stage_and_measures_nothing(at: int) -> None:
+    decisions = stages_of("delayed", Pruning(stages=4, at=at), 6, 4)
+    assert [len(decision.dropped) for decision in decisions] == [6 if stage == at else 0 for stage in (1, 2, 3, 4)]
+    assert decisions[at - 1].dropped == ORDER[:6]
+    assert {decision.how for decision in decisions} == {"grid"}
+
+
+def test_a_stage_behind_the_last_is_refused() -> None:
+    with pytest.raises(ValueError, match="at 5 lies behind the last of the stages 4"):
+        Pruning(stages=4, at=5)
+
+
 @pytest.mark.parametrize(
     ("removed", "stage", "lookahead", "expected"),
     [
@@ -156,7 +169,7 @@ PRUNING = st.builds(
 
 
 @given(data=st.data(), pruning=PRUNING, total=st.integers(1, 7), stages=st.integers(1, 7), seed=st.integers(0, 99))
-@pytest.mark.parametrize("schedule", ["one_shot", "linear", "vote", "random_vote"])
+@pytest.mark.parametrize("schedule", ["one_shot", "delayed", "linear", "vote", "random_vote"])
 def test_whatever_is_voted_the_target_is_met_in_the_order_of_the_scores(
     schedule: Schedule, data: st.DataObject, pruning: Pruning, total: int, stages: int, seed: int
 ) -> None:

@@ -13,7 +13,7 @@ SIZED = tuple(name for name, declared in CRITERIA.items() if declared.sized)
 """Criteria that choose a set of a given size: their order is of use for that size only."""
 TRANSFORMERS_ONLY = tuple(name for name, declared in CRITERIA.items() if declared.transformers_only)
 """Criteria that cannot score a U-Net."""
-Schedule = Literal["none", "one_shot", "linear", "vote", "random_vote"]
+Schedule = Literal["none", "one_shot", "delayed", "linear", "vote", "random_vote"]
 
 
 class Override(Frozen):

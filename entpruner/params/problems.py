@@ -151,7 +151,7 @@ def _contrary_arm(study: Study, name: str, arm: ArmSpec) -> Iterator[Problem]:
     if arm.schedule == "none":
         for key in ("criterion", "ratio"):
             if (value := getattr(arm, key)) is not None:
-                allowed = "none without a schedule: one_shot, linear, vote or random_vote"
+                allowed = "none without a schedule: one_shot, delayed, linear, vote or random_vote"
                 yield Problem(("arms", name, key), got(value, allowed), needs[:1])
         if arm.start == "pretrained" and foreign:
             allowed = f"adapted, or no finetune.distillation for arm {name}: a teacher must know the data's classes"
@@ -183,7 +183,7 @@ def _impossible_on(study: Study, name: str, arm: ArmSpec, backbone: str) -> Iter
         loc = (*_given_at(name, arm, "sampling", "diffusion"), "steps")
         allowed = f"at most the {network.process.timesteps} timesteps of backbone {backbone}"
         yield Problem(loc, got(kept, allowed), (*needs, ("sampling",)))
-    if arm.schedule in ("linear", "vote", "random_vote"):
+    if arm.schedule in ("delayed", "linear", "vote", "random_vote"):
         stages = _given_at(name, arm, "pruning", "stages")
         for says in _impossible_stages(study, arm, f"arm {name}", backbone):
             yield Problem(stages, says, (*needs, ("pruning",), ("finetune",)))

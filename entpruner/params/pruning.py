@@ -22,8 +22,13 @@ def stage_boundaries(stages: int, fraction: float, steps: int) -> tuple[int, ...
     return (*(round(pruned * stage / stages) for stage in range(stages)), pruned, steps)
 
 
-def removal_grid(total: int, stages: int) -> tuple[int, ...]:
-    """Blocks removed after 0, 1, ..., k even steps: k + 1 rising numbers from 0 to ``total``."""
+def removal_grid(total: int, stages: int, at: int | None = None) -> tuple[int, ...]:
+    """Blocks removed after 0, 1, ..., k stages, ``total`` of them at the end: k + 1 numbers.
+
+    Every stage removes as many as the others, but for rounding. If ``at`` is given, that stage removes all.
+    """
+    if at is not None:
+        return tuple(0 if stage < at else total for stage in range(stages + 1))
     return tuple(round(stage * total / stages) for stage in range(stages + 1))
 
 
@@ -59,5 +64,13 @@ class Pruning(Frozen):
     weights: VoteWeights = VoteWeights()
     tie: Literal["more", "fewer"] = "more"
     """Which candidate wins a tied vote: the one that prunes more, or fewer."""
+    at: Positive = 1
+    """The stage, from 1, at which the schedule ``delayed`` removes all blocks at once."""
     rerank: bool = False
     """Score the blocks again at every stage after the first, on the network as it then is."""
+
+    @model_validator(mode="after")
+    def _at_a_stage(self) -> Self:
+        if self.at > self.stages:
+            raise ValueError(f"at {self.at} lies behind the last of the stages {self.stages}")
+        return self

@@ -6,7 +6,7 @@ from entpruner.layout import MODEL, Artefact, Layout, file, folder
 from entpruner.params.arms import Schedule
 from entpruner.params.compute import Compute
 from entpruner.params.proxies import Proxies
-from entpruner.params.pruning import Pruning, candidate_counts, removal_grid
+from entpruner.params.pruning import Pruning, candidate_counts
 from entpruner.params.sampling import Sampling
 from entpruner.params.training import LabelTable
 from entpruner.rules.rule import TRAINING_MEMORY, ArmTrainingSettings, Given, Job, TrainingRule
@@ -79,7 +79,7 @@ class Prune(TrainingRule):
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         """It is assumed that a vote goes one step on at every stage."""
         arm, network = study.arms[job.arm], self.network(study, job)
-        grid = removal_grid(arm.blocks_removed, arm.stages)
+        grid = arm.grid
         steps = arm.boundaries[job.stage] - arm.boundaries[job.stage - 1]
         work = network.trained(arm.depth - grid[job.stage], arm.finetune, steps)
         if arm.schedule == "vote":

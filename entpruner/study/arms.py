@@ -8,7 +8,7 @@ from entpruner.params.arms import SIZED, ArmSpec, Criterion, Schedule
 from entpruner.params.base import Frozen, listed
 from entpruner.params.base import overridden as overridden
 from entpruner.params.proxies import Proxies
-from entpruner.params.pruning import Pruning, blocks_to_remove, stage_boundaries
+from entpruner.params.pruning import Pruning, blocks_to_remove, removal_grid, stage_boundaries
 from entpruner.params.reporting import ArmsFigure, Table
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
@@ -71,6 +71,11 @@ class Arm(ArmIdentity):
     def stages(self) -> int:
         """Pruning decisions: none, one, or k."""
         return {"none": 0, "one_shot": 1}.get(self.schedule, self.pruning.stages)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Blocks removed after stage 0, 1, ..., k if every stage goes one step of the schedule."""
+        return removal_grid(self.blocks_removed, self.stages, self.pruning.at if self.schedule == "delayed" else None)
 
     @property
     def boundaries(self) -> tuple[int, ...]:
