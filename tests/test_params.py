@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -109,6 +111,82 @@ def test_the_shown_study_reads_as_the_same_study(overlay: dict[str, Any]) -> Non
     assert check(again) == study
     assert again["backbones"]["sit"]["preset"] == "SiT-S/2"
     assert again["sampling"]["flow"]["rtol"] == 1e-3
+
+
+RICH: dict[str, Any] = STUDY | {
+    "datasets": {
+        "upstream": {"source": "image_folder", "path": "p.zip", "image_size": 64},
+        "downstream": {"source": "image_folder", "path": "p.zip", "image_size": 64},
+    },
+    "latents": {"kind": "kl", "hub": "stabilityai/sd-vae-ft-ema"},
+    "backbones": {name: backbone for name, backbone in STUDY["backbones"].items() if name != "unet"},
+    "finetune": {"steps": 20, "distillation": {}},
+    "audit": {
+        "backbones": ["sit"],
+        "data": "downstream",
+        "regime": {"candidates": [{"ratio": 0.5, "steps": 4}]},
+        "criteria": {"ced": {"criterion": "ced"}},
+    },
+}
+"""A study with all optional sections."""
+
+
+def with_a_wrong_key(model: BaseModel, config: dict[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
+    """Misspell every key of a config in turn, in place: the path of the wrong key, and the right one."""
+    for name in type(model).model_fields:
+        wrong = f"{name}_" if len(name) > 3 else f"{name}{name[-1]}"
+        config[wrong] = 1
+        yield place + wrong, name
+        del config[wrong]
+        inner, values = getattr(model, name), config[name]
+        entries = [(f"{name}.", inner, values)]
+        if isinstance(inner, dict | tuple):
+            keys = inner.keys() if isinstance(inner, dict) else range(len(inner))
+            entries = [(f"{name}.{key}.", inner[key], values[key]) for key in keys]
+        for at, section, section_values in entries:
+            if isinstance(section, BaseModel):
+                yield from with_a_wrong_key(section, section_values, place + at)
+
+
+def test_every_key_that_is_misspelt_gets_the_right_one_for_a_hint() -> None:
+    study = check(RICH)
+    config, tried = study.model_dump(mode="json"), set()
+    for wrong, right in with_a_wrong_key(study, config):
+        with pytest.raises(UserError) as caught:
+            check(config)
+        [line] = str(caught.value).splitlines()
+        assert line.startswith(f"{wrong}: got an unknown key; allowed: the keys ")
+        assert line.endswith(f"; did you mean '{right}'?")
+        tried.add(re.sub(r"\.\d+\.", ".", wrong))
+    assert len(tried) > 150
+
+
+def test_a_file_of_nonsense_is_told_in_a_screenful(tmp_path: Path) -> None:
+    file = write(tmp_path / "study.yaml", STUDY | {f"key{number}": 1 for number in range(200)})
+    with pytest.raises(UserError) as caught:
+        read_study([file])
+    *lines, rest = str(caught.value).splitlines()
+    assert len(lines) == 20 and rest == "and 80 or more problems besides; correct these first"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "allowed"),
+    [
+        ("backbones.dit.depth", 10**9, "at most 1,000 blocks"),
+        ("backbones.dit.hidden_size", 10**9, "at most 65,536 channels or features"),
+        ("backbones.unet.unet.blocks_per_level", 10**9, "at most 1,000 blocks"),
+        ("pruning.stages", 10**9, "at most 100 stages"),
+        ("arms.ours.override.pruning.stages", 10**9, "at most 100 stages"),
+        ("latents", {"kind": "kl", "hub": "a/b", "shards": 10**9}, "at most 10,000 jobs"),
+        ("compute.gpus", 10**9, "at most 1,024 processes"),
+        ("finetune.steps", 10**13, "a whole number of at most 1,000,000,000,000"),
+        ("arms.ours.seeds", list(range(2001)), "at most 2,000 rows of a grid: backbones times data, ratios and seeds"),
+    ],
+)
+def test_what_no_study_can_be_is_refused_by_the_limit(path: str, value: Any, allowed: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(laid_over(STUDY, path, value))
+    assert any(f"allowed: {allowed}" in line for line in str(caught.value).splitlines()), str(caught.value)
 
 
 UNSET = yaml.safe_load(Path(__file__).with_name("unset_keys.yaml").read_text())

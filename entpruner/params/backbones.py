@@ -4,21 +4,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from entpruner.params.base import Frozen, Positive
+from entpruner.params.base import Blocks, Frozen, Positive, Side, Width, up_to
 from entpruner.params.origins import Origin
 
 
 class Architecture(Frozen):
     """A transformer's shape, as stored beside its weights."""
 
-    depth: Positive
-    hidden_size: Positive
-    num_heads: Positive
-    patch_size: Positive
-    input_size: Positive
-    in_channels: Positive
+    depth: Blocks
+    hidden_size: Width
+    num_heads: Width
+    patch_size: Side
+    input_size: Side
+    in_channels: Width
     num_classes: Positive
-    mlp_ratio: float = Field(4.0, gt=0)
+    mlp_ratio: float = Field(4.0, gt=0, le=64)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -32,14 +32,14 @@ class Architecture(Frozen):
 class UNetShape(Frozen):
     """A small U-Net. It is scored and audited, beside the transformers; arms are the transformers' alone."""
 
-    channels: int = Field(16, gt=0, multiple_of=8)
+    channels: Width = Field(16, multiple_of=8)
     """Channels at the first level: a multiple of the 8 groups of GroupNorm. With 16, a step costs about as much
     as one of a transformer of the digits study."""
-    multipliers: tuple[Positive, ...] = Field((1, 2), min_length=1)
+    multipliers: tuple[Width, ...] = Field((1, 2), min_length=1, max_length=12)
     """Channels of each level as multiples of ``channels``; each level has half the side of the one before."""
-    blocks_per_level: Positive = 3
+    blocks_per_level: Blocks = 3
     """Blocks of each level, in the encoder and again in the decoder."""
-    middle_blocks: int = Field(2, ge=0)
+    middle_blocks: Annotated[int, up_to(1000, "blocks")] = Field(2, ge=0)
 
     @property
     def depth(self) -> int:
@@ -50,8 +50,8 @@ class UNetShape(Frozen):
 class UNetArchitecture(UNetShape):
     """A U-Net's shape, as stored beside its weights."""
 
-    input_size: Positive
-    in_channels: Positive
+    input_size: Side
+    in_channels: Width
     num_classes: Positive
 
     @model_validator(mode="after")
@@ -102,10 +102,10 @@ class Backbone(Frozen):
     process: ProcessSettings
     preset: str | None = Field(None, pattern=r"^(DiT|SiT)-(S|B|L|XL)/[1-9][0-9]*$")
     """DiT-XL/2, SiT-S/4, ...; stands for depth, hidden_size, num_heads and patch_size."""
-    depth: Positive | None = None
-    hidden_size: Positive | None = None
-    num_heads: Positive | None = None
-    patch_size: Positive | None = None
+    depth: Blocks | None = None
+    hidden_size: Width | None = None
+    num_heads: Width | None = None
+    patch_size: Side | None = None
     unet: UNetShape | None = None
     checkpoint: Checkpoint | None = None
     """Published weights of a transformer, of any classes: the backbone is not pre-trained."""

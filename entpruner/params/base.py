@@ -13,8 +13,23 @@ def _without_repeats(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+def up_to(most: int, what: str) -> AfterValidator:
+    """The limit of a number that decides how much a study is, far above what any study needs."""
+
+    def within(value: int) -> int:
+        if value > most:
+            raise ValueError(f"at most {most:,} {what}")
+        return value
+
+    return AfterValidator(within)
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and underscores")]
 Positive = Annotated[int, Field(gt=0)]
+Blocks = Annotated[Positive, up_to(1000, "blocks")]
+Width = Annotated[Positive, up_to(65_536, "channels or features")]
+Side = Annotated[Positive, up_to(16_384, "pixels")]
+Processes = Annotated[Positive, up_to(1024, "processes")]
 Ratio = Annotated[float, Field(gt=0, lt=1, description="share of blocks to remove: above 0, below 1")]
 Seed = Annotated[int, Field(ge=0)]
 Several = Annotated[  # a list with at least one entry, none of them twice

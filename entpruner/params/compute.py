@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
-from entpruner.params.base import Frozen, Positive
+from entpruner.params.base import Frozen, Positive, Processes
 
 
 class Compute(Frozen):
@@ -16,15 +16,15 @@ class Compute(Frozen):
     """Keys that change how the same numbers are computed, to rounding: a killed run may go on with others."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Positive = 1
+    threads: Processes = 1
     """CPU threads of a process: other counts round differently."""
     bf16: bool = True
     """bfloat16 autocast of trainings where the device is CUDA. Sampling multiplies in TF32, as the official samplers;
     scores, proxies and feature nets in full float32."""
-    gpus: Positive = 1
+    gpus: Processes = 1
     """GPUs that a training, a sampling or an evaluation uses on each node, with one process on each GPU. With
     ``device: cpu``, this is the number of processes. They share each batch, so they must divide it."""
-    nodes: Positive = 1
+    nodes: Processes = 1
     """Nodes that the same commands use. More than 1 need ``srun``, as the workflow gives them under SLURM, and a
     network that only trusted machines and users reach, because the nodes meet there without a password."""
     micro_batch: Positive | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from entpruner.params.base import Frozen, Positive, Several
+from entpruner.params.base import Frozen, Several, Side
 from entpruner.params.origins import Origin
 
 Sizes = tuple[int, int, int]
@@ -41,7 +41,7 @@ class ImageFolder(Origin):
     top: ClassVar[str | None] = None
 
     source: Literal["image_folder"]
-    image_size: Positive
+    image_size: Side
     """The side of the stored images, which are square, in pixels."""
     train: str = "train"
     """The folder of the images to train on."""
@@ -70,7 +70,7 @@ class ArtBench(Origin):
     test: ClassVar[str] = "test"
 
     source: Literal["artbench"]
-    image_size: Positive
+    image_size: Side
     """The side of the stored images, which are square, in pixels."""
 
 
@@ -85,7 +85,7 @@ class Cub(Origin):
     published: ClassVar[Sizes] = (5_994, 5_794, 200)
 
     source: Literal["cub"]
-    image_size: Positive
+    image_size: Side
     """The side of the stored images, which are square, in pixels."""
 
 
@@ -110,7 +110,7 @@ class Flowers(Frozen):
     """The file imagelabels.mat."""
     splits: Origin
     """The file setid.mat, which has three lists of images."""
-    image_size: Positive
+    image_size: Side
     """The side of the stored images, which are square, in pixels."""
     train: Several[FlowerSplit] = ("trnid", "valid")
     """The lists of setid.mat that are trained on. It is unknown which lists the paper takes; these are our choice."""
@@ -148,7 +148,7 @@ class ImageNet(Frozen):
     """The archive ILSVRC2012_img_val.tar, or a folder of its images."""
     devkit: Origin
     """The archive ILSVRC2012_devkit_t12.tar.gz or its folder, which has the synsets and the labels of val."""
-    image_size: Positive
+    image_size: Side
     """The side of the stored images, which are square, in pixels."""
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import yaml
 
 from entpruner.errors import UserError
 from entpruner.params.base import merge
+from entpruner.params.documents import BeyondLimit, read_yaml
 from entpruner.params.messages import Loc, Problem, short, validated
 from entpruner.params.problems import contradictions, overrides
 from entpruner.params.study import OwnModel, Study
@@ -21,6 +21,8 @@ DEFAULT_STUDY, REFERENCE = PARAMS / "digits.yaml", PARAMS / "reference.yaml"
 STAND_IN: dict[str, Any] = {"study": "x", "datasets": {}, "backbones": {}, "arms": {}}
 STAND_IN |= {training: {"steps": 1} for training in ("pretrain", "adapt", "finetune")}
 """For required sections that are wrong, while the others are checked."""
+
+SHOWN = 20  # problems that are told at once
 
 
 def read_study(files: Sequence[Path]) -> Study:
@@ -61,7 +63,7 @@ def check(config: dict[str, Any], files: Sequence[Path] = ()) -> Study:
     """The study of a config that Snakemake has merged from ``files``; raises UserError as ``read_study`` does."""
     documents, config = _load_all(files), _plain(config)
     study, found = validated(Study, config)
-    for more in (overrides, contradictions):
+    for more in (overrides, contradictions) if len(found) < SHOWN else ():
         found += [problem for problem in more(_rest(config, found)) if not problem.doubtful(found)]
     if study is None or found:
         raise _error(found, documents)
@@ -79,17 +81,6 @@ def schema() -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------------ YAML in and out
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for before, key in combinations(keys, 2):
-            if before.value == key.value:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -117,14 +108,14 @@ def _load_all(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     documents, wrong = {}, []
     for file in map(Path, files):
         try:
-            document = yaml.load(file.read_bytes(), _Loader)  # noqa: S506 (a SafeLoader)
+            document = read_yaml(file)
         except OSError as error:
             wrong.append(f"{file}: cannot be read ({error.strerror}); give the path of a params file")
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""
             what = getattr(error, "problem", None) or str(error).splitlines()[0]
-            wrong.append(f"{file}{line}: not valid YAML: {what}")
+            wrong.append(f"{file}{line}: {'' if isinstance(error, BeyondLimit) else 'not valid YAML: '}{what}")
         else:
             if isinstance(document, dict) or document is None:
                 documents[file] = document or {}
@@ -138,7 +129,10 @@ def _load_all(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
 def _error(found: Sequence[Problem], documents: Mapping[Path, dict[str, Any]]) -> UserError:
     """One line a problem, with the file that said it."""
     lines = (f"{_file_of(loc, documents)}{'.'.join(map(str, loc))}: {says}" for loc, says, _ in found)
-    return UserError("\n".join(dict.fromkeys(lines)))
+    said = [*dict.fromkeys(lines)]
+    if len(said) > SHOWN:
+        said[SHOWN:] = [f"and {len(said) - SHOWN} or more problems besides; correct these first"]
+    return UserError("\n".join(said))
 
 
 def _file_of(loc: Loc, documents: Mapping[Path, dict[str, Any]]) -> str:

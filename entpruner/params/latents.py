@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from entpruner.params.base import Frozen, Positive
+from entpruner.params.base import Frozen, Positive, Side, Width, up_to
 
 
 class Autoencoder(Frozen):
@@ -18,16 +18,16 @@ class Autoencoder(Frozen):
     """Commit, tag or branch on the hub. Only a commit always stands for the same files."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Checksum that its weights must have."""
-    channels: Positive = 4
+    channels: Width = 4
     """Channels of a latent."""
-    factor: Positive = 8
+    factor: Side = 8
     """The side of an image divided by the side of its latent."""
     mirror: bool = True
     """Keep the latents of mirror images too. ``horizontal_flip`` needs them: a flipped latent is not the latent of a
     flipped image."""
     batch_size: Positive = 32
     """Images that are encoded, or decoded, at once."""
-    shards: Positive = 1
+    shards: Annotated[Positive, up_to(10_000, "jobs")] = 1
     """Jobs that encode a data set side by side."""
     scale: float
     """Networks see a latent multiplied by this."""

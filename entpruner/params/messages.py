@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +32,9 @@ BOUNDS = {
     "maximum": "at most",
     "multipleOf": "a multiple of",
 }
+
+REACH = 10**12  # no study has more of anything; what decides about the number of jobs has limits of its own
+TOLD = 100  # of pydantic's errors; more are put into words only once these are corrected
 
 
 class Problem(NamedTuple):
@@ -65,17 +69,28 @@ def validated(model: type[Model], values: Any, place: Loc = ()) -> tuple[Model |
 
     As strict as JSON: text is no number, and a number is no truth value.
     """
+    found: dict[Loc, str] = dict(_out_of_reach(values))
     try:
-        return model.model_validate_json(json.dumps(values), strict=True), []
+        valid = model.model_validate_json(json.dumps(values), strict=True)
+        if not found:
+            return valid, []
     except ValidationError as error:
-        found: dict[Loc, str] = {}
-        for detail in error.errors(include_url=False):
+        for detail in error.errors(include_url=False)[:TOLD]:
             loc, says = _said(model, values, detail)
             # A value that no member of a union takes is allowed in the form of each of them.
             found[loc] = f"{found[loc]}, or {says.partition('allowed: ')[2]}" if loc in found else says
     # A list or section around a wrong value is not reported too, for too few entries or for being no number.
-    inmost = [loc for loc in found if not any(loc == other[: len(loc)] != other for other in found)]
-    return None, [Problem(place + loc, found[loc]) for loc in inmost]
+    around = {loc[:length] for loc in found for length in range(len(loc))}
+    return None, [Problem(place + loc, found[loc]) for loc in found if loc not in around]
+
+
+def _out_of_reach(values: Any, place: Loc = ()) -> Iterator[tuple[Loc, str]]:
+    """Whole numbers beyond ``REACH``, wherever they stand, each with what is said of it."""
+    if isinstance(values, dict | list):
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+            yield from _out_of_reach(value, (*place, key))
+    elif isinstance(values, int) and abs(values) > REACH:
+        yield place, got(values, f"a whole number of at most {REACH:,}")
 
 
 def _said(model: type[BaseModel], values: Any, detail: Any) -> tuple[Loc, str]:
@@ -120,8 +135,7 @@ def _key_path(values: Any, place: Loc) -> Loc:
 
 def _schema(model: type[BaseModel], place: Loc) -> dict[str, Any]:
     """The JSON schema at one of pydantic's places. Where untagged forms are allowed, the schema of the first."""
-    whole = model.model_json_schema()
-    node = whole
+    node = whole = _whole_schema(model)
     for part in place:
         if "discriminator" in node:
             node = {"$ref": node["discriminator"]["mapping"][part]}
@@ -134,6 +148,11 @@ def _schema(model: type[BaseModel], place: Loc) -> dict[str, Any]:
         node = node["anyOf"][0] if "anyOf" in node else node
         node = whole["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
     return node
+
+
+@cache
+def _whole_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _number(node: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What no section of a study can know alone: overrides that do not fit, and where sections contradict each other."""
 
 from collections.abc import Container, Iterator
+from math import prod
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +14,8 @@ from entpruner.params.pruning import blocks_to_remove
 from entpruner.params.study import Study
 from entpruner.params.training import Finetuning, Training
 
+ARMS = 2000
+"""The most rows, seed by seed, that one arm's grid may have."""
 NAMED = {"data": "datasets", "backbone": "backbones", "backbones": "backbones", "arms": "arms"}
 """Keys of arms, tables, figures and the audit whose values are names, and the sections that give these names."""
 
@@ -42,6 +45,7 @@ def contradictions(study: Study) -> Iterator[Problem]:
         yield from _misfits(study)
     yield from _unfit_trainings(study)
     yield from _impossible_ratios(study)
+    yield from _too_many(study)
     for name, arm in study.arms.items():
         yield from _contrary_arm(study, name, arm)
         for backbone in study.backbones.keys() & listed(arm.backbone):
@@ -137,6 +141,15 @@ def _impossible_ratios(study: Study) -> Iterator[Problem]:
             if not 0 < removed < depth:
                 allowed = f"a ratio that removes 1 to {depth - 1} of the {depth} blocks of {backbone}, not {removed}"
                 yield Problem(loc, got(ratio, allowed), needs=(("backbones", backbone),))
+
+
+def _too_many(study: Study) -> Iterator[Problem]:
+    """More arms than any study needs, which lists of backbones, data sets, ratios and seeds multiply to."""
+    for name, arm in study.arms.items():
+        lists = (arm.backbone, arm.data, arm.ratio, arm.seeds or study.seeds)
+        if (count := prod(len(listed(values)) for values in lists)) > ARMS:
+            allowed = f"at most {ARMS:,} rows of a grid: backbones times data, ratios and seeds"
+            yield Problem(("arms", name), got(f"{count:,} rows", allowed))
 
 
 def _given_at(name: str, arm: ArmSpec, section: str, key: str) -> Loc:

@@ -1,11 +1,11 @@
 """When and how much is pruned: stages, the grid of block counts, the vote."""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from entpruner.params.base import Frozen, Positive
+from entpruner.params.base import Frozen, Positive, up_to
 
 
 def blocks_to_remove(depth: int, ratio: float) -> int:
@@ -55,7 +55,7 @@ class VoteWeights(Frozen):
 class Pruning(Frozen):
     """When and how much is pruned."""
 
-    stages: Positive = 4
+    stages: Annotated[Positive, up_to(100, "stages")] = 4
     """Number of pruning decisions (k), equally spaced over the pruning part of the run."""
     fraction: float = Field(0.5, gt=0, le=1)
     """Share of the run's steps that the stages take; the rest is recovery. Ours: the paper's is unknown."""

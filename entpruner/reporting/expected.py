@@ -19,6 +19,7 @@ from entpruner.errors import UserError
 from entpruner.evaluation.intervals import t_quantile
 from entpruner.layout import PUBLISHED, Layout
 from entpruner.params.base import Frozen
+from entpruner.params.documents import read_yaml
 from entpruner.reporting.columns import COLUMNS, Cell, Rule
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, Row, read_tables, within
 from entpruner.reporting.records import Records
@@ -66,7 +67,7 @@ class Expected(Frozen):
                 f"or: entpruner expect {PUBLISHED / study} --out {path}"
             )
         try:
-            expected = Expected.model_validate(yaml.safe_load(path.read_text()))
+            expected = Expected.model_validate(read_yaml(path))
         except yaml.YAMLError as error:
             raise UserError(f"{path}: {' '.join(str(error).split())}; generate it again") from None
         except ValidationError as error:

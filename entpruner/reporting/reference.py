@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen
+from entpruner.params.documents import read_yaml
 from entpruner.study.arms import ArmIdentity
 
 
@@ -93,7 +94,9 @@ class Reference(Frozen):
     def read(path: Path) -> "Reference":
         """Read the file. Raises UserError if a key is wrong, or if a tag or a field of an arm does not exist."""
         try:
-            return Reference.model_validate(yaml.safe_load(path.read_text()))
+            return Reference.model_validate(read_yaml(path))
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: {' '.join(str(error).split())}; correct it there") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "numbers and notes"
