@@ -16,9 +16,10 @@ from entpruner.errors import UserError
 from entpruner.evaluation.intervals import t_interval
 from entpruner.params.reporting import ColumnName, Table
 from entpruner.reporting.columns import COLUMNS, Cell, si_prefix
+from entpruner.reporting.printed import MOST_COLUMNS, latex_escape
 from entpruner.reporting.reference import Reference
 from entpruner.reporting.results import ArmResult, Document
-from entpruner.reporting.tables import ReportTable, build, latex_escape
+from entpruner.reporting.tables import ReportTable, build
 from entpruner.rules.report import TableSettings
 from entpruner.system.files import read_json, write_json
 
@@ -34,6 +35,8 @@ def arm(
     label: str = "EntPruner",
     schedule: str = "vote",
     ratio: float | None = 0.5,
+    backbone: str = "sit",
+    depth: int = 12,
     metrics: dict[str, float] | None = None,
     training: dict[str, float] | None = None,
     **others: dict[str, float],
@@ -55,14 +58,14 @@ def arm(
         start="adapted",
         artefact=artefact.as_posix(),
         label=label,
-        backbone="SiT",
+        backbone=backbone,
         process="flow",
         data="downstream",
         criterion="ced",
         schedule=schedule,
         ratio=ratio,
         seed=seed,
-        depth=12,
+        depth=depth,
         kept_blocks=(0, 2, 4, 6, 8, 11),
         network="6",
         documents={key: Document(path.as_posix(), read_json(path)) for key, path in files.items()},
@@ -89,37 +92,81 @@ def table(
     return build(settings, results, Reference.read(REFERENCE))
 
 
-def markdown_row(text: str, row: int = 0) -> dict[str, str]:
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    return dict(zip(lines[0], lines[2 + row], strict=True))
+def markdown_row(built: ReportTable, row: int = 0) -> dict[str, str]:
+    """A row of the table as people read it, without the headings of groups."""
+    text = built.printed().markdown()
+    lines = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in text.splitlines() if line[:1] == "|"]
+    rows = [line for line in lines[2:] if any(line[1:])]
+    return dict(zip(lines[0], rows[row], strict=True))
 
 
-def test_markdown_shows_three_digits_units_and_the_command(tmp_path: Path) -> None:
+def test_markdown_shows_three_digits_units_and_no_command(tmp_path: Path) -> None:
     result = arm(tmp_path)
-    row = markdown_row(table([result]).markdown())
-    assert row["fd_classifier ↓"] == "12.5"
-    assert row["KID ↓"] == "0.000123"
-    assert row["parameters (M)"] == "1.23"
-    assert row["MACs (M)"] == "98.8"
-    assert row["speed-up ↑ [quartiles]"] == "1.93 [1.90, 1.97]"
-    assert row["training (TFLOP)"] == "35.0"
-    assert row["blocks kept"] == "6/12"
-    assert row["seeds"] == "n=1"
-    assert row["command"] == f"`snakemake --cores all {result.artefact}/metrics.json`"
+    built = table([result], columns=["distance", "kid", "parameters", "macs", "speedup"])
+    assert markdown_row(built) == {
+        "method": "EntPruner",
+        "removed": "50 %",
+        "blocks": "6/12",
+        "distance ↓": "12.5",
+        "KID ↓": "0.000123",
+        "parameters (M)": "1.23",
+        "MACs (M)": "98.8",
+        "speed-up ↑": "1.93 [1.90, 1.97]",
+    }
+    assert markdown_row(table([result], columns=["training_flops"]))["training (TFLOP)"] == "35.0"
+    assert "Every row: 1 seed." in built.printed().notes
+    assert built.provenance()["rows"][0]["command"] == f"snakemake --cores all {result.artefact}/metrics.json"
+
+
+def test_a_page_has_as_many_columns_as_fit_and_names_those_that_only_the_csv_has(tmp_path: Path) -> None:
+    built = table([arm(tmp_path), arm(tmp_path, name="linear", metrics={"fd_classifier": 3.0})])
+    printed = built.printed()
+    assert len(printed.headings) <= MOST_COLUMNS
+    assert "MACs: 98.8 in every row." not in printed.notes  # its unit is said
+    assert "MACs (M): 98.8 in every row." in printed.notes  # so it needs no column
+    assert {"macs", "steps", "kid"} <= built.records()[0].keys()
+    wide = table([arm(tmp_path)]).printed()
+    assert "Also in table1.csv: agreement, parameters, MACs, speed-up, steps, training." in wide.notes
+
+
+def test_rows_are_grouped_by_network_in_words_and_by_ratio(tmp_path: Path) -> None:
+    arms = [arm(tmp_path, name=name, label=name, backbone=net, ratio=ratio)
+            for name in ("a", "b") for net in ("dit", "sit") for ratio in (0.3, 0.5)]  # fmt: skip
+    groups = table(arms).printed().groups
+    assert [group.title for group in groups] == ["DiT, downstream", "SiT, downstream"]
+    for group in groups:
+        assert [line.cells[:2] for line in group.lines] == [("a", "30 %"), ("b", "30 %"), ("a", "50 %"), ("b", "50 %")]
+
+
+def test_the_best_is_marked_only_where_intervals_allow_it(tmp_path: Path) -> None:
+    def rows(name: str, *distances: float) -> list[ArmResult]:
+        return [arm(tmp_path, seed, name=name, label=name, metrics={"fd_classifier": d, "agreement": 0.9})
+                for seed, d in enumerate(distances)]  # fmt: skip
+
+    near, far, wide = rows("near", 1.0, 1.1), rows("far", 9.0, 9.1), rows("wide", 1.0, 9.0)
+    marked = [line.best for line in table(near + far).printed().groups[0].lines]
+    assert marked == [{3}, set()]
+    assert "**1.05 ± 0.64**" in table(near + far).printed().markdown()
+    for others in (wide, rows("single", 9.0)):
+        assert not any(line.best for line in table(near + others).printed().groups[0].lines)
 
 
 def test_seeds_become_one_row_with_the_interval_of_their_mean_and_one_seed_has_none(tmp_path: Path) -> None:
     built = table([arm(tmp_path, seed) for seed in range(3)])
-    row, record = markdown_row(built.markdown()), built.records()[0]
-    assert row["fd_classifier ↓"] == "13.5 ± 2.5"
-    assert row["seeds"] == "n=3"
-    assert row["parameters (M)"] == "1.23"  # of the network, not of the seed
+    row, record = markdown_row(built), built.records()[0]
+    assert row["distance ↓"] == "13.5 ± 2.5"
+    assert "Every row: 3 seeds." in built.printed().notes
+    assert (
+        "±"
+        not in markdown_row(table([arm(tmp_path, seed) for seed in range(3)], columns=["parameters"]))["parameters (M)"]
+    )
     assert record["distance_std"] == 1.0
     assert record["distance_ci95"] == pytest.approx(4.30265 / 3**0.5, rel=1e-5)  # t at 0.975 and 2 degrees of freedom
-    assert "half-width of the 95 % t-interval" in built.markdown() and "n=1" not in built.markdown()
+    assert "half-width of the 95 % t-interval" in built.printed().markdown()
     single = table([arm(tmp_path)])
     assert (single.records()[0]["distance_std"], single.records()[0]["distance_ci95"]) == (None, None)
-    assert "n=1: a single seed, its spread unknown" in single.markdown() and "±" not in single.markdown()
+    text = single.printed().markdown()
+    assert "A row of a single seed has no interval." in text and "±" not in text
 
 
 def test_the_interval_of_two_values_is_that_of_students_first_table() -> None:
@@ -140,12 +187,14 @@ def one_arm(tmp_path_factory: pytest.TempPathFactory) -> ArmResult:
 
 
 @given(st.permutations(get_args(ColumnName)), st.integers(1, len(get_args(ColumnName))))
-def test_a_table_shows_its_columns_and_in_their_order(one_arm: ArmResult, names: list[ColumnName], count: int) -> None:
+def test_a_table_shows_its_first_columns_and_in_their_order(
+    one_arm: ArmResult, names: list[ColumnName], count: int
+) -> None:
     built = table([one_arm], "ablation", names[:count])
-    headings = list(built.texts())
-    shown = [COLUMNS[name].heading.format(fd="fd_classifier", on="_classifier") for name in names[:count]]
-    assert [heading.split(" (")[0] for heading in headings[6:]] == [heading.split(" (")[0] for heading in shown]
-    assert all(len(cells) == 1 for cells in built.texts().values())
+    headings = built.printed().headings
+    shown = [COLUMNS[name].heading.format(distance="distance", score="score") for name in names[:count]]
+    found = [heading.split(" (")[0] for heading in headings[3:]]
+    assert found == [heading.split(" (")[0] for heading in shown][: MOST_COLUMNS - 3]
     assert [name for name in built.records()[0] if name in COLUMNS] == names[:count]
 
 
@@ -160,8 +209,7 @@ def test_before_recovery_is_read_from_the_cut_and_is_a_dash_where_nothing_is_cut
     pruned = arm(tmp_path, cut={"fd_classifier": 250.0})
     unpruned = arm(tmp_path, name="full", ratio=None)
     built = table([unpruned, pruned], "ablation", ["distance_before", "distance"])
-    heading = "fd_classifier before recovery ↓"
-    assert [markdown_row(built.markdown(), row)[heading] for row in (0, 1)] == ["–", "250"]
+    assert [markdown_row(built, row)["before recovery ↓"] for row in (0, 1)] == ["–", "250"]
     (source,) = built.rows[1].cells["distance_before"].sources
     assert source["file"].endswith("cut.json")
     assert built.rows[1].command.split()[-2:] == [pruned.documents[name].path for name in ("cut", "metrics")]
@@ -175,7 +223,7 @@ def test_training_counts_the_adaptation_that_an_arm_begins_with(tmp_path: Path) 
     built = table([adapted, direct], "table2", names)
     values = [[row.cells[name].value for name in names] for row in built.rows]
     assert values == [[5000, 1300, 1.1e13, 45.5], [5000, 300, 2.0e12, 10.0]]
-    shown = [{heading: markdown_row(built.markdown(), row)[heading] for heading in ("steps", "training time (s)")}
+    shown = [{heading: markdown_row(built, row)[heading] for heading in ("steps", "training time (s)")}
              for row in (0, 1)]  # fmt: skip
     assert shown == [{"steps": "1300", "training time (s)": "45.5"}, {"steps": "300", "training time (s)": "10.0"}]
     files = [Path(source["file"]).stem for source in built.rows[0].cells["steps"].sources]
@@ -192,9 +240,9 @@ def test_a_sum_of_which_a_part_is_missing_is_a_dash(tmp_path: Path) -> None:
 
 def test_the_page_shows_what_markdown_shows(tmp_path: Path) -> None:
     built = table([arm(tmp_path, label="<ours>")])
-    page, row = built.html(), markdown_row(built.markdown())
+    page, row = built.printed().html(), markdown_row(built)
     cells = [unescape(cell) for cell in re.findall("<td>(.*?)</td>", page)]
-    assert cells == [*list(row.values())[:-1], row["command"].strip("`")]
+    assert cells == list(row.values())
     assert cells[0] == "<ours>" and "<ours>" not in page
 
 
@@ -224,54 +272,62 @@ def test_every_cell_is_found_again_where_its_provenance_says(tmp_path: Path) -> 
         assert cell["value"] == pytest.approx(sum(found) / len(found), rel=1e-12)
 
 
+FID: dict[str, float] = {"fid": 3.0}
+
+
 def test_the_papers_numbers_stand_only_where_they_belong(tmp_path: Path) -> None:
-    half, third = arm(tmp_path), arm(tmp_path, ratio=0.3)
-    other = arm(tmp_path, name="linear", schedule="linear")
-    text = table([half, third, other]).markdown()
-    assert (markdown_row(text, 0)["paper: FID"], markdown_row(text, 0)["paper: speed-up"]) == ("+1.76*", "2.22×*")
-    assert "+1.76*: mean rise over unpruned" in text
-    assert markdown_row(text, 0)["evidence"] == "abstract, review"
-    for row in (1, 2):
-        assert {markdown_row(text, row)[key] for key in ("paper: FID", "paper: speed-up")} == {"not public"}
+    half, third = (arm(tmp_path, ratio=ratio, depth=28, metrics=FID) for ratio in (0.5, 0.3))
+    other = arm(tmp_path, name="linear", schedule="linear", depth=28, metrics=FID)
+    columns: list[ColumnName] = ["distance", "speedup"]
+    built = table([half, third, other], columns=columns, distance="fid")
+    text = built.printed().markdown()
+    assert (markdown_row(built, 1)["paper: FID"], markdown_row(built, 1)["paper: speed-up"]) == ("+1.76*", "2.22×*")
+    assert "+1.76*: mean rise over unpruned, all downstream sets; backbone not stated [review]." in text
+    for row in (0, 2):
+        assert {markdown_row(built, row)[key] for key in ("paper: FID", "paper: speed-up")} == {"not public"}
     assert "2.00×" in text and "not comparable in scale" in text
-    upstream = table([third], "table3").markdown()
+    upstream = table([third], "table3", columns, "fid")
     assert markdown_row(upstream)["paper: FID"] == "3.53*"
     assert "paper: speed-up" not in markdown_row(upstream)  # no number of it is public for this table
-    assert "so not FID" in upstream
+
+
+@pytest.mark.parametrize(("depth", "distance"), [(12, "fid"), (28, "fd_classifier")])
+def test_a_table_of_ones_own_study_shows_no_number_of_the_paper(tmp_path: Path, depth: int, distance: str) -> None:
+    built = table([arm(tmp_path, depth=depth, metrics={distance: 3.0})], columns=["distance"], distance=distance)
+    assert "paper" not in built.printed().markdown().lower()
+    assert not [name for name in built.records()[0] if name.startswith("paper") or name == "evidence"]
 
 
 def test_a_table_of_which_nothing_is_public_says_so_once(tmp_path: Path) -> None:
     for name in ("table2", "table4"):
-        text = table([arm(tmp_path)], name).markdown()
-        assert "paper" not in "".join(markdown_row(text)) and "evidence" not in markdown_row(text)
+        built = table([arm(tmp_path, depth=28, metrics=FID)], name, ["distance"], "fid")
+        text = built.printed().markdown()
+        assert "paper" not in "".join(markdown_row(built))
         assert text.count("no number of it is public") == 1
         assert "not comparable in scale" not in text
-    ablation = table([arm(tmp_path)], "estimator")
-    assert "paper" not in ablation.markdown().lower().replace("entpruner", "")
-    assert not [name for name in ablation.records()[0] if name.startswith("paper") or name == "evidence"]
 
 
 def test_a_missing_number_is_a_dash_and_not_a_zero(tmp_path: Path) -> None:
     built = table([arm(tmp_path, metrics={"fd_classifier": 1.0})])
-    assert markdown_row(built.markdown())["recall ↑"] == "–"
+    assert markdown_row(built)["recall ↑"] == "–"
     assert built.records()[0]["recall"] is None
 
 
 def test_only_on_inception_features_are_distance_and_score_called_fid_and_is(tmp_path: Path) -> None:
     metrics = {"fid": 3.0, "fid_ratio": 1.5, "recall": 0.25, "is": 4.25}
     columns: list[ColumnName] = ["distance", "over_floor", "recall", "inception_score"]
-    row = markdown_row(table([arm(tmp_path, metrics=metrics)], columns=columns, distance="fid").markdown())
-    assert (row["fid ↓"], row["× floor ↓"], row["recall ↑"], row["is ↑"]) == ("3.00", "1.50", "0.250", "4.25")
+    row = markdown_row(table([arm(tmp_path, metrics=metrics)], columns=columns, distance="fid"))
+    assert (row["FID ↓"], row["× floor ↓"], row["recall ↑"], row["IS ↑"]) == ("3.00", "1.50", "0.250", "4.25")
     other = arm(tmp_path, metrics={"is_classifier": 4.25})
-    assert markdown_row(table([other], columns=["inception_score"]).markdown())["is_classifier ↑"] == "4.25"
+    assert markdown_row(table([other], columns=["inception_score"]))["score ↑"] == "4.25"
 
 
 def test_rows_follow_the_order_of_the_arms(tmp_path: Path) -> None:
     built = table([arm(tmp_path, name="a", ratio=0.3), arm(tmp_path, name="a"), arm(tmp_path, name="b")])
     assert [row.seeds[0].row for row in built.rows] == [
-        ("a", "SiT", "downstream", 0.3),
-        ("a", "SiT", "downstream", 0.5),
-        ("b", "SiT", "downstream", 0.5),
+        ("a", "sit", "downstream", 0.3),
+        ("a", "sit", "downstream", 0.5),
+        ("b", "sit", "downstream", 0.5),
     ]
 
 
@@ -281,14 +337,14 @@ def test_a_table_without_rows_is_refused() -> None:
 
 
 def test_latex_has_no_bare_special_character(tmp_path: Path) -> None:
-    text = table([arm(tmp_path, label="50% & {x}_y", ratio=None)], columns=get_args(ColumnName)).latex()
+    text = (
+        table([arm(tmp_path, label="50% & {x}_y", ratio=None)], columns=get_args(ColumnName)).printed().latex("table_x")
+    )
     assert r"50\% \& \{x\}\_y" in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
     assert len(re.findall(r"(?<!\\)&", body)) == len(re.findall(r"(?<!\\)&", text.split(r"\toprule")[1])) / 2
     for special in ("%", "#", "_"):
-        assert not re.search(
-            rf"(?<!\\){special}", "\n".join(text.splitlines()[1:]).replace("resizebox{\\linewidth}{!}{%", "")
-        )
+        assert not re.search(rf"(?<!\\){special}", "\n".join(text.splitlines()[1:]))
     assert all(ord(character) < 0x2190 for character in text)  # no arrow or sign that pdflatex lacks
 
 

@@ -27,11 +27,13 @@ terms, by the quartiles of a speed-up, or, for a time, not at all."""
 class Column:
     """A measured column.
 
-    Its texts may contain ``{fd}`` for the name of the distance, and ``{on}`` for the suffix that names the feature net
-    (empty for InceptionV3). Its keys may also contain ``{network}``, the key of the arm's network in the cost document.
+    Its heading and notes may contain ``{distance}`` and ``{score}``, what the Fréchet distance and the formula of the
+    Inception Score are called. Its keys may contain ``{fd}`` for the metric of the distance, ``{on}`` for the suffix
+    that names the feature net (empty for InceptionV3), and ``{network}``, the key of the network in the cost document.
     """
 
     heading: str
+    """An arrow at its end says which numbers are better: ↑ the larger ones, ↓ the smaller ones."""
     key: str
     """The dotted key of the number in its documents."""
     documents: tuple[str, ...] = ("metrics",)
@@ -49,12 +51,12 @@ class Column:
 
 COLUMNS: dict[ColumnName, Column] = {
     "distance_before": Column(
-        "{fd} before recovery ↓",
+        "before recovery ↓",
         "{fd}",
         ("cut",),
-        notes=("Before recovery: right after the last cut, before any training on what it left; – if nothing is cut.",),
+        notes=("Before recovery: the distance right after the last cut, before any training; – if nothing is cut.",),
     ),
-    "distance": Column("{fd} ↓", "{fd}", notes=("{fd}: Fréchet distance, after all training.",)),
+    "distance": Column("{distance} ↓", "{fd}", notes=("{distance}: Fréchet distance, after all training.",)),
     "over_floor": Column(
         "× floor ↓",
         "{fd}_ratio",
@@ -63,17 +65,17 @@ COLUMNS: dict[ColumnName, Column] = {
         ),
     ),
     "inception_score": Column(
-        "is{on} ↑",
+        "{score} ↑",
         "is{on}",
-        notes=("is{on}: the formula of the Inception Score, from 1 to the number of the net's classes.",),
+        notes=("{score}: the formula of the Inception Score, from 1 to the number of the net's classes.",),
     ),
     "kid": Column("KID ↓", "kid{on}", rule="absolute"),  # it is unbiased, so it can be about zero
     "precision": Column("precision ↑", "precision{on}", rule="absolute"),
     "recall": Column("recall ↑", "recall{on}", rule="absolute"),
     "agreement": Column(
-        "class agreement ↑",
+        "agreement ↑",
         "agreement",
-        notes=("Class agreement: share of images that the study's own classifier puts in the class asked for.",),
+        notes=("Agreement: share of images that the study's own classifier puts in the class asked for.",),
         rule="absolute",
     ),
     "trained_parameters": Column(
@@ -88,12 +90,12 @@ COLUMNS: dict[ColumnName, Column] = {
     "parameters": Column("parameters", "blocks.{network}.parameters", ("cost",), unit="", per_seed=False, rule="exact"),
     "macs": Column("MACs", "blocks.{network}.macs", ("cost",), unit="", per_seed=False, rule="exact"),
     "speedup": Column(
-        "speed-up ↑ [quartiles]",
+        "speed-up ↑",
         "blocks.{network}.speedup",
         ("cost",),
         quartiles="blocks.{network}.speedup_quartiles",
         per_seed=False,
-        notes=("Speed-up: measured latency of the unpruned network over the row's, median and quartiles of pairs.",),
+        notes=("Speed-up: measured latency of the unpruned network over the row's, median and [quartiles] of pairs.",),
         rule="ratio of times",
     ),
     "steps": Column("steps", "total_steps", ALL, per_seed=False, notes=(SINCE_PRE_TRAINING,), rule="exact"),
@@ -120,6 +122,15 @@ class Cell:
     sources: tuple[dict[str, str], ...] = ()
     """For each seed and document: the folder of the arm, the file, and the dotted key in it."""
 
+    def is_better(self, other: "Cell", sign: int) -> bool:
+        """Whether the whole interval of this cell lies above that of the other (sign 1), or below it (sign -1).
+
+        It is not if a number or an interval is missing.
+        """
+        if self.value is None or other.value is None or self.interval is None or other.interval is None:
+            return False
+        return sign * (self.value - other.value) > self.interval + other.interval
+
     def text(self, factor: float = 1) -> str:
         """The cell as text, divided by ``factor``: the mean with three significant digits, or a count with all digits.
 
@@ -139,15 +150,16 @@ class Cell:
 
 
 def words(distance: str) -> dict[str, str]:
-    """The values of ``{fd}`` and ``{on}`` in the texts of columns."""
-    return {"fd": distance, "on": "" if distance == "fid" else distance.removeprefix("fd")}
+    """What the distance and the score are called in headings and notes: FID and IS on InceptionV3 alone."""
+    return {"distance": "FID", "score": "IS"} if distance == "fid" else {"distance": "distance", "score": "score"}
 
 
 def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
     """The cell of a column: the mean over the seeds. It is empty if the number of a seed is missing."""
     values, sources, quartiles = [], [], None
     for arm in seeds:
-        names = words(distance) | {"network": arm.network}
+        on = "" if distance == "fid" else distance.removeprefix("fd")
+        names = {"fd": distance, "on": on, "network": arm.network}
         key = column.key.format(**names)
         documents = [arm.documents[name] for name in column.documents if name in arm.documents]
         parts = [document.value(key) for document in documents]

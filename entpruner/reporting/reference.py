@@ -1,5 +1,6 @@
 """The public numbers of the paper, and the evidence for each: ``params/reference.yaml``."""
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,17 @@ class PaperNumber(Frozen):
     def is_beside(self, arm: ArmIdentity) -> bool:
         """Whether the number is shown beside the row of this arm."""
         return all(getattr(arm, field) == value for field, value in self.match.items())
+
+
+class PaperRows(Frozen):
+    """What the rows of the paper's tables have in common. Its numbers stand beside no others."""
+
+    depth: int
+    distance: str
+
+    def hold(self, distance: str, arms: Sequence[ArmIdentity]) -> bool:
+        """Whether arms that are measured by ``distance`` are of the paper's kind."""
+        return distance == self.distance and all(arm.depth == self.depth for arm in arms)
 
 
 class PaperNote(Frozen):
@@ -75,6 +87,7 @@ class Reference(Frozen):
     """Why the size of the paper's numbers cannot be compared with that of ours."""
     evidence: dict[str, str]
     """The tag of a source -> what it stands for."""
+    rows: PaperRows
     numbers: tuple[PaperNumber, ...]
     notes: tuple[PaperNote, ...] = ()
     claims: tuple[Claim, ...] = ()

@@ -1,75 +1,32 @@
 """The tables of the paper, with a row for each arm. The paper's public numbers are shown beside ours.
 
-Every number is read from a file that a rule wrote. A table is written as CSV in full precision, as Markdown, HTML and
-LaTeX with three significant digits, and as a provenance file. The provenance has the file and key of each cell, and the
-settings, code and commit of each arm.
+Every number is read from a file that a rule wrote. A table is written as CSV, with all columns in full precision; as
+Markdown, HTML and LaTeX, with three significant digits and as many columns as fit on a page; and as a provenance file,
+with the file and key of each cell, the command of each row, and the settings, code and commit of each arm.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from itertools import chain
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from entpruner.errors import UserError
 from entpruner.layout import WITHIN
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.columns import COLUMNS, Cell, measure, si_prefix, words
+from entpruner.reporting.printed import MOST_COLUMNS, Group, Line, Printed
 from entpruner.reporting.records import Records
 from entpruner.reporting.reference import PaperNumber, Reference
 from entpruner.reporting.results import ArmResult, result_of
-from entpruner.reporting.tabular import markdown_table, write_csv, write_text
+from entpruner.reporting.tabular import write_csv, write_text
+from entpruner.reporting.words import sentence, spoken
 from entpruner.rules.report import TableSettings
 from entpruner.system.files import write_json
 
 PAPER_HEADINGS = {"distance": "paper: FID", "speedup": "paper: speed-up"}
-IDENTITY_HEADINGS = ("method", "backbone", "data", "ratio", "blocks kept", "seeds")
 NOT_PUBLIC = "not public"
-HTML = Template("""\
-<!doctype html><meta charset="utf-8"><title>$caption</title>
-<style>body {font: 14px sans-serif; margin: 2em} table {border-collapse: collapse}
-th, td {padding: .3em .8em; text-align: left; white-space: nowrap; border-bottom: 1px solid}</style>
-<h3>$caption</h3>
-<table>
-$rows
-</table>
-<ul>
-$notes
-</ul>
-""")
-LATEX = Template(r"""% \usepackage{booktabs, graphicx}
-\begin{table*}
-\centering
-\caption{$caption}
-\label{tab:$label}
-\resizebox{\linewidth}{!}{%
-\begin{tabular}{$alignment}
-\toprule
-$head
-\midrule
-$body
-\bottomrule
-\end{tabular}}
-{\raggedright\scriptsize
-$below
-\par}
-\end{table*}
-""")
-LATEX_ESCAPES = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "×": r"$\times$",
-        "±": r"$\pm$",
-        "−": r"$-$",
-        "↓": r"$\downarrow$",
-        "↑": r"$\uparrow$",
-    }
-)
+BOLD = "Bold: better than every other row of its group with as many blocks, by intervals that do not overlap."
 
 
 @dataclass(frozen=True)
@@ -92,6 +49,20 @@ class Row:
     def public(self, column: str) -> str:
         """The paper's number for a column, as text."""
         return "; ".join(str(number) for number in self.paper if number.column == column) or NOT_PUBLIC
+
+    @property
+    def label(self) -> str:
+        return self.seeds[0].label
+
+    @property
+    def where(self) -> str:
+        """The backbone and the data, in words. Rows that share them are a group."""
+        return f"{spoken(self.seeds[0].backbone)}, {spoken(self.seeds[0].data)}"
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """What rows that can be compared with each other share."""
+        return self.where, len(self.seeds[0].kept_blocks)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -121,7 +92,12 @@ class ReportTable:
     def write(self, folder: Path) -> None:
         """Write the table's CSV, Markdown, HTML, LaTeX and provenance into ``folder``."""
         files = {kind: folder / path.name for kind, path in WITHIN.table(self.settings.name).files.items()}
-        for kind, text in (("md", self.markdown()), ("html", self.html()), ("tex", self.latex())):
+        printed = self.printed()
+        for kind, text in (
+            ("md", printed.markdown()),
+            ("html", printed.html()),
+            ("tex", printed.latex(self.settings.name)),
+        ):
             write_text(files[kind], text)
         records = self.records()
         write_csv(files["csv"], records[0], (record.values() for record in records))
@@ -143,57 +119,77 @@ class ReportTable:
             if self.paper:
                 record |= {f"paper_{name}": row.public(name) for name in self.paper}
                 record["evidence"] = " ".join(row.evidence)
-            records.append(record | {"command": row.command})
+            records.append(record)
         return records
 
-    def texts(self) -> dict[str, list[str]]:
-        """Heading -> the cells below it as text. The column of the commands is left out."""
-        identity = [row.identity.values() for row in self.rows]
-        shown = {heading: list(cells) for heading, *cells in zip(IDENTITY_HEADINGS, *identity, strict=True)}
-        for name in self.settings.columns:
-            column, cells = COLUMNS[name], [row.cells[name] for row in self.rows]
-            factor, heading = 1.0, column.heading.format(**words(self.settings.distance))
-            if column.unit is not None:
-                factor, prefix = si_prefix(cell.value for cell in cells)
-                heading += f" ({prefix}{column.unit})" if prefix + column.unit else ""
-            shown[heading] = [cell.text(factor) for cell in cells]
-        if self.paper:
-            shown |= {heading: [row.public(name) for row in self.rows] for name, heading in self.paper.items()}
-            shown["evidence"] = [", ".join(row.evidence) or "–" for row in self.rows]
+    # ------------------------------------------------------------------------------------------- what people read
+
+    def printed(self) -> Printed:
+        """The table as people read it. It has the first columns that fit; notes name the others.
+
+        A column that is the same in every row becomes a note as well.
+        """
+        identity, papers = self.identity(), {self.paper[name]: self.publics(name) for name in self.paper}
+        alike = [name for name in self.settings.columns if len(self.rows) > 1 and len(set(self.column(name)[1])) == 1]
+        differing = [name for name in self.settings.columns if name not in alike]
+        places = MOST_COLUMNS - len(identity) - len(papers)
+        measured = dict(enumerate(differing[:places], start=len(identity)))
+        shown = identity | dict(map(self.column, measured.values())) | papers
+        groups: dict[str, list[Line]] = {}
+        for row, cells in zip(self.rows, zip(*shown.values(), strict=True), strict=True):
+            best = frozenset(place for place, name in measured.items() if self.is_best(row, name))
+            groups.setdefault(row.where, []).append(Line(cells, best))
+        marks = [BOLD] if any(line.best for lines in groups.values() for line in lines) else []
+        return Printed(
+            self.settings.caption,
+            tuple(shown),
+            tuple(Group(title, tuple(lines)) for title, lines in groups.items()),
+            (*self.notes_on_columns(alike, differing[places:]), *marks, *self.notes),
+        )
+
+    def identity(self) -> dict[str, list[str]]:
+        """The columns that say what each row is. That of the seeds is left out if all rows have as many."""
+        shown = {
+            "method": [row.label for row in self.rows],
+            "removed": [row.identity["ratio"].replace("%", " %") for row in self.rows],
+            "blocks": [row.identity["blocks"] for row in self.rows],
+            "seeds": [str(len(row.seeds)) for row in self.rows],
+        }
+        if len(set(shown["seeds"])) == 1:
+            del shown["seeds"]
         return shown
 
-    def markdown(self) -> str:
-        shown = self.texts() | {"command": [f"`{row.command}`" for row in self.rows]}
-        notes = "\n".join(f"- {note}" for note in self.notes)
-        return f"**{self.settings.caption}**\n\n{markdown_table(shown, zip(*shown.values(), strict=True))}\n\n{notes}\n"
+    def column(self, name: ColumnName) -> tuple[str, list[str]]:
+        """The heading of a measured column, with its unit, and the cells below it as text."""
+        column, cells = COLUMNS[name], [row.cells[name] for row in self.rows]
+        factor, heading = 1.0, column.heading.format(**words(self.settings.distance))
+        if column.unit is not None:
+            factor, prefix = si_prefix(cell.value for cell in cells)
+            heading += f" ({prefix}{column.unit})" if prefix + column.unit else ""
+        return heading, [cell.text(factor) for cell in cells]
 
-    def html(self) -> str:
-        """The table as a complete HTML page, for Snakemake's report."""
-        shown = self.texts() | {"command": [row.command for row in self.rows]}
-        lines = [("th", tuple(shown)), *(("td", cells) for cells in zip(*shown.values(), strict=True))]
-        rows = ("".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) for tag, texts in lines)
-        return HTML.substitute(
-            caption=escape(self.settings.caption),
-            rows="\n".join(f"<tr>{row}</tr>" for row in rows),
-            notes="\n".join(f"<li>{escape(note)}</li>" for note in self.notes),
-        )
+    def publics(self, name: str) -> list[str]:
+        """The cells with the paper's numbers for a column."""
+        return [row.public(name) for row in self.rows]
 
-    def latex(self) -> str:
-        """The table as a ``table*`` for the packages booktabs and graphicx, with the commands as a list below it."""
-        shown = {"": [str(i) for i, _ in enumerate(self.rows, 1)]} | self.texts()
-        head, *body = (
-            " & ".join(map(latex_escape, line)) + r" \\" for line in (shown, *zip(*shown.values(), strict=True))
-        )
-        below = [latex_escape(note) for note in self.notes]
-        below += [rf"{i}: \texttt{{{latex_escape(row.command)}}}" for i, row in enumerate(self.rows, 1)]
-        return LATEX.substitute(
-            caption=latex_escape(self.settings.caption),
-            label=self.settings.name.replace("_", "-"),
-            alignment="llll" + "r" * (len(shown) - 4),  # number, method, backbone and data are aligned left
-            head=head,
-            body="\n".join(body),
-            below="\n".join(rf"\par {text}" for text in below),
-        )
+    def is_best(self, row: Row, name: ColumnName) -> bool:
+        """Whether a cell is better than that of every other row with as many blocks, beyond the intervals of both."""
+        sign = {"↑": 1, "↓": -1}.get(COLUMNS[name].heading[-1], 0)
+        others = [other for other in self.rows if other is not row and other.rank == row.rank]
+        return bool(sign and others) and all(row.cells[name].is_better(o.cells[name], sign) for o in others)
+
+    def notes_on_columns(self, alike: Sequence[ColumnName], left_out: Sequence[ColumnName]) -> Iterator[str]:
+        """The notes on what has no column: the seeds, and what is ``alike`` in every row or ``left_out``."""
+        counts = {len(row.seeds) for row in self.rows}
+        if len(counts) == 1:
+            count = counts.pop()
+            yield f"Every row: {count} seed{'s' if count > 1 else ''}."
+        for name in alike:
+            heading, (text, *_) = self.column(name)
+            yield f"{sentence(heading)}: {text} in every row."
+        if left_out:
+            headings = [COLUMNS[name].heading.format(**words(self.settings.distance)) for name in left_out]
+            yield f"Also in {self.settings.name}.csv: {', '.join(heading.rstrip(' ↓↑') for heading in headings)}."
 
     def provenance(self) -> dict[str, Any]:
         """The content of the provenance file: where each cell comes from, and how each arm was made."""
@@ -206,10 +202,6 @@ class ReportTable:
         return {"table": self.settings.name, "caption": self.settings.caption, "arms": arms, "rows": rows}
 
 
-def latex_escape(text: str) -> str:
-    return text.translate(LATEX_ESCAPES)
-
-
 def table_from(records: Records, settings: TableSettings, cited: Path, reference: Path) -> ReportTable:
     """The table of a study with the documents ``records``, which it cites as files of the folder ``cited``.
 
@@ -220,19 +212,21 @@ def table_from(records: Records, settings: TableSettings, cited: Path, reference
 
 
 def build(settings: TableSettings, results: Sequence[ArmResult], reference: Reference) -> ReportTable:
-    """The table of these arms in their order, with the seeds of an arm in one row.
+    """The table of these arms, with the seeds of an arm in one row.
 
-    It has columns for the paper's numbers if some of these are public. Raises UserError if there is no arm to show.
+    It has columns for the paper's numbers if its rows are of the paper's kind, and if some of these numbers are public.
+    Raises UserError if there is no arm to show.
     """
     name, columns = settings.name, settings.columns
     if not results:
         raise UserError(f"table {name}: none of its arms is left; see its key `only`")
-    numbers = [number for number in reference.numbers if number.table == name and number.column in columns]
+    is_papers = reference.rows.hold(settings.distance, results)
+    numbers = [n for n in reference.numbers if is_papers and n.table == name and n.column in columns]
     groups: dict[tuple[Any, ...], list[ArmResult]] = {}
     for result in results:
         groups.setdefault(result.row, []).append(result)
     rows = []
-    for seeds in groups.values():
+    for seeds in by_group(groups.values()):
         documents = [arm.documents.get(document) for arm in seeds for document in ("cut", "metrics")]
         rows.append(
             Row(
@@ -243,19 +237,28 @@ def build(settings: TableSettings, results: Sequence[ArmResult], reference: Refe
             )
         )
     public = {column: heading for column, heading in PAPER_HEADINGS.items() if any(n.column == column for n in numbers)}
-    notes = (*notes_on_ours(columns, rows, settings.distance), *notes_on_the_papers(name, rows, reference))
-    return ReportTable(settings, tuple(rows), public, notes)
+    notes = [*notes_on_ours(columns, rows, settings.distance)]
+    notes += notes_on_the_papers(name, rows, reference) if is_papers else ()
+    return ReportTable(settings, tuple(rows), public, tuple(notes))
+
+
+def by_group(rows: Iterable[Sequence[ArmResult]]) -> list[Sequence[ArmResult]]:
+    """The rows in groups of a backbone and its data, and within these by the ratio. Otherwise their order stays."""
+    rows = list(rows)
+    groups = list(dict.fromkeys((seeds[0].backbone, seeds[0].data) for seeds in rows))
+    return sorted(rows, key=lambda seeds: (groups.index((seeds[0].backbone, seeds[0].data)), seeds[0].ratio or 0))
 
 
 def notes_on_ours(columns: Sequence[ColumnName], rows: Sequence[Row], distance: str) -> Iterator[str]:
     """The notes on our columns."""
     net = "InceptionV3" if distance == "fid" else f"the feature net '{distance.removeprefix('fd_')}', so not FID or IS"
     yield f"Distance, score, KID, precision and recall are on {net}."
-    yield from dict.fromkeys(note.format(**words(distance)) for column in columns for note in COLUMNS[column].notes)
+    texts = (note.format(**words(distance)) for column in columns for note in COLUMNS[column].notes)
+    yield from dict.fromkeys(map(sentence, texts))
     if any(len(row.seeds) > 1 for row in rows):
         yield "±: half-width of the 95 % t-interval of the mean over the n seeds."
     if any(len(row.seeds) == 1 for row in rows):
-        yield "n=1: a single seed, its spread unknown."
+        yield "A row of a single seed has no interval."
 
 
 def notes_on_the_papers(name: str, rows: Sequence[Row], reference: Reference) -> Iterator[str]:
@@ -264,6 +267,7 @@ def notes_on_the_papers(name: str, rows: Sequence[Row], reference: Reference) ->
     evidence = [*(row.evidence for row in rows), *(note.evidence for note in about)]
     if any(row.paper for row in rows):
         yield f"Paper: {reference.paper}. {reference.scale}"
-    yield from dict.fromkeys(f"{number}: {number.scope}." for row in rows for number in row.paper if number.scope)
+    scoped = [number for row in rows for number in row.paper if number.scope]
+    yield from dict.fromkeys(f"{number}: {number.scope} [{', '.join(number.evidence)}]." for number in scoped)
     yield from (f"{note.text} [{', '.join(note.evidence)}]" for note in about)
     yield from (f"[{tag}]: {reference.evidence[tag]}." for tag in dict.fromkeys(chain.from_iterable(evidence)))

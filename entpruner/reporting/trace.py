@@ -9,7 +9,7 @@ import yaml
 
 from entpruner.errors import UserError
 from entpruner.layout import PUBLISHED, Layout
-from entpruner.reporting.columns import COLUMNS, Cell
+from entpruner.reporting.columns import COLUMNS, Cell, words
 from entpruner.reporting.recorded import RecordedRow, RecordedTable, read_tables, within
 from entpruner.reporting.records import Records
 from entpruner.reporting.results import Document
@@ -61,11 +61,10 @@ def column_of(row: RecordedRow, given: str, table: str) -> str:
 
 
 def names_of(row: RecordedRow, column: str) -> set[str]:
-    """The names of a column: its own, and its heading with the distance called ``fd`` or as it is in this table."""
+    """The names of a column: its own, its heading, and of the distance also ``fd`` and what this table measures."""
     heading = HEADINGS.get(column, column)
-    distance = row.cells["distance"].sources if "distance" in row.cells else ()
-    called = {"fd", *(source["key"] for source in distance)}
-    return {plain(column), *(plain(heading.format(fd=fd, on=fd.removeprefix("fd"))) for fd in called)}
+    called = {"fd", *(source["key"] for source in row.cells[column].sources)} if column == "distance" else set()
+    return {plain(column), *called, *(plain(heading.format(**words(distance))) for distance in ("fid", "fd"))}
 
 
 def plain(heading: str) -> str:
