@@ -16,7 +16,8 @@ from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import Process, make_process
 from entpruner.system.randomness import generator
-from entpruner.training.loop import Objective, data_loss, train
+from entpruner.training.loop import train
+from entpruner.training.objective import Objective, data_loss
 from entpruner.training.resume import CurvePoint
 from entpruner.training.state import TrainState
 

@@ -15,7 +15,7 @@ from entpruner.params.training import Distillation, Finetuning
 from entpruner.process import Process, make_process
 from entpruner.system.randomness import generator
 from entpruner.training.distill import distilled, masked_distance, with_states
-from entpruner.training.loop import Objective, data_loss
+from entpruner.training.objective import Objective, data_loss
 from entpruner.training.state import TrainState
 
 ARCHITECTURE = Architecture(

@@ -109,6 +109,18 @@ def test_what_saves_memory_is_counted_as_less(compute: dict[str, Any]) -> None:
     assert saving.fixed == usual.fixed
 
 
+def test_processes_that_split_the_state_need_little_more_than_their_part_of_it() -> None:
+    settings = Training(steps=1, batch_size=64)
+    whole, split = (
+        memory.training(XL, range(28), settings, Compute(device="cuda", gpus=8, sharding=sharding))
+        for sharding in ("none", "full")
+    )
+    assert whole.fixed / 8 < split.fixed < whole.fixed / 4
+    assert split.images * split.an_image == whole.images * whole.an_image
+    one = memory.training(XL, range(28), settings, GPU)
+    assert memory.training(XL, range(28), settings, GPU.model_copy(update={"sharding": "full"})) == one
+
+
 def test_what_costs_memory_is_counted_as_more() -> None:
     def trained(**more: Any) -> float:
         return memory.training(XL, range(14), Finetuning(steps=1, **more), GPU).total
@@ -258,7 +270,7 @@ def test_features_that_one_process_gathers_are_asked_for_once() -> None:
 
 def test_another_number_of_gpus_changes_no_settings() -> None:
     job = Job("pretrain", backbone="sit")
-    one, other = (study(**more) for more in ({}, {"gpus": 2, "gradient_checkpointing": True, "gpu_memory": 8}))
+    one, other = (study(**more) for more in ({}, {"gpus": 2, "sharding": "full", "gpu_memory": 8}))
     assert RULES["pretrain"].settings(one, job) == RULES["pretrain"].settings(other, job)
 
 

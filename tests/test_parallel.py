@@ -16,10 +16,25 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import torch._dynamo
+import torch.distributed.fsdp  # these two here, so that not each fork takes seconds for them
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_processes
-from small_training import FLOW, Hooked, Kill, close, in_float64, killed_at, new_state_in_float64, run
+from small_training import (
+    CPU,
+    FLOW,
+    SETTINGS,
+    Hooked,
+    Kill,
+    bits,
+    close,
+    in_float64,
+    killed_at,
+    new_state,
+    new_state_in_float64,
+    run,
+)
 from snakemake_runs import ROOT, environment, job
 from torch import Tensor
 
@@ -38,7 +53,7 @@ from entpruner.system.files import read_json
 from entpruner.system.launch import in_batch_step, meeting_point
 from entpruner.system.randomness import generator
 from entpruner.training.distill import distilled
-from entpruner.training.loop import Objective
+from entpruner.training.objective import Objective
 from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState
 
@@ -50,12 +65,13 @@ def loaded(folder: Path, like: TrainState) -> TrainState:
 
 
 def trained(folder: Path, state: TrainState, **options: Any) -> TrainState:
-    """Train, and leave the state in ``folder`` if this is the first process; all must have the same bits."""
+    """Train, and leave the state in ``folder`` if this is the first process. All that hold it hold the same bits."""
     curve = run(state, folder / "resume", **options)
-    for tensor in (*dict(state.named_tensors()).values(), *state.ema.state_dict().values()):
-        firsts = tensor.clone()
-        parallel.copied_from_first([firsts])
-        assert torch.equal(firsts, tensor)
+    if options.get("compute", CPU).sharding == "none":
+        for tensor in state.all_tensors().values():
+            firsts = tensor.clone()
+            parallel.copied_from_first([firsts])
+            assert torch.equal(firsts, tensor)
     if parallel.is_first():
         folder.mkdir(exist_ok=True)
         state.save(folder)
@@ -87,15 +103,16 @@ CASES = {"every weight": lambda: (new_state_in_float64(), in_float64),
          "pruned, with a teacher": pruned_with_a_teacher, "LoRA": with_lora}  # fmt: skip
 
 
+@pytest.mark.parametrize("sharding", ["none", "full"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_batch_that_two_processes_share_trains_as_in_one(tmp_path: Path, case: str) -> None:
+def test_a_batch_that_two_processes_share_trains_as_in_one(tmp_path: Path, case: str, sharding: str) -> None:
     state, objective = CASES[case]()
     trained(tmp_path / "one", state, objective=objective)
 
     def in_each() -> None:
         state, objective = CASES[case]()
         micro_batch = None if "teacher" in case else 1
-        compute = Compute(device="cpu", gpus=2, micro_batch=micro_batch)
+        compute = Compute(device="cpu", gpus=2, micro_batch=micro_batch, sharding=sharding)
         trained(tmp_path / "two", state, objective=objective, compute=compute)
 
     in_processes(2, in_each)
@@ -104,13 +121,16 @@ def test_a_batch_that_two_processes_share_trains_as_in_one(tmp_path: Path, case:
     assert one == pytest.approx(two, rel=1e-9)
 
 
+SHARED = Compute(device="cpu", sharding="full")  # a single process holds all of it anyhow
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
 def test_a_killed_run_goes_on_in_another_number_of_processes(tmp_path: Path, before: int, after: int) -> None:
     whole = trained(tmp_path / "whole", new_state_in_float64(), objective=in_float64)
 
     def killed() -> None:
         with pytest.raises(Kill):
-            trained(tmp_path / "parts", new_state_in_float64(), objective=killed_at(7, in_float64))
+            trained(tmp_path / "parts", new_state_in_float64(), objective=killed_at(7, in_float64), compute=SHARED)
 
     def finished() -> None:
         seen: list[int] = []
@@ -119,17 +139,41 @@ def test_a_killed_run_goes_on_in_another_number_of_processes(tmp_path: Path, bef
             seen.append(len(batch[1]))
             return in_float64(*batch)
 
-        trained(tmp_path / "parts", new_state_in_float64(), objective=objective)
+        trained(tmp_path / "parts", new_state_in_float64(), objective=objective, compute=SHARED)
         assert seen == [4 // after] * 3  # from the checkpoint after step 6
 
     in_processes(before, killed)
+    assert len(list((tmp_path / "parts/resume/step-00000006").glob("*.safetensors"))) == before
     in_processes(after, finished)
     close(loaded(tmp_path / "parts", new_state_in_float64()), whole)
 
 
+SIX_AT_ONCE = SETTINGS.model_copy(update={"batch_size": 6})
+
+
+@pytest.mark.parametrize(("count", "sharding"), [(2, "none"), (3, "none"), (2, "full")])
+def test_one_process_is_killed_and_all_go_on_to_the_same_bits(tmp_path: Path, count: int, sharding: str) -> None:
+    options = {"compute": Compute(device="cpu", gpus=count, sharding=sharding), "settings": SIX_AT_ONCE}
+
+    def die(_: BlockNetwork, calls: int, __: Tensor) -> None:
+        if calls == 8 and parallel.rank() == 1:
+            os._exit(0)
+
+    def killed() -> None:
+        with pytest.raises(parallel.Parted):
+            trained(tmp_path / "parts", new_state(), objective=Hooked(die), **options)
+
+    in_processes(count, killed)
+    assert [path.name for path in (tmp_path / "parts/resume").iterdir()] == ["step-00000006"]
+    in_processes(count, lambda: trained(tmp_path / "parts", new_state(), **options))
+    in_processes(count, lambda: trained(tmp_path / "whole", new_state(), **options))
+    parts, whole = (loaded(tmp_path / name, new_state()) for name in ("parts", "whole"))
+    assert bits(parts) == bits(whole)
+
+
 def test_asked_to_stop_in_one_process_all_stop_at_the_same_step(tmp_path: Path) -> None:
     def ask(_: BlockNetwork, calls: int, __: Tensor) -> None:
-        if calls == 4 and not parallel.is_first():
+        if calls == 5 and not parallel.is_first():  # the first call is that by which the buckets are chosen
             signal.raise_signal(signal.SIGTERM)
 
     def asked() -> None:

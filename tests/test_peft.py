@@ -19,7 +19,7 @@ from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Flow
 from entpruner.params.training import Finetuning, Lora
 from entpruner.system.randomness import generator
-from entpruner.training.loop import Objective
+from entpruner.training.objective import Objective
 from entpruner.training.peft import merge, prepare, trained_parameters
 from entpruner.training.state import TrainState
 

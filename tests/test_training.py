@@ -47,7 +47,8 @@ from entpruner.process import make_process
 from entpruner.system.devices import compiler_problem, configure, device_of
 from entpruner.system.randomness import generator
 from entpruner.training.batches import batch_indices
-from entpruner.training.loop import Objective, draw_batch, learning_rate
+from entpruner.training.loop import draw_batch, learning_rate
+from entpruner.training.objective import Objective
 from entpruner.training.state import TrainState
 
 Ended = tuple[dict[str, bytes], list[dict[str, Any]]]
@@ -381,7 +382,7 @@ def test_a_checkpoint_of_other_settings_is_ignored_with_a_line_in_the_log(
     assert "step-00000006 is from a run with other settings: ignored" in caplog.text
 
 
-@pytest.mark.parametrize("file", ["train_state.safetensors", "ema.safetensors", "run.json"])
+@pytest.mark.parametrize("file", ["state-00001-of-00001.safetensors", "run.json"])
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
 def test_a_damaged_checkpoint_is_ignored_with_a_line_in_the_log(
     tmp_path: Path, uninterrupted: Ended, caplog: pytest.LogCaptureFixture, file: str, damage: str

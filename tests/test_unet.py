@@ -26,7 +26,7 @@ from entpruner.params.training import Finetuning, Training
 from entpruner.process import make_process
 from entpruner.scores import score
 from entpruner.system.randomness import generator
-from entpruner.training.loop import Objective
+from entpruner.training.objective import Objective
 from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState
 

@@ -19,7 +19,8 @@ from entpruner.system.devices import device_of
 from entpruner.system.files import read_json, whole_folder, write_json
 from entpruner.system.recording import Recorder
 from entpruner.training.distill import distilled
-from entpruner.training.loop import Objective, data_loss, train
+from entpruner.training.loop import train
+from entpruner.training.objective import Objective, data_loss
 from entpruner.training.peft import merge, trained_parameters
 from entpruner.training.state import TrainState
 

@@ -11,7 +11,7 @@ class Compute(Frozen):
     """Where and how a study runs. This is part of each result's record."""
 
     AT_WILL: ClassVar[frozenset[str]] = frozenset(
-        ("gpus", "nodes", "micro_batch", "gradient_checkpointing", "compile", "gpu_memory")
+        ("gpus", "nodes", "sharding", "micro_batch", "gradient_checkpointing", "compile", "gpu_memory")
     )
     """Keys that change how the same numbers are computed, to rounding: a killed run may go on with others."""
 
@@ -30,6 +30,9 @@ class Compute(Frozen):
     micro_batch: Positive | None = None
     """Images that a process trains on at once; the gradients of several such pieces add up to its share of a batch.
     Without it, its whole share."""
+    sharding: Literal["none", "full"] = "none"
+    """``full``: in training, each of several processes holds a part of weights, average, moments and gradients, by
+    PyTorch's FSDP2, for networks that do not fit on a GPU. With ``none`` each holds all, which takes less time."""
     gradient_checkpointing: bool = False
     """In training keep only what enters each block, and compute its inside again for the backward pass: a fraction of
     the memory, for a third more time."""

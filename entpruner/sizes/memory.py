@@ -69,18 +69,28 @@ class Memory(NamedTuple):
 
 
 def training(shape: Shape, blocks: Blocks, settings: Training, compute: Compute) -> Memory:
-    """A training holds weights, their average, AdamW's moments, gradients, activations, and those of a teacher."""
+    """A training holds weights, their average, AdamW's moments, gradients, activations, and those of a teacher.
+
+    Where processes split the state, each holds its part, and the weights and gradients of two blocks and of what lies
+    outside the blocks as a whole.
+    """
     p, whole = parameters_of(shape, blocks), range(shape.depth)
     tuning = settings if isinstance(settings, Finetuning) else None
     trained = p if tuning is None or tuning.method == "full" else p / 10  # every other method trains less than a tenth
     half = compute.bf16 and compute.device != "cpu"
     weight = WORD + (HALF if half else 0)  # autocast also keeps a copy in bfloat16
     fixed = weight * p + WORD * p + 3 * WORD * trained
+    if compute.sharding == "full" and compute.processes > 1:
+        outside = parameters_of(shape, ())
+        block = max(parameters_of(shape, (block,)) - outside for block in blocks)
+        fixed = fixed / compute.processes + 2 * WORD * (outside + 2 * block)
     image = activations(shape, blocks, half=half, checkpointing=compute.gradient_checkpointing)
     if tuning is not None and tuning.distillation is not None:
         fixed += weight * parameters_of(shape, whole)
         image += states(shape, whole) + states(shape, blocks)
     advice = "" if compute.gradient_checkpointing else ", or set compute.gradient_checkpointing"
+    if compute.sharding == "none" and compute.processes > 1:
+        advice += ", or compute.sharding to full" if advice else ", or set compute.sharding to full"
     images = compute.at_once(settings.batch_size)
     return Memory(fixed, image, images, "compute.micro_batch", f"{advice}, or more compute.gpus")
 

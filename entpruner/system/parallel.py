@@ -1,13 +1,7 @@
 """Several processes that make one result. torchrun starts one on each GPU, and the first process alone writes.
 
-Each process draws the whole batch of a step, as a single process does, and computes its own rows. After the backward
-pass ``add_up`` sums the gradients of all processes once, and every process ends the step with the same bits.
-
-This package sums gradients itself and does not use DistributedDataParallel, for two reasons. First, that class works
-only if the whole network is called through the ``forward`` of its wrapper. Distillation calls parts of a network, to
-read the hidden states between blocks. Second, one sum at the end of a step needs no special case when a batch is cut
-into pieces, when weights are frozen, or when blocks are dropped between stages. The price is that the sum does not run
-at the same time as the backward pass.
+Each process draws the whole batch of a step, as a single process does, and computes its own rows. How the gradients of
+all processes come together is the matter of ``training/sharing.py``.
 
 In a single process these functions do nothing, and ``torch.distributed`` is never initialised.
 """
@@ -110,7 +104,9 @@ def exchange() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise Parted from error
+        if isinstance(error, dist.DistError) or "/gloo/" in str(error):  # an error of gloo names its source file
+            raise Parted from error
+        raise
 
 
 def add_up(tensors: Iterable[Tensor]) -> None:
@@ -168,12 +164,13 @@ def gathered(parts: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
     with exchange():
         if not is_first():
             for part in parts:
-                dist.send(part.contiguous(), dst=0)
+                if part.numel():
+                    dist.send(part.contiguous(), dst=0)
             return []
         found = [parts[0].new_empty(size, *parts[0].shape[1:]) for size in sizes]
         found[:: count()] = parts
         for index, part in enumerate(found):
-            if source := index % count():
+            if (source := index % count()) and part.numel():
                 dist.recv(part, src=source)
         return found
 

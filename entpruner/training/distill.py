@@ -11,7 +11,7 @@ from entpruner.models.network import BlockNetwork
 from entpruner.params.training import Distillation
 from entpruner.process import Process
 from entpruner.system import parallel
-from entpruner.training.loop import Objective
+from entpruner.training.objective import Objective
 
 
 def distilled(process: Process, teacher: BlockNetwork, settings: Distillation) -> Objective:

@@ -3,17 +3,15 @@
 import logging
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim.adamw import adamw
 
 from entpruner.data.store import Images
 from entpruner.errors import Stopped, UserError
-from entpruner.models.network import BlockNetwork
 from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import Process
@@ -23,18 +21,21 @@ from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
 from entpruner.system.stopping import StopRequest
 from entpruner.training.batches import batch_indices
-from entpruner.training.resume import CurvePoint, Run, as_first_has_it, resume, write_checkpoint
+from entpruner.training.objective import Objective, data_loss
+from entpruner.training.resume import CurvePoint, Run, resume, write_checkpoint
+from entpruner.training.sharing import (
+    accumulating,
+    bring_together,
+    collect_gradients,
+    is_split,
+    local,
+    settle,
+    shared,
+    total_norm,
+)
 from entpruner.training.state import TrainState
 
 log = logging.getLogger(__name__)
-
-Objective = Callable[[BlockNetwork, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""The loss () of a batch: of model, images x (B, C, H, W), noise of the shape of x, times t (B,) and labels y (B,)."""
-
-
-def data_loss(process: Process) -> Objective:
-    """The mean of the process's loss over the batch."""
-    return lambda model, x, noise, t, y: process.losses(model, x, noise, t, y)["loss"].mean()
 
 
 def train(
@@ -55,14 +56,15 @@ def train(
     """Train ``state`` in place over the steps start..stop of a run of ``settings.steps``. Returns the curve.
 
     Only parameters that require a gradient are trained and averaged. ``objective`` is by default the loss of the
-    process; a network that it uses must already be on the device. ``state`` stays on the device.
+    process; a network that it uses must already be on the device. ``state`` stays on the device. With
+    ``compute.sharding: full`` it stays where it was, and the first process alone gets what was trained.
 
     Every random number follows from (seed, artefact, step). Checkpoints go to ``resume_folder``, which the caller
     deletes when its output is complete. After a kill the same call goes on from the last checkpoint with the same
     ``fingerprint`` (a digest of all that the result depends on), and on the CPU it ends with the same bits.
 
-    Several processes (``parallel``) make the same call and share each batch. Their number, and the number of pieces in
-    which each computes its share, change the result by rounding alone.
+    Several processes (``sharing``) make the same call and share each batch. Their number, the way in which they share,
+    and the number of pieces in which each computes its rows, change the result by rounding alone.
 
     Raises UserError for images of other classes than the model's, for a batch that the processes cannot share evenly,
     and for a loss or weights that are not finite. With a folder, SIGTERM to any process raises Stopped after the step
@@ -78,42 +80,46 @@ def train(
             f"{artefact}: {parallel.count()} processes can't share a batch of {settings.batch_size} evenly: set "
             "batch_size to a multiple, or compute.gpus and compute.nodes to divisors"
         )
-    device = device_of(compute)
-    state.step = start
-    run = Run(state, curve=[], recent=[])
-    last_good = None
-    if resume_folder is not None and parallel.is_first():
-        last_good = resume(run, resume_folder, fingerprint)
-    state.to(device)
-    as_first_has_it(run)
-    state.model.checkpointing = compute.gradient_checkpointing
+    device, split = device_of(compute), is_split(compute)
+    whole = state
+    whole.step = start
+    whole.model.checkpointing = compute.gradient_checkpointing
+    state, loss_of = shared(whole, objective or data_loss(process), compute, device)
+    run = Run(state, curve=[], recent=[], split=split)
+    last_good = None if resume_folder is None else resume(run, resume_folder, fingerprint)
     if compute.compile:
         state.model.compile_blocks()
 
-    trained = {name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad}
-    parameters: list[Tensor] = list(trained.values())
-    averages: list[Tensor] = [state.ema.get_parameter(name) for name in trained]
-    adam = [state.adam[name] for name in trained]
-    objective = objective or data_loss(process)
+    learning = {name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad}
+    parameters: list[Tensor] = list(learning.values())
+    with torch.no_grad():
+        weights = [local(parameter) for parameter in parameters]
+    averages: list[Tensor] = [state.ema.get_parameter(name) for name in learning]
+    adam = [state.adam[name] for name in learning]
     half_life = settings.ema_half_life * max(stop - start, 1)  # in steps
     forget = 1 - 0.5 ** (1 / half_life)
 
+    def drawn(step: int) -> tuple[Tensor, ...]:
+        indices = batch_indices(step, settings.batch_size, len(images), seed, artefact)
+        return draw_batch(images, indices, process, settings, generator(seed, artefact, step))
+
+    if state.step < stop:
+        settle(loss_of, lambda: backward(loss_of, drawn(state.step), settings, compute, device))
     unread: list[Tensor] = []  # losses on the device, because reading one makes the GPU wait
     clock, clock_step = time.perf_counter(), state.step
     heeded = resume_folder is not None
     with Progress(state.step, stop, settings.batch_size) as progress, StopRequest(heeded) as stop_request:
         while state.step < stop:
             lr = learning_rate(settings, state.step)
-            indices = batch_indices(state.step, settings.batch_size, len(images), seed, artefact)
-            batch = draw_batch(images, indices, process, settings, generator(seed, artefact, state.step))
-            loss = backward(objective, state.model, batch, settings, compute, device)
-            parallel.add_up(parameter.grad for parameter in parameters if parameter.grad is not None)
+            loss = backward(loss_of, drawn(state.step), settings, compute, device)
+            gradients = collect_gradients(parameters, weights)
             if settings.gradient_clip is not None:
-                clip_grad_norm_(parameters, settings.gradient_clip)
-            adamw_step(parameters, adam, settings, lr)
+                clip_grads_with_norm_(weights, settings.gradient_clip, total_norm(gradients, split))
+            adamw_step(weights, adam, settings, lr)
             with torch.no_grad():
-                torch._foreach_lerp_(averages, parameters, forget)
-            state.model.zero_grad()
+                torch._foreach_lerp_(averages, weights, forget)
+            for weight in weights:
+                weight.grad = None
             unread.append(loss)
             state.step += 1
 
@@ -121,11 +127,10 @@ def train(
             at_point = state.step % settings.log_every == 0 or state.step == stop
             at_checkpoint = stopping or (state.step % settings.checkpoint_every == 0 and state.step < stop)
             if at_point or at_checkpoint:
-                shares = torch.stack(unread)
+                losses = parallel.mean(torch.stack(unread)).tolist()
                 unread.clear()
-                parallel.add_up([shares])
-                losses = shares.tolist()
-                require_finite(losses, parameters, state.step, settings, last_good)
+                finite = bool(total_norm(weights, split).isfinite())
+                require_finite(losses, finite, state.step, settings, last_good)
                 run.recent += losses
             if at_point:
                 now = time.perf_counter()
@@ -138,7 +143,7 @@ def train(
                 run.recent.clear()
                 progress.set_postfix_str(f"loss {mean:.4f}", refresh=False)
                 clock, clock_step = now, state.step
-            if at_checkpoint and resume_folder is not None and parallel.is_first():
+            if at_checkpoint and resume_folder is not None:
                 last_good = write_checkpoint(run, resume_folder, fingerprint)
                 progress.clear()
                 log.info("step %d of %d, loss %.4f: %s", state.step, stop, losses[-1], last_good)
@@ -146,6 +151,8 @@ def train(
             if stopping:
                 saved = parallel.said_by_first(str(last_good))  # waits until the first has saved it
                 raise Stopped(f"asked to stop, saved {saved}: run the same command again to go on")
+    if split:
+        bring_together(state, whole)
     return run.curve
 
 
@@ -177,23 +184,20 @@ def draw_batch(
 
 
 def backward(
-    objective: Objective,
-    model: BlockNetwork,
-    batch: tuple[Tensor, ...],
-    settings: Training,
-    compute: Compute,
-    device: torch.device,
+    loss_of: nn.Module, batch: tuple[Tensor, ...], settings: Training, compute: Compute, device: torch.device
 ) -> Tensor:
-    """Add the gradient of this process's share of a batch to that of the weights, piece by piece. Returns its loss ().
-
-    Shares and pieces are weighted by their rows, so gradients and losses add up to those of the batch.
+    """Leave the gradient of a batch in the weights: the mean of those of all processes. Returns the loss () of the rows
+    that this process computes, piece by piece. Pieces are weighted by their rows.
     """
     losses = []
-    for rows in parallel.rows_of(settings.batch_size, compute.micro_batch):
-        with torch.autocast("cuda", torch.bfloat16, enabled=compute.bf16 and device.type == "cuda"):
-            loss = objective(model, *(moved(tensor[rows], device) for tensor in batch))
-        loss = loss * ((rows.stop - rows.start) / settings.batch_size)
-        torch.autograd.backward(loss)
+    pieces = parallel.rows_of(settings.batch_size, compute.micro_batch)
+    share = pieces[-1].stop - pieces[0].start
+    for rows in pieces:
+        with parallel.exchange(), accumulating(loss_of, last=rows is pieces[-1]):
+            with torch.autocast("cuda", torch.bfloat16, enabled=compute.bf16 and device.type == "cuda"):
+                loss = loss_of(*(moved(tensor[rows], device) for tensor in batch))
+            loss = loss * ((rows.stop - rows.start) / share)
+            torch.autograd.backward(loss)
         losses.append(loss.detach())
     return torch.stack(losses).sum()
 
@@ -224,15 +228,13 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def require_finite(
-    losses: list[float], parameters: list[Tensor], step: int, settings: Training, last_good: Path | None
-) -> None:
-    """Raise UserError if one of the losses of the steps up to ``step``, or a weight after them, is not finite."""
+def require_finite(losses: list[float], finite: bool, step: int, settings: Training, last_good: Path | None) -> None:
+    """Raise UserError if one of the losses of the steps up to ``step`` is not finite, or the weights after them."""
     bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
     if bad is not None:
         step = step - len(losses) + bad + 1
         what = f"the loss is {losses[bad]} at step {step}"
-    elif not get_total_norm(parameters).isfinite():
+    elif not finite:
         what = f"the weights are not finite after step {step}"
     else:
         return

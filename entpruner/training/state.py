@@ -66,6 +66,10 @@ class TrainState:
             for kind, tensor in moments.items():
                 yield f"{kind}.{name}", tensor
 
+    def all_tensors(self) -> dict[str, Tensor]:
+        """The raw weights, AdamW's tensors, and the average by its names after ``ema.``."""
+        return dict(self.named_tensors()) | {f"ema.{name}": tensor for name, tensor in self.ema.state_dict().items()}
+
     def save(self, folder: Path) -> None:
         """Write all but the average into an existing folder. The average is the model of this folder."""
         save_file(dict(self.named_tensors()), folder / STATE, metadata={"step": str(self.step)})
