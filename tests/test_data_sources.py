@@ -20,6 +20,7 @@ from PIL import Image
 from refusals import refused as in_one_line
 from sklearn.datasets import load_digits
 
+from entpruner.data.class_folders import prepare_class_folders
 from entpruner.data.images import centre_crop
 from entpruner.data.sources import prepare
 from entpruner.data.store import Store
@@ -296,6 +297,19 @@ def test_an_image_that_is_in_a_tar_twice(tmp_path: Path, form: str) -> None:
     refused(write_tar(tmp_path / form, tiny(), member), "'train/a/1.jpg' is there twice")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@every_archive
+def test_an_image_that_is_in_an_archive_of_ones_own_twice(tmp_path: Path, form: str) -> None:
+    path = WRITERS[form](tmp_path / form, {"a/1.png": picture(0), "b/1.png": picture(1)})
+    if form == "data.zip":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("a/1.png", picture(2))
+    else:
+        write_tar(path, {"a/1.png": picture(0), "./a/1.png": picture(2), "b/1.png": picture(1)})
+    store = tmp_path / "store"
+    refused_in(tmp_path, lambda: prepare_class_folders(path, store, 8, 3), str(path), "'a/1.png' is there twice")
+
+
 def test_a_checksum_for_a_folder(tmp_path: Path) -> None:
     refused(write_folder(tmp_path / "data", tiny()), "a folder has no checksum", sha256="0" * 64)
 
@@ -355,6 +369,97 @@ def test_a_decompression_bomb(tmp_path: Path) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     path = write_zip(tmp_path / "data.zip", {**tiny(), "val/a/bomb.png": bomb})
     refused(path, "val/a/bomb.png", "too large")
+
+
+def png(width: int, height: int) -> bytes:
+    """A whole black PNG, of a few hundred bytes however long it is."""
+    return encoded(Image.new("1", (width, height)))
+
+
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000), (1020, 20)])
+def test_an_image_far_longer_than_wide(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = write_zip(tmp_path / "data.zip", {**tiny(), "val/a/line.png": png(*size)})
+    refused(path, "val/a/line.png", f"{size[0]} x {size[1]} pixels", "allowed: a long side of at most 50 short ones")
+
+
+def test_a_panorama_is_cropped(tmp_path: Path) -> None:
+    assert prepared(write_zip(tmp_path / "data.zip", {**tiny(), "val/a/wide.png": png(1000, 20)})).manifest.count == 7
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_a_photo_stands_as_its_camera_says(tmp_path: Path, form: str, orientation: int, turned: int) -> None:
+    """EXIF's orientation says by how many quarter turns a camera was held; ``turned`` counts them to the left."""
+    image = Image.fromarray(np.kron(np.array([[0, 60], [120, 240]], dtype=np.uint8), np.ones((8, 8), dtype=np.uint8)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, form, exif=exif)
+    train = {"train/a/0.jpg": buffer.getvalue(), "val/a/0.png": encoded(image)}
+    store = prepared(write_folder(tmp_path / "data", train), image_size=16)
+    turned_pixels = np.rot90(np.asarray(image), turned)
+    np.testing.assert_allclose(store.split("train").images[0, 0].astype(int), turned_pixels.astype(int), atol=12)
+
+
+def test_exif_that_is_broken_turns_nothing(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(buffer, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\1\2")
+    path = write_folder(tmp_path / "data", {**tiny(), "train/a/exif.jpg": buffer.getvalue()})
+    assert prepared(path).manifest.count == 7
+
+
+def huge_tar(path: Path, member: str, size: int, gzipped: bool = False) -> Path:
+    """A tar that says a member has ``size`` bytes, and ends there."""
+    info = tarfile.TarInfo(member)
+    info.size = size
+    content = tar(tiny().items())[: -2 * tarfile.BLOCKSIZE].rstrip(b"\0")
+    content += bytes(-len(content) % tarfile.BLOCKSIZE) + info.tobuf()
+    path.write_bytes(gzip.compress(content) if gzipped else content)
+    return path
+
+
+@pytest.mark.parametrize("form", ["data.tar", "data.tar.gz"])
+def test_a_member_that_is_too_large_for_an_image_is_refused_by_its_header(tmp_path: Path, form: str) -> None:
+    path = huge_tar(tmp_path / form, "train/a/7.png", 2**30, gzipped=form.endswith("gz"))
+    refused(path, "train/a/7.png", "1,073,741,824 bytes; allowed: at most 268,435,456")
+
+
+def test_a_zip_whose_member_is_too_large(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "data.zip", {**tiny(), "train/a/7.png": picture(1)})
+    content = path.read_bytes()
+    first = content.rindex(b"PK\x01\x02")  # the central directory's last entry, whose bytes 24 to 28 are a size
+    path.write_bytes(content[: first + 24] + struct.pack("<I", 2**30) + content[first + 28 :])
+    refused(path, "train/a/7.png", "1,073,741,824 bytes; allowed: at most 268,435,456")
+
+
+def test_a_sparse_member_of_a_tar(tmp_path: Path) -> None:
+    headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}
+    path = tmp_path / "data.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("train/a/7.png")
+        member.size, member.pax_headers = 1, headers
+        archive.addfile(member, io.BytesIO(b"x"))
+    refused(path, "train/a/7.png", "a sparse file")
+
+
+def test_what_follows_a_gzipped_tar_is_not_read_for_ever(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with gzip.open(content, "wb", compresslevel=1) as file:
+        file.write(tar(tiny().items()))
+        for _ in range(20):
+            file.write(bytes(2**24))
+    (tmp_path / "data.tar.gz").write_bytes(content.getvalue())
+    refused(tmp_path / "data.tar.gz", "truncated or damaged archive", "behind its end")
+
+
+@pytest.mark.parametrize("device", ["pipe", "/dev/zero"])
+def test_a_pipe_or_device_is_no_image_and_no_archive(tmp_path: Path, device: str) -> None:
+    folder = write_folder(tmp_path / "data", tiny())
+    archive = tmp_path / "data.zip"
+    for path in (folder / "train/a/7.png", archive):
+        os.mkfifo(path) if device == "pipe" else path.symlink_to(device)
+    refused(folder, "train/a/7.png", "can't be read (it is no file, but a device or pipe)")
+    refused(archive, "no such file or folder")
 
 
 @every_archive

@@ -13,9 +13,14 @@ from typing import IO, NamedTuple
 
 from entpruner.errors import UserError
 
-# what zipfile, tarfile and the decompressors raise on damaged bytes; RuntimeError: a member is encrypted or unsupported
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+# what zipfile, tarfile and the decompressors raise on damaged bytes; RuntimeError: a member is encrypted, or packed in
+# a way that is unknown; MemoryError: a decompressor was asked for gigabytes
+DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
+    MemoryError,
+)  # fmt: skip
 GZIP = b"\x1f\x8b"  # how a gzipped file begins
+LARGEST, LARGEST_TAR = 2**28, 2**31  # bytes of a file in a source, and of a tar in it: ImageNet's is a tar of tars
 
 
 class Entry(NamedTuple):
@@ -58,9 +63,24 @@ def folder_entries(folder: Path, where: str) -> list[Entry]:
     files = sorted([*folder.glob("*"), *folder.glob("*/*"), *folder.glob("*/*/*")])
     paths = [PurePosixPath(file.relative_to(folder)) for file in files]
     return [
-        Entry(where, path, None if file.is_dir() else file.read_bytes, partial(version, file))
+        Entry(where, path, None if file.is_dir() else partial(read_file, file), partial(version, file))
         for path, file in zip(paths, files, strict=True)
     ]
+
+
+def read_file(file: Path) -> bytes:
+    """The bytes of a file. Raises ValueError for a device or pipe, which may never end, and for a file that is huge."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no file, but a device or pipe")
+    if found.st_size > largest(file.name):
+        raise ValueError(f"it has {found.st_size:,} bytes; allowed: at most {largest(file.name):,}")
+    return file.read_bytes()
+
+
+def largest(name: str) -> int:
+    """Bytes that a file of this name may have in a source of data."""
+    return LARGEST_TAR if name.endswith(".tar") else LARGEST
 
 
 def version(file: Path) -> tuple[int, int] | None:
@@ -90,6 +110,7 @@ def zip_entries(where: str, file: IO[bytes]) -> list[Entry]:
     entries = []
     for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
         path = safe_path(where, member.filename, is_link=stat.S_ISLNK(member.external_attr >> 16))
+        require_size(where, member.filename, member.file_size)
         entries.append(Entry(where, path, None if member.is_dir() else partial(archive.read, member)))
     return entries
 
@@ -111,15 +132,29 @@ def tar_entries(where: str, file: IO[bytes]) -> list[Entry]:
     entries = []
     for member in archive:
         path = safe_path(where, member.name, is_link=not (member.isfile() or member.isdir()))
+        if member.issparse():
+            raise UserError(f"{where}: {member.name!r}: a sparse file; pack the images themselves")
+        require_size(where, member.name, member.size)
         entries.append(Entry(where, path, None if member.isdir() else partial(read, member)))
     # tarfile takes a cut between two members, or a damaged header, for the end; a whole archive ends in a zero block
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it stops before its end-of-archive block")
-    while gzipped and archive.fileobj.read(1 << 20):
-        pass  # gzip compares its checksum with the content when it comes to the end
+    behind = 0
+    while gzipped and (zeros := archive.fileobj.read(1 << 20)):  # gzip compares its checksum when it comes to the end
+        behind += len(zeros)
+        if behind > LARGEST:
+            raise tarfile.ReadError(f"more than {LARGEST:,} bytes behind its end-of-archive block")
     return entries
+
+
+def require_size(where: str, member: str, size: int) -> None:
+    """Raise UserError if a member's header says that it is larger than anything here. Nothing of it has been read."""
+    if size > largest(member):
+        raise UserError(
+            f"{where}: {member!r}: {size:,} bytes; allowed: at most {largest(member):,}; pack the images alone"
+        )
 
 
 def safe_path(where: str, member: str, is_link: bool) -> PurePosixPath:

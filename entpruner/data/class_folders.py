@@ -15,7 +15,7 @@ def prepare_class_folders(path: Path, out: Path, size: int, channels: int, threa
     ``images``. Raises UserError, and leaves no store, if there are no images, if some lie in folders and some don't, or
     if one is there twice or can't be read.
     """
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):  # a pipe is neither, and never ends
         raise UserError(f"{path}: no such file or folder; give a folder of <class>/*.jpg or .png")
     with opened(path) as entries:
         images = sorted({entry.path for entry in filter(is_picture, entries) if len(entry.path.parts) <= 2})

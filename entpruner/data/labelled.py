@@ -26,7 +26,7 @@ def vouched(section: Section) -> Section:
         files = {key: vouched(value) for key, value in section if isinstance(value, Origin)}
         return section.model_copy(update=files)
     path = Path(section.file)
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):  # a pipe is neither, and never ends
         raise UserError(f"{path}: no such file or folder; put the data there or correct path")
     return section.model_copy(update={"sha256": checked_sha256(path, section.sha256)})
 
