@@ -5,6 +5,7 @@ import functools
 import os
 import pickle
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from entpruner.models.checkpoints import (
     load_model,
     load_official,
     official_architecture,
+    official_network,
     read_weights,
     save_model,
 )
 from entpruner.models.surgery import drop_blocks
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture, Flow, UNetArchitecture
+from entpruner.params.base import merge
 from entpruner.system.files import read_json, write_json
 
 ARCHITECTURE = Architecture(
@@ -306,3 +309,89 @@ def test_our_file_is_an_official_one(tmp_path):
     save_model(tmp_path, network(), card())
     assert same_weights(load_official(tmp_path / "model.safetensors", ARCHITECTURE), network())
     assert "blocks.0.attn.qkv.weight" in load_file(tmp_path / "model.safetensors")
+
+
+def hostile(weights: dict[str, Any], change: str) -> dict[Any, Any]:
+    table, first = "y_embedder.embedding_table.weight", "blocks.0.mlp.fc1.weight"
+    changes: dict[str, dict[Any, Any]] = {
+        "integer keys": {1: torch.zeros(1)},
+        "an expanded table": {table: torch.zeros(1, 1).expand(10**9, 8)},
+        "one storage for all": dict.fromkeys(map(str, range(50)), torch.zeros(10**5)),
+        "a meta tensor": {table: torch.zeros(10**9, 8, device="meta")},
+        "a sparse tensor": {table: torch.sparse_coo_tensor(size=(10**9, 8), check_invariants=False)},
+        "whole numbers": {table: torch.zeros(4, 8, dtype=torch.int64)},
+        "no width": {"pos_embed": torch.zeros(1, 4, 0), "x_embedder.proj.weight": torch.zeros(0, 1, 2, 2)},
+        "a wide first layer": {first: torch.zeros(8 * 65, 8)},
+        "many blocks": {f"blocks.{block}.x": torch.zeros(1) for block in range(1001)},
+        "many tensors": {f"blocks.{block}.x": torch.zeros(0) for block in range(20_001)},
+        "a wide patch layer": {
+            "x_embedder.proj.weight": torch.zeros(65_536, 1, 1, 1),
+            **{f"blocks.{block}.x": torch.zeros(1) for block in range(999)},
+        },
+    }
+    return {**weights, **changes[change]}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("integer keys", "not a state dict"),
+        ("an expanded table", "bytes, the file"),
+        ("one storage for all", "bytes, the file"),
+        ("a meta tensor", "is no dense tensor"),
+        ("a sparse tensor", "is no dense tensor"),
+        ("whole numbers", "holds torch.int64"),
+        ("no width", "pos_embed is missing or no 3-D tensor"),
+        ("a wide first layer", "mlp_ratio"),
+        ("many blocks", "depth: at most 1,000 blocks"),
+        ("many tensors", "tensors; allowed: at most 20,000"),
+        ("a wide patch layer", "a network of this architecture"),
+    ],
+)
+def test_an_official_file_that_would_fill_the_memory_or_is_no_state_dict(
+    tmp_path: Path, change: str, says: str
+) -> None:
+    weights, path = hostile(network().state_dict(), change), tmp_path / "official.pt"
+    if change == "many tensors":
+        path = path.with_suffix(".safetensors")
+        save_file(weights, path)
+    else:
+        torch.save(weights, path)
+    with refused(path, says):
+        found = read_weights(path)
+        official_network(path, found, official_architecture(path, found, num_heads=2))
+
+
+def test_a_torch_file_whose_members_are_compressed(tmp_path: Path) -> None:
+    """Mapped into memory, compressed bytes would be taken for the numbers themselves."""
+    plain, packed = tmp_path / "plain.pt", tmp_path / "packed.pt"
+    torch.save(network().state_dict(), plain)
+    with zipfile.ZipFile(plain) as read, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as written:
+        for member in read.infolist():
+            written.writestr(member.filename, read.read(member))
+    with refused(packed, "is compressed"):
+        load_official(packed, ARCHITECTURE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"architecture": {"mlp_ratio": 1e308}}, "mlp_ratio"),
+        ({"architecture": {"hidden_size": 65_536}}, "a network of this architecture"),
+        ({"architecture": {"num_classes": 10**9}}, "class_names for 1000000000 classes"),
+        ({"kept_blocks": list(range(100_000))}, "kept_blocks: Tuple should have at most 1000 items"),
+        ({"adapter_width": 10**9}, "a network of this architecture"),
+    ],
+    ids=str,
+)
+def test_a_card_of_a_network_that_its_file_cannot_hold(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    save_model(tmp_path, network(), card())
+    write_json(tmp_path / "model.json", merge(read_json(tmp_path / "model.json"), changes))
+    with refused(tmp_path, says):
+        load_model(tmp_path)
+
+
+def test_a_card_of_deep_json(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("[" * 100_000)
+    with refused(tmp_path / "model.json", "not a JSON file"):
+        load_model(tmp_path)

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -11,14 +10,14 @@ from typing import Any, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.layout import CARD, WEIGHTS
 from entpruner.models.adapters import add_adapters
-from entpruner.models.arithmetic import Shape
+from entpruner.models.arithmetic import Shape, parameters_of
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import LABEL_TABLE
 from entpruner.models.transformer import Attention, Transformer
@@ -33,6 +32,7 @@ SHAPED_BY = {  # the keys of an architecture that decide about the shapes of wei
 }
 PARTS = ("ema", "model")  # a training checkpoint has weights under one of these keys, or under both
 POSITION_TOLERANCE = 0.01  # a moving average over millions of steps changes a constant by rounding
+MOST_TENSORS = 20_000  # in a file; DiT-XL/2's training checkpoint, with two moments a weight, has about 1,500
 UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
@@ -40,7 +40,7 @@ class ModelCard(Frozen):
     """The content of ``model.json``, which says what network the weights beside it belong to."""
 
     architecture: Shape
-    kept_blocks: tuple[int, ...]
+    kept_blocks: tuple[int, ...] = Field(max_length=1000)
     """The blocks that the network still has, in the numbering of the unpruned one of ``architecture.depth`` blocks."""
     process: ProcessSettings
     class_names: tuple[str, ...]
@@ -91,11 +91,28 @@ def load_model(folder: Path) -> tuple[BlockNetwork, ModelCard]:
         raise UserError(f"{path}: {where}: {first['msg']}; make the model again") from None
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error}); make the model again") from None
+    _require_weights_for(card, folder / WEIGHTS)
     model = build(card.architecture, card.kept_blocks)
     if card.adapter_width is not None and isinstance(model, Transformer):
         add_adapters(model, card.adapter_width)
     _fill(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return model, card
+
+
+def _require_weights_for(card: ModelCard, file: Path) -> None:
+    """Raise UserError if the file is far too small for the network of the card, before this is built in memory."""
+    blocks, width = len(card.kept_blocks), card.adapter_width or 0
+    adapters = 4 * blocks * width * card.architecture.hidden_size if isinstance(card.architecture, Architecture) else 0
+    _require_room(file, parameters_of(card.architecture, card.kept_blocks) + adapters)
+
+
+def _require_room(file: Path, parameters: int) -> None:
+    size = file.stat().st_size if file.is_file() else parameters  # whoever reads the file says that it is not there
+    if parameters > size:  # a weight has a byte or more
+        raise UserError(
+            f"{file}: it has {size:,} bytes, and a network of this architecture {parameters:,} weights; get the file "
+            "again, or check the architecture"
+        )
 
 
 def load_official(path: Path, architecture: Architecture) -> Transformer:
@@ -105,6 +122,7 @@ def load_official(path: Path, architecture: Architecture) -> Transformer:
 
 def official_network(path: Path, weights: Mapping[str, Tensor], architecture: Architecture) -> Transformer:
     """The network of weights that were read from ``path``. Every key and shape must be that of DiT and SiT."""
+    _require_room(path, parameters_of(architecture, range(architecture.depth)))
     model = Transformer(architecture)
     expected = model.pos_embed.detach().clone()
     _fill(model, weights, path)
@@ -125,7 +143,7 @@ def official_architecture(path: Path, weights: Mapping[str, Tensor], num_heads: 
     """
     ranks = {"pos_embed": 3, "x_embedder.proj.weight": 4, LABEL_TABLE: 2, "blocks.0.mlp.fc1.weight": 2}
     for key, rank in ranks.items():
-        if key not in weights or weights[key].dim() != rank:
+        if key not in weights or weights[key].dim() != rank or 0 in weights[key].shape:
             raise UserError(f"{path}: {key} is missing or no {rank}-D tensor; give a file of DiT's or SiT's key names")
     (_, tokens, _), (hidden, channels, patch, _), (rows, _), (width, _) = (weights[key].shape for key in ranks)
     published = {size: heads for _, size, heads in SIZES.values()}
@@ -194,20 +212,52 @@ def read_weights(path: Path, which: TrainedWeights | None = None) -> dict[str, T
     """
     try:
         if path.suffix == ".safetensors":
+            _require_few(path, len(safe_open(path, framework="pt").keys()))  # type: ignore[no-untyped-call]
             return load_file(path)
-        mapped = zipfile.is_zipfile(path)  # a mapped file's optimizer moments, which are not needed, are never read
+        mapped = _require_plain_zip(path)  # a mapped file's optimizer moments, which are not needed, are never read
         # The official training checkpoints hold their arguments. The errors below replace the warnings of torch.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except UserError:
+        raise
     except UNREADABLE:
         raise UserError(f"{path}: no such file, or not readable; check the path") from None
     except SafetensorError as error:
         raise UserError(f"{path}: truncated or not safetensors ({error}); get the file again") from None
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError):
+    except Exception:  # torch's reader raises errors of any kind on broken bytes
         raise UserError(
             f"{path}: damaged, or a pickle with code, which is not run; get it again, or as safetensors"
         ) from None
-    return _state_dict(path, content, which)
+    weights = _state_dict(path, content, which)
+    _require_own_numbers(path, weights)
+    return weights
+
+
+def _require_few(path: Path, tensors: int) -> None:
+    if tensors > MOST_TENSORS:
+        raise UserError(f"{path}: {tensors:,} tensors; allowed: at most {MOST_TENSORS:,}; it is no DiT or SiT")
+
+
+def _require_plain_zip(path: Path) -> bool:
+    """Whether a torch file is a zip archive. Raises UserError for one that torch would not read as what it holds."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    _require_few(path, len(members))
+    if packed := [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]:
+        raise UserError(f"{path}: {packed[0]!r} in it is compressed, which torch.save never does; save the file again")
+    return True
+
+
+def _require_own_numbers(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raise UserError unless each tensor is dense, and all of them together are not larger than the file."""
+    for key, tensor in weights.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise UserError(f"{path}: {key!r:.80} is no dense tensor; save the weights as float32")
+    held, size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values()), path.stat().st_size
+    if held > size:  # views of a few numbers can have any shape
+        raise UserError(f"{path}: its tensors have {held:,} bytes, the file {size:,}; save clones of the weights")
 
 
 def _state_dict(path: Path, content: Any, which: TrainedWeights | None) -> dict[str, Tensor]:
@@ -217,7 +267,8 @@ def _state_dict(path: Path, content: Any, which: TrainedWeights | None) -> dict[
         if part not in parts:
             raise UserError(f"{path}: a training checkpoint without {part}; set weights to {parts[0]}")
         content = content[part]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
+    if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: not a state dict; give a file that is one, or has one as ema or model")
     return content
 
@@ -230,6 +281,8 @@ def _fill(model: BlockNetwork, weights: Mapping[str, Tensor], path: Path) -> Non
             raise UserError(
                 f"{path}: {key} is missing; check the depth {a.depth} and that the file is of this architecture"
             )
+        if not weights[key].is_floating_point():
+            raise UserError(f"{path}: {key} holds {weights[key].dtype}; save the weights as float32")
         found, expected = tuple(weights[key].shape), tuple(place.shape)
         if found == expected:
             continue

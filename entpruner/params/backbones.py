@@ -46,6 +46,12 @@ class UNetShape(Frozen):
         """Blocks of the unpruned network."""
         return 2 * len(self.multipliers) * self.blocks_per_level + self.middle_blocks
 
+    @model_validator(mode="after")
+    def _is_not_endless(self) -> Self:
+        if self.depth > 1000:
+            raise ValueError(f"at most 1,000 blocks in all levels together, not {self.depth:,}")
+        return self
+
 
 class UNetArchitecture(UNetShape):
     """A U-Net's shape, as stored beside its weights."""

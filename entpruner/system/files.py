@@ -11,6 +11,7 @@ from typing import Any
 
 from entpruner.errors import UserError
 
+LARGEST_JSON = 2**26  # bytes; the largest files, of training curves and of the audit, have some megabytes
 UMASK = os.umask(0o022)  # the only way to read the umask is to set it
 os.umask(UMASK)
 
@@ -83,7 +84,15 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    """The content of a JSON file. Raises ValueError if it is not one, or is larger or deeper than any file of ours."""
+    with path.open("rb") as file:
+        content = file.read(LARGEST_JSON + 1)
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"it has more than {LARGEST_JSON:,} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("its lists and mappings lie too deep within each other") from None
 
 
 def sha256_of(path: Path) -> str:
