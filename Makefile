@@ -13,7 +13,7 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results smoke audit report verify ui test test-slurm lint bench save restore publish
+.PHONY: help results smoke audit report verify ui test test-slurm lint docs bench bench-gpu save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -53,6 +53,9 @@ lint: .venv/ready  ## style and types of the Python and of the workflow
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python -m pytest tests/test_workflow.py -k lint    # Snakemake's own, but for the one that the test names
+
+docs: .venv/ready  ## the documentation: docs/_build/html/index.html
+	COLUMNS=100 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 bench: .venv/ready  ## how fast this is on the CPU at hand, against the plain form: docs/benchmarks.md
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/suite.py

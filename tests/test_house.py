@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_the_lock_pins_everything_by_hash_and_names_no_server(locked: dict[str, 
 
 def test_every_dependency_is_locked_at_a_version_it_allows(locked: dict[str, list[str]]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+    for text in chain(project["dependencies"], *project["optional-dependencies"].values()):
         requirement = Requirement(text)
         pinned = Requirement(locked[canonicalize_name(requirement.name)][0].rstrip(" \\"))
         (version,) = (specifier.version for specifier in pinned.specifier)

@@ -439,9 +439,9 @@ def test_options_lie_over_a_params_file_and_that_over_the_defaults(tmp_path: Pat
     assert first != second and second.endswith("did you mean 'steps'?")
 
 
-def test_the_lines_in_the_readme_run(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = (ROOT / "README.md").read_text().split("## On your own model")[1]
-    lines = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+@pytest.fixture
+def visited(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with model.pt, of a width that DiT has, photos/ and my.yaml."""
     small = Architecture(
         depth=2, hidden_size=384, num_heads=6, patch_size=4, input_size=4, in_channels=3, num_classes=3
     )
@@ -450,6 +450,21 @@ def test_the_lines_in_the_readme_run(own: Path, tmp_path: Path, monkeypatch: pyt
     shutil.copytree(own / "photos", tmp_path / "photos")
     (tmp_path / "my.yaml").write_text(PARAMS)
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_in_the_readme_run(visited: Path) -> None:
+    section = (ROOT / "README.md").read_text().split("## Prune your own model")[1].split("\n## ")[0]
+    commands = re.findall(r"^    entpruner (.*)$", section, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["score", "prune", "sample"]
+    for command in commands:
+        assert entpruner(visited, *command.split()) == 0
+    assert (visited / "scores.json").exists() and len(list((visited / "samples").iterdir())) == 9
+
+
+def test_the_lines_of_python_in_the_documentation_run(visited: Path) -> None:
+    page = (ROOT / "docs/howto/own-model.md").read_text()
+    lines = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     found: dict[str, object] = {}
     exec(lines, found)  # what a reader would run
     assert np.shape(found["images"]) == (4, 3, 4, 4)

@@ -370,10 +370,10 @@ def test_a_feature_net_that_is_missing_is_said_before_anything_is_trained(tmp_pa
     assert "data/oxford-flowers-12.zip, data/squeezenet1_0-imagenet.safetensors;" in said
 
 
-def test_the_readme_s_steps_on_one_gpu_are_targets_of_this_study() -> None:
+def test_the_documented_steps_on_one_gpu_are_targets_of_this_study() -> None:
     from snakemake.cli import get_argument_parser
 
-    section = (ROOT / "README.md").read_text().split("## On one GPU")[1].split("\n## ")[0]
+    section = (ROOT / "docs/howto/gpus.md").read_text().split("## On one GPU")[1].split("\n## ")[0]
     alias = re.search(r"alias run='entpruner warm -- snakemake (.*)'", section)
     assert alias, section
     steps = re.findall(r"^    run( results/\S+)?", section, re.MULTILINE)

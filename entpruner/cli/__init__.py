@@ -54,6 +54,12 @@ def run_rule(arguments: Sequence[str]) -> int:
 
 
 def run_command(arguments: Sequence[str]) -> int:
+    given = command_line().parse_args(arguments)
+    return given.action(given) or 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The parser of all commands for people."""
     from entpruner.cli import own_model, study, tables
 
     groups = {"your model": own_model.COMMANDS, "a study": study.COMMANDS, "its tables": tables.COMMANDS}
@@ -70,8 +76,7 @@ def run_command(arguments: Sequence[str]) -> int:
         for add, summary in group.items():
             name = add.__name__
             add(commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."))
-    given = parser.parse_args(arguments)
-    return given.action(given) or 0
+    return parser
 
 
 Commands = Mapping[Any, str]

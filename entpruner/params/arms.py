@@ -20,10 +20,15 @@ class Override(Frozen):
     """Keys of the study's sections that an arm changes; each is merged over the section."""
 
     scoring: dict[str, Any] = {}
+    """Keys of the section ``scoring``."""
     proxies: dict[str, Any] = {}
+    """Keys of the section ``proxies``."""
     pruning: dict[str, Any] = {}
+    """Keys of the section ``pruning``."""
     finetune: dict[str, Any] = {}
+    """Keys of the section ``finetune``."""
     sampling: dict[str, Any] = {}
+    """Keys of the section ``sampling``."""
 
 
 class ArmSpec(Frozen):
@@ -32,12 +37,19 @@ class ArmSpec(Frozen):
     label: str
     """The name of the arm in the tables."""
     backbone: Name | Several[Name]
+    """The backbone, or several: one arm each."""
     data: Name | Several[Name]
+    """The data set that the arm is trained and measured on, or several: one arm each."""
     schedule: Schedule = "none"
+    """How pruning is spread over the training: not at all, all at once, evenly over the stages, as the proxies vote, or
+    as lots are drawn among the vote's candidates."""
     criterion: Criterion | None = None
+    """What ranks the blocks. Arms that are not pruned have none."""
     ratio: Ratio | Several[Ratio] | None = None
+    """The share of blocks that goes, or several shares: one arm each. Arms that are not pruned have none."""
     seeds: Several[Seed] | None = None
     """The seeds of this arm, if they are not those of the study."""
     start: Literal["adapted", "pretrained"] = "adapted"
     """Where the arm begins: at the network that ``adapt`` made, or at the pre-trained one with a new label table."""
     override: Override = Override()
+    """Keys of other sections that this arm changes."""

@@ -14,6 +14,7 @@ class Regime(Frozen):
     """How much is pruned in the audit, and how long is recovered."""
 
     ratio: Ratio
+    """The share of blocks that goes."""
     steps: Positive
     """Steps of recovery. The schedule of the study's finetune is shrunk to them."""
 
@@ -37,6 +38,7 @@ class AuditedCriterion(Frozen):
     """A criterion with settings of its own."""
 
     criterion: Criterion
+    """What ranks the blocks."""
     rank_by: Literal["value", "signed"] = "value"
     """What blocks are ranked by: the score, or the score before its absolute value was taken."""
     scoring: dict[str, Any] = {}
@@ -63,6 +65,7 @@ class AuditedSchedules(Frozen):
     the study's fine-tuning."""
 
     ratio: Ratio = 0.5
+    """The share of blocks that goes in the second regime."""
     weights: Several[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.25, 0.5, 0.75, 1.0)
     """NTK's weights in the vote; ZiCo has the rest of 1. 0.5 must be among them: the others are held against it."""
 
@@ -92,6 +95,7 @@ class Audit(Frozen):
     backbones: Several[Name]
     """Transformers and U-Nets; on a U-Net what knows transformers alone is left out: proxies, and some criteria."""
     data: Name
+    """The data set that all of it is measured on."""
     samples: Positive = 240
     """Images a distance is measured on."""
     masks: int = Field(30, ge=5)
@@ -100,10 +104,15 @@ class Audit(Frozen):
     """Steps to which the study's fine-tuning is shrunk where the audit repeats it: for the schedules at the paper's
     ratio, and before CED ranks again. Without it, all of them."""
     regime: RegimeTrials
+    """How much is pruned, and how long is recovered."""
     criteria: Named[AuditedCriterion] = Field(min_length=1)
+    """The criteria that are held against each other, by name."""
     proxies: AuditedProxies = AuditedProxies()
+    """The sub-networks that the proxies are measured on, and with how many samples."""
     schedules: AuditedSchedules = AuditedSchedules()
+    """The schedules and the weights of the vote that are compared."""
     stability: AuditedStability = AuditedStability()
+    """How often CED ranks the blocks again."""
 
     def steps_of(self, finetune: Training) -> int:
         """Steps of the study's fine-tuning when the audit repeats it."""

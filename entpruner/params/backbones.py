@@ -40,6 +40,7 @@ class UNetShape(Frozen):
     blocks_per_level: Blocks = 3
     """Blocks of each level, in the encoder and again in the decoder."""
     middle_blocks: Annotated[int, up_to(1000, "blocks")] = Field(2, ge=0)
+    """Blocks between the encoder and the decoder, at the lowest level."""
 
     @property
     def depth(self) -> int:
@@ -72,14 +73,19 @@ class Diffusion(Frozen):
     """DDPM with learned variance (DiT): integer t, linear betas, the network predicts noise and variance."""
 
     kind: Literal["diffusion"] = "diffusion"
+    """Which process this is."""
     timesteps: int = Field(1000, ge=2)
+    """The number of noise levels."""
 
 
 class Flow(Frozen):
     """Flow matching (SiT): t from 0 (noise) to 1 (data), the network predicts the velocity."""
 
     kind: Literal["flow"] = "flow"
+    """Which process this is."""
     interpolant: Literal["linear", "gvp"] = "linear"
+    """How noise and image are mixed: x_t = t x + (1 - t) noise, or a variance-preserving path of sine and cosine
+    (GVP)."""
 
 
 ProcessSettings = Annotated[Diffusion | Flow, Field(discriminator="kind")]
@@ -106,13 +112,19 @@ class Backbone(Frozen):
     U-Net."""
 
     process: ProcessSettings
+    """What the network learns: diffusion (DiT) or flow (SiT)."""
     preset: str | None = Field(None, pattern=r"^(DiT|SiT)-(S|B|L|XL)/[1-9][0-9]*$")
     """DiT-XL/2, SiT-S/4, ...; stands for depth, hidden_size, num_heads and patch_size."""
     depth: Blocks | None = None
+    """The number of blocks."""
     hidden_size: Width | None = None
+    """The width of a token: a multiple of num_heads and of 4."""
     num_heads: Width | None = None
+    """The heads of each attention."""
     patch_size: Side | None = None
+    """The side of a patch, in pixels or in elements of a latent. It divides the side of the images."""
     unet: UNetShape | None = None
+    """The shape of a U-Net, which is audited beside the transformers."""
     checkpoint: Checkpoint | None = None
     """Published weights of a transformer, of any classes: the backbone is not pre-trained."""
 

@@ -16,6 +16,7 @@ class Compute(Frozen):
     """Keys that change how the same numbers are computed, to rounding: a killed run may go on with others."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` takes a GPU if there is one."""
     threads: Processes = 1
     """CPU threads of a process: other counts round differently."""
     bf16: bool = True

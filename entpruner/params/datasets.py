@@ -18,6 +18,7 @@ class Digits(Frozen):
     channels: ClassVar[int] = 1
 
     source: Literal["digits"]
+    """Which data set this is."""
     classes: Several[Annotated[int, Field(ge=0, le=9)]] = tuple(range(10))
     """The digits that the data set has. Their labels are 0, 1, 2, ... in the order of this list."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
@@ -41,6 +42,7 @@ class ImageFolder(Origin):
     top: ClassVar[str | None] = None
 
     source: Literal["image_folder"]
+    """Which data set this is."""
     image_size: Side
     """The side of the stored images, which are square, in pixels."""
     train: str = "train"
@@ -70,6 +72,7 @@ class ArtBench(Origin):
     test: ClassVar[str] = "test"
 
     source: Literal["artbench"]
+    """Which data set this is."""
     image_size: Side
     """The side of the stored images, which are square, in pixels."""
 
@@ -85,6 +88,7 @@ class Cub(Origin):
     published: ClassVar[Sizes] = (5_994, 5_794, 200)
 
     source: Literal["cub"]
+    """Which data set this is."""
     image_size: Side
     """The side of the stored images, which are square, in pixels."""
 
@@ -104,6 +108,7 @@ class Flowers(Frozen):
     classes: ClassVar[int] = 102
 
     source: Literal["flowers"]
+    """Which data set this is."""
     images: Origin
     """The archive 102flowers.tgz, or the folder that it holds."""
     labels: Origin
@@ -142,6 +147,7 @@ class ImageNet(Frozen):
     published: ClassVar[Sizes] = (1_281_167, 50_000, 1000)
 
     source: Literal["imagenet"]
+    """Which data set this is."""
     train: Origin
     """The archive ILSVRC2012_img_train.tar, which holds a tar for each synset; or a folder with one for each synset."""
     val: Origin

@@ -50,6 +50,7 @@ class KlAutoencoder(Autoencoder):
     moments: ClassVar[Literal[1, 2]] = 2
     """Numbers kept of each element of a latent: mean and standard deviation."""
     kind: Literal["kl"]
+    """Which autoencoder this is."""
     scale: float = Field(0.18215, gt=0)
     """Networks see a latent multiplied by this. The default is DiT's and SiT's."""
 
@@ -59,6 +60,7 @@ class TinyAutoencoder(Autoencoder):
 
     moments: ClassVar[Literal[1, 2]] = 1
     kind: Literal["tiny"]
+    """Which autoencoder this is."""
     scale: float = Field(1.0, gt=0)
     """Networks see a latent multiplied by this. These latents have a variance of about 1 already."""
 

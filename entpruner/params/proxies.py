@@ -26,6 +26,7 @@ class Zico(Frozen):
     batches: int = Field(8, ge=8)
     """Number of batches D. With fewer than 8 the ratio depends on the seed more than on the network."""
     batch_size: Positive = 16
+    """Images of each batch."""
     reduction: Literal["sum", "mean"] = "sum"
     """How layers are put together: the published sum, which grows with depth, or the mean."""
 
@@ -34,4 +35,6 @@ class Proxies(Frozen):
     """Training-free predictors that vote on a sub-network."""
 
     ntk: Ntk = Ntk()
+    """The condition number of the NTK."""
     zico: Zico = Zico()
+    """ZiCo."""

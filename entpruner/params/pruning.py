@@ -43,7 +43,9 @@ class VoteWeights(Frozen):
     """Weight of each proxy's rank in the vote. The paper weighs both alike."""
 
     ntk: float = Field(1.0, ge=0)
+    """Weight of the rank by the NTK's condition number."""
     zico: float = Field(1.0, ge=0)
+    """Weight of the rank by ZiCo."""
 
     @model_validator(mode="after")
     def _somebody_votes(self) -> Self:
@@ -62,6 +64,7 @@ class Pruning(Frozen):
     lookahead: Positive = 2
     """How many grid steps further than "stay" a vote may go."""
     weights: VoteWeights = VoteWeights()
+    """How much each proxy counts in the vote."""
     tie: Literal["more", "fewer"] = "more"
     """Which candidate wins a tied vote: the one that prunes more, or fewer."""
     at: Positive = 1

@@ -11,10 +11,13 @@ class Only(Frozen):
     """Which part of the arms' grids to show. A key that is not given leaves nothing out."""
 
     backbone: Several[Name] | None = None
+    """The backbones to show."""
     data: Several[Name] | None = None
+    """The data sets to show."""
     ratio: Several[Ratio] | None = None
     """Unpruned arms, which have no ratio, are shown anyway."""
     seed: Several[Seed] | None = None
+    """The seeds to show."""
 
 
 ColumnName = Literal[
@@ -25,9 +28,11 @@ ColumnName = Literal[
 
 class Table(Frozen):
     caption: str
+    """The title of the table."""
     arms: Several[Name]
     """Names of arms, in the order of the rows."""
     only: Only = Only()
+    """Which part of the arms' grids is shown."""
     columns: Several[ColumnName] = (
         "distance", "over_floor", "kid", "precision", "recall", "agreement",
         "parameters", "macs", "speedup", "steps", "training_flops",
@@ -40,9 +45,13 @@ class ScoresFigure(Frozen):
     with sign and error bar; or block by timestep bin."""
 
     kind: Literal["entropy_vs_loss", "ced_by_block", "ced_by_timestep"]
+    """What the figure shows."""
     caption: str
+    """The title of the figure."""
     data: Name
+    """The data set that the blocks were scored on."""
     backbones: Several[Name]
+    """The backbones, one panel each."""
 
 
 class ArmsFigure(Frozen):
@@ -50,9 +59,13 @@ class ArmsFigure(Frozen):
     each arm kept, or the distance against the ratio."""
 
     kind: Literal["curves", "samples", "kept_blocks", "distance_vs_ratio"]
+    """What the figure shows."""
     caption: str
+    """The title of the figure."""
     arms: Several[Name]
+    """Names of arms, in the order in which they are shown."""
     only: Only = Only()
+    """Which part of the arms' grids is shown."""
 
 
 Figure = Annotated[ScoresFigure | ArmsFigure, Field(discriminator="kind")]

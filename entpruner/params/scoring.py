@@ -12,7 +12,9 @@ class LearnedMask(Frozen):
     """TinyFusion's search: a mask a group of blocks, by Gumbel-softmax, with LoRA on the rest."""
 
     steps: Positive = 200
+    """Optimizer steps of the search."""
     batch_size: Positive = 64
+    """Images of a step."""
     groups: Positive = 2
     """Groups of consecutive blocks, each of which loses its share of the blocks."""
     mask_learning_rate: float = Field(3e-3, gt=0)
@@ -24,6 +26,7 @@ class LearnedMask(Frozen):
     scale: float = Field(100.0, gt=0)
     """The logits are multiplied by this."""
     lora: Lora = Lora()
+    """The LoRA on the rest of the network."""
 
 
 class Scoring(Frozen):
@@ -32,6 +35,7 @@ class Scoring(Frozen):
     draws: Positive = 1024
     """Draws (x0, y, t, noise), t stratified; one fixed set for all blocks. The paper's number is unknown."""
     batch_size: Positive = 256
+    """Draws that the network sees at once."""
     estimator: Literal["scalar", "diagonal", "low_rank", "knn"] = "scalar"
     """Gaussian with one variance for all elements (the paper's), one a coordinate, or a low-rank covariance; or no
     Gaussian: Kozachenko-Leonenko's nearest neighbours on random projections."""
@@ -61,3 +65,4 @@ class Scoring(Frozen):
     loss_threshold: float = Field(0.05, ge=0, lt=1)
     """diff_pruning leaves out timesteps whose loss is below this share of the largest."""
     learned: LearnedMask = LearnedMask()
+    """The settings of the criterion ``learned``."""

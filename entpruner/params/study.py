@@ -30,7 +30,9 @@ class Study(Frozen):
     latents: Latents | None = None
     """The autoencoder whose latents the networks work on; without one they work on pixels."""
     backbones: Named[Backbone]
+    """The networks by name: each with its process, its shape, and its weights if they are published."""
     pretrain: Training
+    """The training of each backbone on upstream, from nothing."""
     adapt: Training
     """From upstream to another data set, before scoring: new labels and these steps, shared by all arms."""
     label_table: LabelTable = "new"
@@ -39,15 +41,25 @@ class Study(Frozen):
     finetune: Finetuning
     """Budget of every arm, pruned or not."""
     scoring: Scoring = Scoring()
+    """How the blocks are scored."""
     proxies: Proxies = Proxies()
+    """The training-free proxies that vote."""
     pruning: Pruning = Pruning()
+    """The stages of pruning, and the vote."""
     sampling: Sampling = Sampling()
+    """How the images are sampled that are measured."""
     evaluation: Evaluation = Evaluation()
+    """What these images are measured with."""
     compute: Compute = Compute()
+    """The device, the precision and the processes."""
     arms: Named[ArmSpec]
+    """The rows of the tables by name."""
     tables: Named[Table] = {}
+    """The tables by name: which arms, and which columns."""
     figures: Named[Figure] = {}
+    """The figures by name."""
     audit: Audit | None = None
+    """What ``make audit`` measures; without it there is no audit."""
 
     def input_shape(self, data: str) -> tuple[int, int]:
         """Channels and side of what networks see of a data set: of its pixels, or of their latents."""
@@ -61,6 +73,7 @@ class OwnModel(Frozen):
     """What ``entpruner score``, ``prune`` and ``sample`` do with one's own model and images: sections as a study's."""
 
     seed: Seed = 0
+    """The seed of every random number."""
     latents: Latents | None = None
     """The autoencoder whose latents the model works on, if it does, as the official ones do."""
     label_table: LabelTable = "new"
@@ -70,10 +83,15 @@ class OwnModel(Frozen):
     finetune: Finetuning = Finetuning(steps=10_000)
     """All training from the first pruning stage on."""
     scoring: Scoring = Scoring()
+    """How the blocks are scored."""
     proxies: Proxies = Proxies()
+    """The training-free proxies that vote."""
     pruning: Pruning = Pruning()
+    """The stages of pruning, and the vote."""
     sampling: Sampling = Sampling(samples=16, batch_size=16)
+    """How images are sampled."""
     compute: Compute = Compute()
+    """The device, in one process."""
 
     @field_validator("compute")
     @classmethod

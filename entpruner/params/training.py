@@ -19,12 +19,15 @@ class Training(Frozen):
     steps: int = Field(ge=0)
     """Optimizer steps of the whole run, all stages and the recovery together."""
     batch_size: Positive = 64
+    """Images of a step, over all processes."""
     learning_rate: float = Field(1e-4, gt=0)
+    """AdamW's learning rate after the warm-up."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises linearly from 0; at most all of them."""
     decay: Literal["constant", "cosine"] = "constant"
     """What the learning rate does after the warm-up; cosine ends at 0."""
     weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay."""
     gradient_clip: float | None = Field(None, gt=0)
     """Largest global gradient norm."""
     label_dropout: float = Field(0.1, ge=0, lt=1)
@@ -51,6 +54,7 @@ class Lora(Frozen):
     """Low-rank updates of every linear layer of the blocks (Hu et al. 2022); merged into the weights afterwards."""
 
     rank: Positive = 8
+    """Rank of each update."""
     alpha: float = Field(8.0, gt=0)
     """The update is scaled by alpha / rank."""
 
@@ -76,6 +80,8 @@ class Finetuning(Training):
     method: Method = "full"
     """Which weights are trained; all but full belong to arms that are not pruned."""
     lora: Lora = Lora()
+    """The settings of ``method: lora``."""
     adapter_width: Positive = 8
     """Hidden width of the adapters (Houlsby et al. 2019) behind attention and MLP."""
     distillation: Distillation | None = None
+    """Learn from the network before pruning, too; without it, from the data alone."""

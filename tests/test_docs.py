@@ -1,0 +1,107 @@
+"""The README and the documentation: what they say is there, and what they tell a reader to type is understood."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entpruner.cli import command_line
+from entpruner.params.files import schema
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import from_code  # noqa: E402
+
+PAGES = [
+    *ROOT.glob("*.md"),
+    *sorted((ROOT / "docs").glob("[!_]*.md")),
+    *sorted((ROOT / "docs").glob("[!_]*/*.md")),
+    ROOT / "data/README.md",
+    ROOT / "results/README.md",
+]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readme_is_short_and_begins_with_a_picture() -> None:
+    assert len(README.split()) <= 800
+    assert README.splitlines()[2].startswith("![")
+
+
+def test_the_readme_s_table_is_the_published_one() -> None:
+    assert from_code.results() in README
+
+
+def links(page: Path) -> Iterator[str]:
+    """What the links and pictures of a page name, except for addresses elsewhere."""
+    text = re.sub(r"^```(?!{).*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    yield from (to for to in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in to)
+    yield from re.findall(r"^```{include} (\S+)", page.read_text(), re.MULTILINE)
+    for tree in re.findall(r"^```{toctree}\n(.*?)```", page.read_text(), re.MULTILINE | re.DOTALL):
+        yield from (f"{entry}.md" for entry in re.findall(r"^[\w/-]+$", tree, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_is_dead(page: Path) -> None:
+    assert [to for to in links(page) if not (page.parent / to).exists()] == []
+
+
+def test_every_page_is_in_the_contents() -> None:
+    listed = {(ROOT / "docs" / to).resolve() for to in links(ROOT / "docs/index.md")}
+    pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - {ROOT / "docs/index.md"}
+    assert pages <= listed
+
+
+def commands(program: str) -> list[str]:
+    """The command lines of all pages that begin with a program, without comments and assignments before it."""
+    found = []
+    for page in PAGES:
+        for line in re.findall(rf"^(?:    |\$ )(?:\w+=\S+ )?{program} (.*)$", page.read_text(), re.MULTILINE):
+            found.append(re.sub(r"\s+#.*| &&.*", "", line))
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("line", commands("entpruner"))
+def test_entpruner_understands_the_documented_commands(line: str) -> None:
+    given = command_line().parse_args(shlex.split(line))
+    for file in getattr(given, "files", ()):
+        assert (ROOT / file).exists() or not str(file).startswith("params/")
+
+
+@pytest.mark.parametrize("line", commands("snakemake"))
+def test_snakemake_understands_the_documented_commands(line: str) -> None:
+    from snakemake.cli import get_argument_parser
+
+    given = get_argument_parser().parse_args(shlex.split(line))
+    assert all((ROOT / file).exists() for file in given.configfile or ())
+
+
+def test_make_has_the_documented_commands() -> None:
+    named = {line.split()[0] for line in commands("make")}
+    named |= set(re.findall(r"`make ([a-z-]+)", "".join(page.read_text() for page in PAGES)))
+    [targets] = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert named <= set(targets.split())
+    assert (
+        subprocess.run(["make", "--dry-run", *sorted(named - {"restore", "save"})], cwd=ROOT, check=False).returncode
+        == 0
+    )
+
+
+def test_the_reference_has_every_section_and_command() -> None:
+    params = from_code.params()
+    assert {"## Study", "## ArmSpec", "## Training"} <= set(params.splitlines())
+    assert all(f"## entpruner {name}\n" in from_code.commands() for name in from_code.subcommands(command_line()))
+    assert "| `make results` |" in from_code.make()
+    assert from_code.gallery().count("](../results/published/digits/figures/") == 7
+
+
+def test_every_key_of_a_params_file_is_described() -> None:
+    whole = schema()
+    sections = {"Study": whole, **whole["$defs"]}
+    keys = {(name, key): node for name, section in sections.items() for key, node in section["properties"].items()}
+    assert len(keys) > 200
+    assert [place for place, node in keys.items() if not node.get("description")] == []
