@@ -114,7 +114,7 @@ def one_line(text: str) -> str:
 def commands() -> str:
     """The help of every command for people."""
     parser = command_line()
-    chapters = [f"```text\n{parser.format_help()}```"]
+    chapters = [f"```text\n{command_line('').format_help()}```"]
     for name, command in subcommands(parser).items():
         helps = [command.format_help(), *(action.format_help() for action in subcommands(command).values())]
         chapters.append(f"## entpruner {name}\n\n" + "\n\n".join(f"```text\n{text}```" for text in helps))

@@ -1,7 +1,9 @@
 """The command line: what it refuses, in one line and without a traceback, and what ``params`` says."""
 
 import json
+import logging
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -124,7 +126,7 @@ def test_the_first_screen_shows_what_is_for_people(capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     listed = {line.split()[0] for line in shown.splitlines() if line.startswith("  ")}
     people = {"score", "prune", "sample", "export", "params", "plan", "warm", "verify", "trace", "expect"}
-    assert listed - {"-h,", "--version"} == people
+    assert listed - {"-h,", "--version", "--completion"} == people
     assert len(shown.splitlines()) <= 24
     assert max(map(len, shown.splitlines())) <= 80
 
@@ -133,6 +135,79 @@ def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert re.fullmatch(r"entpruner \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["scroe", "model.pt"], "did you mean score?"),
+        (["sample", "model.pt", "--out", "x", "--sampels", "3"], "did you mean --samples?"),
+        (["prune", "model.pt", "photos", "--schedule", "linaer"], "did you mean linear?"),
+        (["params", "chekc", "x.yaml"], "did you mean check?"),
+        (["params", "check", "x.yaml", "--dry-run"], "unrecognized arguments: --dry-run"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(given)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
+def test_help_loads_no_command() -> None:
+    """Which takes longer than all else that it does."""
+    program = "import sys; from entpruner import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    program += "sys.exit(bool({'pydantic', 'numpy', 'yaml'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", [name for group in cli.COMMANDS.values() for name in group])
+def test_every_command_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    assert f"example:\n  entpruner {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_commands_and_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--completion", shell])
+    assert not stopped.value.code
+    script = capsys.readouterr().out
+    assert "--adapt-steps" in script and "verify" in script
+
+
+def test_a_reader_who_has_seen_enough_ends_a_command_silently() -> None:
+    program = f"{sys.executable} -m entpruner.cli params schema | head -1"
+    run = subprocess.run(program, shell=True, capture_output=True, text=True, check=False, cwd=PARAMS.parent)
+    assert (run.stdout, run.stderr) == ("{\n", "")
+
+
+def test_quiet_says_results_and_problems_only_and_verbose_where_they_arose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    levels = [logging.getLogger(name).level for name in (None, "entpruner")]
+    for how, times in (("--quiet", 0), ("--verbose", 1)):
+        assert cli.main(["score", nowhere, nowhere, "--out", "x", "--process", "flow", how]) == 1
+        assert len([record for record in caplog.records if record.levelno == logging.INFO]) == times
+        assert "no such file" in capsys.readouterr().err
+    assert "Traceback" in caplog.text
+    for name, level in zip((None, "entpruner"), levels, strict=True):
+        logging.getLogger(name).setLevel(level)
+
+
+def test_another_checkout_s_code_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "entpruner/cli").mkdir(parents=True)
+    (tmp_path / "entpruner/cli/__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["params", "check", str(PARAMS / "smoke.yaml")]) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert "the code that runs is" in line and "not this folder's" in line
 
 
 def test_params_check_is_silent_on_a_sound_study_and_tells_all_that_is_wrong(

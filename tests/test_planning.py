@@ -209,6 +209,9 @@ def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) 
     [
         (["--gpu", "H1000 SXM"], "did you mean H100 SXM"),
         (["--gpu", "h100"], "did you mean H100 SXM or H100 PCIe"),
+        (["--gpu", "RTX 4090"], "or any other as in tflops=165,memory=24"),
+        (["--gpu", "tflops=165,vram=24"], "got tflops=165,vram=24; allowed: tflops and memory"),
+        (["--gpu", "tflops=0,memory=24"], "each once and above 0"),
         (["--mfu", "40"], "a share of the GPU's peak"),
         (["nowhere.yaml"], "nowhere.yaml"),
     ],
@@ -216,6 +219,12 @@ def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) 
 def test_a_wrong_option_is_one_line(given: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", str(ROOT / "params/smoke.yaml"), *given]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_any_gpu_may_be_described_by_its_peaks() -> None:
+    own = gpu_named("tflops=165.2,memory=24,float32=82.6")
+    assert (own.bf16, own.float32, own.memory) == (165.2, 82.6, 24)
+    assert gpu_named("memory=80, tflops=312").float32 == gpu_named("A100 80GB").float32
 
 
 def test_hours_are_flops_over_the_share_of_the_peak(smoke: Plan) -> None:

@@ -8,15 +8,39 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
+from entpruner.cli.parser import Parser
 from entpruner.errors import Stopped, UserError
 from entpruner.system import launch, warm
 
+log = logging.getLogger(__name__)
+
 RULE = "rule"
 INTERRUPTED = "entpruner: interrupted; what is finished stays, so a pruning goes on when asked again"
+COMMANDS = {
+    "your model": {
+        "score": "score every block of a model, on images of yours",
+        "prune": "prune a model while it is trained on images of yours",
+        "sample": "sample images from a model",
+        "export": "write a model for the official DiT or SiT code",
+    },
+    "a study": {
+        "params": "check params files, or show what they mean",
+        "plan": "what a study will cost, before anything runs",
+        "warm": "run Snakemake with its commands in a process that is warm already",
+    },
+    "its tables": {
+        "verify": "compare every cell with what is expected of it",
+        "trace": "where a cell of a table comes from",
+        "expect": "write what is expected of a published study's tables",
+    },
+}
+"""What a command does in a line, by its name, in groups. A module of ``MODULES`` has a function of the same name."""
+MODULES = {"your model": "own_model", "a study": "study", "its tables": "tables"}
+"""The modules in which the groups of commands add their options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run_rule(arguments[1:]) if is_rule else run_command(arguments)
     except UserError as error:
+        log.debug("where it arose", exc_info=True)
         launch.report(error)
         return 1
     except Stopped as stopped:
@@ -37,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise  # Snakemake and the warm process go by the signal
         print(INTERRUPTED, file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as with `entpruner verify | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be written has no reader
+        return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"entpruner: {error}; check the path, its rights and the disk", file=sys.stderr)
         return 1
@@ -54,38 +82,91 @@ def run_rule(arguments: Sequence[str]) -> int:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    given = command_line().parse_args(arguments)
-    return given.action(given) or 0
+    """Run a command for people, and write out all that it prints, so that a closed pipe shows here."""
+    say_whose_code()
+    given = command_line(next((word for word in arguments if not word.startswith("-")), "")).parse_args(arguments)
+    be_as_loud_as(given.level)
+    code = given.action(given) or 0
+    sys.stdout.flush()
+    return code
 
 
-def command_line() -> argparse.ArgumentParser:
-    """The parser of all commands for people."""
-    from entpruner.cli import own_model, study, tables
+def command_line(asked: str | None = None) -> Parser:
+    """The parser of all commands for people; or one for the command that is ``asked`` for, which is there sooner.
 
-    groups = {"your model": own_model.COMMANDS, "a study": study.COMMANDS, "its tables": tables.COMMANDS}
-    parser = argparse.ArgumentParser(
+    The latter knows the options of this command only, and its help leaves the commands to ``listing``.
+    """
+    parser = Parser(
         prog="entpruner",
         usage="entpruner COMMAND ...",
-        description="Entropy-guided pruning of diffusion and flow transformers.\n\n" + listing(groups),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Entropy-guided pruning of diffusion and flow transformers.\n\n" + listing(),
         epilog="entpruner COMMAND --help says more.",
     )
-    parser.add_argument("--version", action="version", version=f"entpruner {version('entpruner')}")
-    commands = parser.add_subparsers(prog="entpruner", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
-    for group in groups.values():
-        for add, summary in group.items():
-            name = add.__name__
-            add(commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."))
+    parser.add_argument("--version", action=Version, help="show the version")
+    completes = "print what bash or zsh completes with"
+    parser.add_argument("--completion", metavar="SHELL", choices=("bash", "zsh"), action=Completion, help=completes)
+    shown = None if asked is None else argparse.SUPPRESS
+    commands = parser.add_subparsers(prog="entpruner", required=True, metavar="COMMAND", help=shown)
+    for group, names in COMMANDS.items():
+        for name, summary in names.items():
+            command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+            if asked in (None, name):
+                getattr(import_module(f"entpruner.cli.{MODULES[group]}"), name)(command)
+            add_loudness(command)
     return parser
 
 
-Commands = Mapping[Any, str]
-"""What a command does in a line, by the function of the command's name that adds its options and sets ``action``."""
-
-
-def listing(groups: Mapping[str, Commands]) -> str:
+def listing() -> str:
     """The commands in their groups, as the first screen shows them."""
     sections = []
-    for title, group in groups.items():
-        sections.append("\n".join([f"{title}:", *(f"  {add.__name__:<9}{does}" for add, does in group.items())]))
+    for title, group in COMMANDS.items():
+        sections.append("\n".join([f"{title}:", *(f"  {name:<9}{does}" for name, does in group.items())]))
     return "\n".join(sections)
+
+
+def add_loudness(parser: argparse.ArgumentParser) -> None:
+    loudness = parser.add_argument_group("how much is said").add_mutually_exclusive_group()
+    for *names, level, says in (
+        ("-v", "--verbose", logging.DEBUG, "with times, and where in the code a problem arose"),
+        ("-q", "--quiet", logging.WARNING, "results and problems only"),
+    ):
+        loudness.add_argument(*names, dest="level", action="store_const", const=level, default=logging.INFO, help=says)
+
+
+def be_as_loud_as(level: int) -> None:
+    """From here on log what is at least this important. Only a command that tells everything has times in its lines."""
+    logging.getLogger().setLevel(max(level, logging.INFO))
+    logging.getLogger("entpruner").setLevel(level)
+    if level == logging.DEBUG:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+
+
+class Version(argparse.Action):
+    """Print the version of the installed package, which takes a while to find."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"entpruner {version('entpruner')}")
+        parser.exit()
+
+
+class Completion(argparse.Action):
+    """Print the script that makes a shell complete commands and options."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: object, *__: object) -> None:
+        import shtab
+
+        print(shtab.complete(command_line(), shell=str(shell)))
+        parser.exit()
+
+
+def say_whose_code() -> None:
+    """Warn if this folder is a checkout of this package, but another one's code runs: two clones that share a .venv."""
+    here, running = Path("entpruner").resolve(), Path(__file__).parents[1]
+    if (here / "cli/__init__.py").exists() and here != running:
+        print(f"entpruner: the code that runs is {running}, not this folder's; run: pip install -e .", file=sys.stderr)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def score(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner score model.pt photos/ --process flow --out scores.json"
     add_model(parser)
     add_images(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the scores, as JSON")
@@ -26,6 +27,7 @@ def score(parser: argparse.ArgumentParser) -> None:
 
 
 def prune(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner prune model.pt photos/ --process flow --ratio 0.5 --out pruned"
     add_model(parser)
     add_images(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the model ends in FOLDER/final")
@@ -38,6 +40,7 @@ def prune(parser: argparse.ArgumentParser) -> None:
 
 
 def sample(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner sample pruned/final --classes cat dog --samples 8 --out samples"
     add_model(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="of PNG files, and up to 256 of them in one"
@@ -50,23 +53,17 @@ def sample(parser: argparse.ArgumentParser) -> None:
 
 
 def export(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner export pruned/final --out pruned.pt"
     add_model(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".pt, .pth or .safetensors")
     parser.set_defaults(action=exported)
 
 
-COMMANDS = {
-    score: "score every block of a model, on images of yours",
-    prune: "prune a model while it is trained on images of yours",
-    sample: "sample images from a model",
-    export: "write a model for the official DiT or SiT code",
-}
-
-
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder with model.safetensors, or official file")
-    parser.add_argument("--process", help="of an official file: diffusion (DiT), flow (SiT), or flow-gvp")
-    parser.add_argument("--heads", type=int, help="of an official file of none of DiT's widths")
+    official = parser.add_argument_group("what an official file does not say")
+    official.add_argument("--process", help="diffusion (DiT), flow (SiT), or flow-gvp")
+    official.add_argument("--heads", type=int, help="attention heads, if the width is not one of DiT's")
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
@@ -82,10 +79,11 @@ def add_key(parser: argparse.ArgumentParser, option: str, key: str, kind: type, 
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--params", type=Path, metavar="FILE", help="sections of a study over the defaults")
-    parser.add_argument("--vae", help="of a model that works on latents: folder, or id on the hub (latents)")
-    parser.add_argument("--seed", type=int, help="default: 0")
-    parser.add_argument("--device", dest="compute.device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    settings = parser.add_argument_group("settings")
+    settings.add_argument("--params", type=Path, metavar="FILE", help="sections of a study over the defaults")
+    settings.add_argument("--vae", help="autoencoder of a model that works on latents: folder, or id on the hub")
+    settings.add_argument("--seed", type=int, help="default: 0")
+    settings.add_argument("--device", dest="compute.device", choices=("auto", "cpu", "cuda"), help="default: auto")
 
 
 # -------------------------------------------------------------------------------------------------------- what they do

@@ -10,6 +10,7 @@ from entpruner.rules import RULES
 
 
 def params(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner params check params/digits.yaml params/ablations/distillation.yaml"
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     summaries = {check: "say all that is wrong, or nothing", show: "print the study with every default filled in"}
     for action, summary in summaries.items():
@@ -20,9 +21,11 @@ def params(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner plan params/paper.yaml --gpu 'A100 80GB' --mfu 0.3"
     add_files(parser)
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--gpu", default="H100 SXM", metavar="NAME", help="default: H100 SXM")
+    says = "name, or peaks in TFLOP/s and GB as in tflops=165,memory=24 (default: H100 SXM)"
+    where.add_argument("--gpu", default="H100 SXM", metavar="GPU", help=says)
     where.add_argument("--here", action="store_true", help="on this machine instead, whose speed is tried for a while")
     parser.add_argument(
         "--mfu", type=float, default=0.4, metavar="SHARE", help="of the GPU's peaks that is reached; default: 0.4"
@@ -32,15 +35,9 @@ def plan(parser: argparse.ArgumentParser) -> None:
 
 
 def warm(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner warm -- snakemake --cores all"
     parser.add_argument("program", nargs="+", help="after --, with its arguments: -- snakemake --cores all")
     parser.set_defaults(action=warm_up)
-
-
-COMMANDS = {
-    params: "check params files, or show what they mean",
-    plan: "what a study will cost, before anything runs",
-    warm: "run Snakemake with its commands in a process that is warm already",
-}
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 def verify(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Exit code: 0 all reproduced; 1 something not reproduced; 2 none of that, but something not run or undecided."
+        "example:\n  entpruner verify --study digits\n\n"
+        "Exit code: 0 all reproduced; 1 something not reproduced;\n2 none of that, but something not run or undecided."
     )
     add_study(parser)
     depths = "build the tables from shipped metrics, from trained networks, or from scratch (default: 1)"
@@ -17,6 +18,7 @@ def verify(parser: argparse.ArgumentParser) -> None:
 
 
 def trace(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner trace table1 3 fd"
     add_study(parser)
     parser.add_argument("table", metavar="TABLE", help="table1, ...")
     parser.add_argument("row", type=int, metavar="ROW", help="number of the row, from 1")
@@ -25,16 +27,10 @@ def trace(parser: argparse.ArgumentParser) -> None:
 
 
 def expect(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner expect results/published/digits --out params/expected/digits.yaml"
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results/published/<study>")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="params/expected/<study>.yaml")
     parser.set_defaults(action=expected)
-
-
-COMMANDS = {
-    verify: "compare every cell with what is expected of it",
-    trace: "where a cell of a table comes from",
-    expect: "write what is expected of a published study's tables",
-}
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:

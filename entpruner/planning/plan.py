@@ -128,13 +128,11 @@ def total(name: str, parts: Sequence[Row]) -> Row:
 
 
 def as_text(found: Plan) -> str:
-    sections = [[*found.rules, total("all", found.rules)]]
-    if found.audit:
-        sections.append([*found.audit, total("audit, on top", found.audit)])
     blank = ("",) * len(HEADINGS)
-    lines: list[tuple[str, ...]] = [HEADINGS]
-    for section in sections:
-        lines += [blank, *map(cells, section)]
+    lines = [HEADINGS, blank, *map(cells, found.rules), cells(total("all", found.rules))]
+    if found.audit:
+        lines += [blank, ("The audit needs:", *blank[1:])]
+        lines += [*map(cells, found.audit), cells(total("audit, on top", found.audit))]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = [
         "  ".join([rule.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]).rstrip() for rule, *numbers in lines
