@@ -41,8 +41,8 @@ class ArmSpec(Frozen):
     data: Name | Several[Name]
     """The data set that the arm is trained and measured on, or several: one arm each."""
     schedule: Schedule = "none"
-    """How pruning is spread over the training: not at all, all at once, evenly over the stages, as the proxies vote, or
-    as lots are drawn among the vote's candidates."""
+    """How pruning is spread over the training: not at all (none), all at the first stage (one_shot) or at a later one
+    (delayed), evenly over the stages (linear), as the proxies vote (vote), or as lots are drawn (random_vote)."""
     criterion: Criterion | None = None
     """What ranks the blocks. Arms that are not pruned have none."""
     ratio: Ratio | Several[Ratio] | None = None
