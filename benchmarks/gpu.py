@@ -199,13 +199,13 @@ def vote(bench: Bench) -> dict[str, Any]:
     images = comparisons.images_like(bench.shape, 16)
     samples = ProxySamples(make_process(Diffusion()), images, 0, "benchmark", bench.device)
     measure = measure_on(model, make_process(Diffusion()), samples, Proxies())
-    measure([0])
+    measure([[0]])
     seconds = []
-    for dropped in ([0], [0, 1], [0, 1, 2]):
+    for candidates in ([[0]], [[0], [0, 1], [0, 1, 2]]):
         started = clock(bench.device)
-        measure(dropped)
+        measure(candidates)
         seconds.append(clock(bench.device) - started)
-    return {"one_candidate_seconds": seconds[0], "three_candidates_seconds": sum(seconds)}
+    return {"one_candidate_seconds": seconds[0], "three_candidates_seconds": seconds[1]}
 
 
 FIGURES: dict[str, Callable[[Bench], dict[str, Any]]] = {

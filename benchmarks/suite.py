@@ -75,6 +75,7 @@ FIGURES: dict[str, Callable[[], Comparison]] = {
     "ced_12": lambda: comparisons.ced(DIGITS, 512, 128, CPU),
     "ced_28": lambda: comparisons.ced(DIGITS.model_copy(update={"depth": 28}), 256, 128, CPU),
     "proxies": lambda: comparisons.proxies(DIGITS, 16, CPU),
+    "vote": lambda: comparisons.vote(DIGITS, CPU),
     "commands": comparisons.commands,
 }
 

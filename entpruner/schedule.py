@@ -18,8 +18,8 @@ from entpruner.params.base import Frozen
 from entpruner.params.pruning import Pruning, candidate_counts, removal_grid
 from entpruner.proxies import NtkResult, ZicoResult
 
-Measure = Callable[[tuple[int, ...]], tuple[NtkResult, ZicoResult]]
-"""A function that measures both proxies of the network without some blocks, which have their original numbers."""
+Measure = Callable[[Sequence[tuple[int, ...]]], Sequence[tuple[NtkResult, ZicoResult]]]
+"""A function that measures both proxies of the network without each of these sets of blocks, by original numbers."""
 
 How = Literal["only candidate", "forced to the target", "grid", "vote", "random"]
 
@@ -109,7 +109,7 @@ def decide(
     """Decide what a ``stage`` (from 1) of ``stages`` drops, if all stages together remove ``total`` blocks.
 
     ``order`` are the ranked blocks in the order in which they are removed. ``kept`` are the blocks that are left after
-    ``removed`` blocks were removed. Only ``vote`` calls ``measure``, and only if it has several candidates. Only
+    ``removed`` blocks were removed. Only ``vote`` calls ``measure``, once, and only if it has several candidates. Only
     ``random_vote`` draws from ``random``.
     """
     grid = removal_grid(total, stages, pruning.at if schedule == "delayed" else None)
@@ -125,7 +125,7 @@ def decide(
         how = "forced to the target" if stage == stages else "only candidate"
     elif schedule == "vote":
         how = "vote"
-        candidates, chosen, tied = vote([measured(candidate, measure) for candidate in candidates], pruning)
+        candidates, chosen, tied = vote(measured(candidates, measure), pruning)
     else:
         how = "random"
         chosen = int(torch.randint(len(candidates), (), generator=random))
@@ -146,6 +146,9 @@ def decide(
     )
 
 
-def measured(candidate: Candidate, measure: Measure) -> Candidate:
-    ntk, zico = measure(candidate.dropped)
-    return candidate.model_copy(update={"kappa": ntk.kappa, "rank_deficient": ntk.rank_deficient, "zico": zico.value})
+def measured(candidates: Sequence[Candidate], measure: Measure) -> list[Candidate]:
+    found = measure([candidate.dropped for candidate in candidates])
+    return [
+        candidate.model_copy(update={"kappa": ntk.kappa, "rank_deficient": ntk.rank_deficient, "zico": zico.value})
+        for candidate, (ntk, zico) in zip(candidates, found, strict=True)
+    ]

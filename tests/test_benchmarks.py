@@ -20,7 +20,7 @@ from side_by_side import Comparison, measured  # noqa: E402
 from entpruner import cli  # noqa: E402
 from entpruner.models.network import BlockNetwork  # noqa: E402
 
-TINY = suite.DIGITS.model_copy(update={"depth": 2, "hidden_size": 16, "num_heads": 2})
+TINY = suite.DIGITS.model_copy(update={"depth": 4, "hidden_size": 16, "num_heads": 2})
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BlockNetwork, "compile_blocks", lambda _: None)  # the compiler takes long
 
 
-@pytest.mark.parametrize("name", ["train_digits", "sample_ddpm", "sample_euler", "sample_sde", "ced_12", "proxies"])
+@pytest.mark.parametrize(
+    "name", ["train_digits", "sample_ddpm", "sample_euler", "sample_sde", "ced_12", "proxies", "vote"]
+)
 @pytest.mark.usefixtures("tiny")
 def test_both_ways_of_a_figure_run_and_give_the_same_numbers(name: str) -> None:
     comparison = suite.FIGURES[name]()

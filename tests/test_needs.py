@@ -17,6 +17,7 @@ from entpruner.cli.rule import out_of_memory_explained, with_compute
 from entpruner.errors import UserError
 from entpruner.evaluation.classifier import Classifier
 from entpruner.models.transformer import Transformer
+from entpruner.params.audit import AuditedProxies
 from entpruner.params.backbones import SIZES, Architecture
 from entpruner.params.compute import Compute
 from entpruner.params.evaluation import ClassifierTraining, Evaluation
@@ -135,6 +136,8 @@ def test_what_costs_memory_is_counted_as_more() -> None:
     assert memory.features(own, 32).total < memory.features(published, 32).total
     few, many = (memory.proxies(XL, range(28), Proxies(ntk={"samples": n})).total for n in (4, 64))
     assert many > few
+    few, many = (memory.proxies(XL, range(28), Proxies(zico={"batches": n})).total for n in (8, 32))
+    assert many > few
 
 
 def test_the_audit_keeps_the_network_that_sub_networks_are_cut_from_and_their_decoder() -> None:
@@ -143,8 +146,9 @@ def test_the_audit_keeps_the_network_that_sub_networks_are_cut_from_and_their_de
     ranked, measured = memory.bench(XL, 32, GPU), memory.bench(XL, 32, GPU, Sampling(), vae)
     assert ranked.fixed == training.fixed + 4 * 675_129_632
     assert measured.fixed == ranked.fixed + memory.autoencoder_weights(vae)
-    swept = memory.swept(XL, Proxies(), (4, 64))
-    assert (swept.images, swept.setting) == (64, "audit.proxies.samples")
+    by_ntk, by_zico = (memory.swept(XL, Proxies(), AuditedProxies(samples=(4, n))) for n in (1024, 64))
+    assert (by_ntk.images, by_ntk.setting) == (1024, "audit.proxies.samples")
+    assert (by_zico.images, by_zico.setting) == (16, "proxies.zico.batch_size")
 
 
 # ------------------------------------------------------------------------------------------------- advice, no gate
@@ -188,7 +192,7 @@ def test_the_papers_tables_and_audit_fit_into_the_gpus_that_it_states_and_the_au
     stated, audit = usual.params.compute.gpu_memory, usual.params.audit
     assert stated is not None and stated < 80 and audit is not None  # 80 GB as sold are 79 GiB
     require_room(usual)
-    many = audit.model_copy(update={"proxies": audit.proxies.model_copy(update={"samples": (8, 128)})})
+    many = audit.model_copy(update={"proxies": audit.proxies.model_copy(update={"samples": (8, 1024)})})
     with pytest.raises(UserError, match=r"^audit_proxies dit .* set audit\.proxies\.samples to \d+ or less"):
         require_room(paper(audit=many))
 

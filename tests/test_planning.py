@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from scoring_context import ARCHITECTURE, PROCESSES, context, images, network
 from snakemake_runs import ROOT
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from entpruner import cli
 from entpruner.errors import UserError
@@ -27,12 +29,13 @@ from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.planning.gpus import gpu_named
 from entpruner.planning.plan import Plan, as_json, as_text, plan
 from entpruner.planning.speed import on_gpu, on_this_machine
+from entpruner.proxies import per_sample
 from entpruner.proxies.measure import ProxySamples, measure_on
 from entpruner.reporting.records import Records
 from entpruner.rules import RULES
 from entpruner.rules.rule import Job
 from entpruner.scores import score
-from entpruner.sizes import nets
+from entpruner.sizes import nets, work
 from entpruner.sizes.work import Network, Speed, Work, evaluations
 from entpruner.study.images import images_of
 from entpruner.study.resolved import ResolvedStudy
@@ -71,8 +74,11 @@ def small(process: ProcessSettings) -> Network:
 
 
 def counted(compute: object) -> int:
-    # PyTorch 2.11 counts nothing of the fused kernel without gradients
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    # PyTorch 2.11 counts nothing of the fused kernel without gradients. The counter also follows modules, which fails
+    # where autograd.grad asks for the gradient at a module's input.
+    unfollowed = {"_fw_pre_hook": lambda *_: None, "_fw_post_hook": lambda *_: None}
+    tracker = mock.patch.multiple(ModuleTracker, **unfollowed)
+    with tracker, FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         compute()  # type: ignore[operator]
     return counter.get_total_flops()
 
@@ -87,11 +93,15 @@ def test_a_score_costs_what_pytorch_counts(criterion: str, settings: dict[str, s
     assert work.flops == pytest.approx(counted(lambda: score(criterion, asked)), rel=0.3)  # a coarse declaration
 
 
-def test_the_proxies_cost_what_pytorch_counts() -> None:
+@pytest.mark.parametrize("kept", [0, per_sample.KEPT], ids=["again", "kept"])
+def test_the_proxies_cost_what_pytorch_counts(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert work.KEPT == per_sample.KEPT
+    for module in (work, per_sample):
+        monkeypatch.setattr(module, "KEPT", kept)
     proxies = Proxies(ntk={"samples": 4}, zico={"batch_size": 2})
     samples = ProxySamples(context(Flow()).process, images(), 0, "test", torch.device("cpu"))
     measure = measure_on(network(), samples.process, samples, proxies)
-    assert small(Flow()).proxied(3, proxies).flops == pytest.approx(counted(lambda: measure((1,))), rel=0.1)
+    assert small(Flow()).proxied(3, proxies).flops == pytest.approx(counted(lambda: measure([(1,)])), rel=0.1)
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=["diffusion", "flow"])

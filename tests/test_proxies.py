@@ -11,13 +11,15 @@ from scoring_context import PROCESSES, images, network
 from torch import Tensor, nn
 
 from entpruner.errors import UserError
+from entpruner.models.surgery import drop_blocks
 from entpruner.params.backbones import ProcessSettings
-from entpruner.params.proxies import Ntk, Zico
+from entpruner.params.proxies import Ntk, Proxies, Zico
 from entpruner.process import make_process
-from entpruner.proxies import ntk, zico
-from entpruner.proxies.ntk import condition
-from entpruner.proxies.per_sample import gradient_factors, layers_with_weights, recorded_calls
-from entpruner.proxies.zico import RunningGradient, zico_value
+from entpruner.proxies import ntk, per_sample, zico
+from entpruner.proxies.measure import ProxySamples, measure_on
+from entpruner.proxies.ntk import GramMatrices, condition
+from entpruner.proxies.per_sample import LayerGradients, Proxy, layers_with_weights, recorded_calls, take_gradients
+from entpruner.proxies.zico import LossGradients, layer_ratios, zico_value
 
 
 def inputs(process: ProcessSettings, n: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -81,21 +83,74 @@ def test_ntk_does_not_see_what_the_process_does_not_predict(process: ProcessSett
     assert kappa(model, Ntk(functional="all_outputs")) != kappa(other, Ntk(functional="all_outputs"))
 
 
-def test_hooks_give_each_layers_gradients_and_leave_nothing_behind() -> None:
+class Sums(Proxy):
+    """The per-sample weight gradients of every layer of every candidate, of the sum of the outputs."""
+
+    def __init__(self, *inputs: Tensor) -> None:
+        self.inputs = inputs
+        self.found: dict[int, dict[str, Tensor]] = {}
+
+    def at_output(self, output: Tensor) -> Tensor:
+        return torch.ones_like(output)
+
+    def take(self, candidate: int, gradients: LayerGradients) -> None:
+        self.found.setdefault(candidate, {})[gradients.name] = gradients.d.mT @ gradients.a
+
+
+@pytest.mark.parametrize("kept", [0, per_sample.KEPT], ids=["again", "kept"])
+def test_each_candidate_has_its_own_gradients_and_nothing_is_left_behind(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(per_sample, "KEPT", kept)
     model = network().double()
     x, _, t, y = inputs(PROCESSES[0])
-    with recorded_calls(model) as calls:
-        output = model(x, t, y)
-    layers = {name: (d.mT @ a) for name, a, d in gradient_factors(calls, output, torch.ones(2, 8, 8).double())}
+    candidates = [(0, 1, 2, 3), (0, 1, 3), (0, 3), (0, 1, 3), (1, 2, 3)]  # they part at several places, or nowhere
+    first, second = Sums(x[:2], t[:2], y[:2]), Sums(x[2:], t[2:], y[2:])  # two proxies share a pass
+    take_gradients(model, candidates, first, second)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
 
-    model(x, t, y).sum().backward()  # the batch's gradient, which the samples' must add up to
-    assert set(layers) == set(layers_with_weights(model))
-    for name, gradients in layers.items():
-        total = gradients.sum(0)
-        total = total.T if "embedding_table" in name else total  # an embedding's factors are the other way round
-        assert torch.allclose(total.flatten(), model.get_submodule(name).weight.grad.flatten(), rtol=1e-9), name
+    for number, blocks in enumerate(candidates):
+        pruned = drop_blocks(model, set(range(4)) - set(blocks))
+        pruned(x, t, y).sum().backward()  # the batch's gradient, which the samples' must add up to
+        assert len(first.found[number]) == len(layers_with_weights(pruned))
+        for name, of_first in first.found[number].items():
+            total = of_first.sum(0) + second.found[number][name].sum(0)
+            total = total.T if "embedding_table" in name else total  # an embedding's factors are the other way round
+            own = name if not name.startswith("blocks.") else renamed(name, blocks)
+            assert torch.allclose(total.flatten(), pruned.get_submodule(own).weight.grad.flatten(), rtol=1e-9), name
+
+
+def renamed(name: str, kept: tuple[int, ...]) -> str:
+    """The name of a block's layer in the network that has only the blocks ``kept``."""
+    _, block, layer = name.split(".", 2)
+    return f"blocks.{kept.index(int(block))}.{layer}"
+
+
+def test_both_ways_of_a_gram_matrix_agree() -> None:
+    random = torch.Generator().manual_seed(0)
+    grams = GramMatrices(torch.zeros(5, 1, 8, 8), torch.zeros(5), torch.zeros(5), torch.ones(1, 2, 8, 8))
+    expected = torch.zeros(5, 5, dtype=torch.float64)
+    for tokens, width in ((1, 8), (2, 64), (64, 4)):  # few tokens for wide layers, many for narrow ones
+        a, d = (torch.randn(5, tokens, width, generator=random) for _ in range(2))
+        grams.take(0, LayerGradients("layer", nn.Linear(width, width), a, d))
+        g = (d.double().mT @ a.double()).flatten(1)
+        expected += g @ g.T
+    assert {positions for _, positions in grams.sums} == {1, 2}
+    torch.testing.assert_close(grams.gram(0), expected, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("functional", ["prediction", "projection"])
+def test_candidates_of_a_vote_measured_in_one_go_are_those_measured_alone(functional: str) -> None:
+    model, process = network(), make_process(PROCESSES[0])
+    settings = Proxies(ntk=Ntk(samples=5, functional=functional, projections=2), zico=Zico(batch_size=4))
+    samples = ProxySamples(process, images(), 0, "test", torch.device("cpu"))
+    measure = measure_on(model, process, samples, settings)
+    for dropped, (grams, losses) in zip([(), (2,), (2, 1)], measure([(), (2,), (2, 1)]), strict=True):
+        pruned = drop_blocks(model, dropped)
+        alone = ntk(pruned, process, *samples.ntk(5), settings.ntk, samples.signs())
+        assert grams.kappa == pytest.approx(alone.kappa, rel=1e-4)
+        assert losses.value == pytest.approx(zico(pruned, process, samples.zico(settings.zico), settings.zico).value)
 
 
 def test_hooks_are_removed_after_an_error() -> None:
@@ -146,14 +201,6 @@ def test_gradients_that_are_not_finite_are_an_error() -> None:
 # ----------------------------------------------------------------------------------------------------------------- ZiCo
 
 
-def running(gradients: Tensor) -> RunningGradient:
-    """Statistics of gradients (D, ...)."""
-    statistics = RunningGradient(gradients[0])
-    for gradient in gradients:
-        statistics.add(gradient)
-    return statistics
-
-
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)
 def test_zico_is_that_of_stored_gradients(process: ProcessSettings) -> None:
     model, physics = network(), make_process(process)
@@ -193,26 +240,39 @@ def test_spread_that_is_only_rounding_is_left_out() -> None:
     varying = torch.randn(8, 100, generator=random)
     constant = torch.full((8, 100), 0.1)
     jittered = constant * (1 + 1e-7 * torch.randint(-1, 2, constant.shape, generator=random))
-    alone = zico_value({"layer": running(varying)}, "sum").value
+    alone = zico_value({"layer": layer_ratios(varying)}, "sum").value
     for extra in (constant, jittered, torch.zeros(8, 100)):
-        assert zico_value({"layer": running(torch.cat([varying, extra], dim=1))}, "sum").value == pytest.approx(alone)
+        assert zico_value({"layer": layer_ratios(torch.cat([varying, extra], dim=1))}, "sum").value == pytest.approx(
+            alone
+        )
 
 
 def test_a_large_mean_does_not_cancel_the_spread() -> None:
     spread = torch.randn(8, 1000, generator=torch.Generator().manual_seed(0))
     gradients = 1000 + spread  # in float32 the spread of Σg² - (Σg)²/D would be lost
     exact = (gradients.double().mean(0) / gradients.double().std(0, correction=0)).sum().log().item()
-    assert zico_value({"layer": running(gradients)}, "sum").value == pytest.approx(exact, rel=1e-4)
+    assert zico_value({"layer": layer_ratios(gradients)}, "sum").value == pytest.approx(exact, rel=1e-4)
 
 
 def test_a_layer_without_signal_is_skipped_and_a_network_without_is_an_error() -> None:
     varying = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
-    both = zico_value({"dead": running(torch.zeros(8, 10)), "live": running(varying)}, "mean")
-    assert both == zico_value({"live": running(varying)}, "mean")
+    both = zico_value({"dead": layer_ratios(torch.zeros(8, 10)), "live": layer_ratios(varying)}, "mean")
+    assert both == zico_value({"live": layer_ratios(varying)}, "mean")
     with pytest.raises(UserError, match="no gradient varies"):
-        zico_value({"dead": running(torch.zeros(8, 10))}, "sum")
+        zico_value({"dead": layer_ratios(torch.zeros(8, 10))}, "sum")
     with pytest.raises(UserError, match="layer are not finite"):
-        zico_value({"layer": running(torch.full((8, 10), math.inf))}, "sum")
+        zico_value({"layer": layer_ratios(torch.full((8, 10), math.inf))}, "sum")
+
+
+def test_zico_of_the_first_batches_is_that_of_these_alone() -> None:
+    model, process = network(), make_process(PROCESSES[0])
+    drawn = ProxySamples(process, images(), 0, "test", torch.device("cpu"))
+    batches = list(drawn.zico(Zico(batches=12, batch_size=2)))
+    losses = LossGradients(process, batches, (8, 12))
+    take_gradients(model, [range(4)], losses)
+    for count in (8, 12):
+        alone = zico(model, process, batches[:count], Zico(batches=count))
+        assert losses.result(0, "sum", count).per_layer == pytest.approx(alone.per_layer, rel=1e-5)
 
 
 def test_zico_wants_the_number_of_batches_that_its_settings_say() -> None:

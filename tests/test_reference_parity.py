@@ -17,8 +17,9 @@ from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.process import make_process
 from entpruner.process.diffusion import Chain
 from entpruner.process.guidance import guided
-from entpruner.proxies.ntk import condition, gram_matrix
-from entpruner.proxies.zico import RunningGradient, zico_value
+from entpruner.proxies.ntk import GramMatrices, condition
+from entpruner.proxies.per_sample import take_gradients
+from entpruner.proxies.zico import layer_ratios, zico_value
 
 NO_NOISE = torch.Generator()  # for the samplers that draw none
 INTERPOLANTS = {"Linear": "linear", "GVP": "gvp"}  # the official names and ours
@@ -171,8 +172,10 @@ def test_the_neural_tangent_kernel(golden, dit):
     model = copy.deepcopy(dit).double()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name != "pos_embed")
-    probe = torch.ones(golden["dit/out"].shape[1:])
-    result = condition(gram_matrix(model, golden["x"].double(), golden["t_diffusion"], golden["y"], [probe]))
+    probes = torch.ones(1, *golden["dit/out"].shape[1:])
+    grams = GramMatrices(golden["x"].double(), golden["t_diffusion"], golden["y"], probes)
+    take_gradients(model, [range(len(model.blocks))], grams)
+    result = condition(grams.gram(0))
     assert result.gram.dtype == torch.float64
     agree(result.gram, golden["ntk/gram"], 1e-5)
     agree(torch.tensor(result.kappa), golden["ntk/kappa"], 1e-5)
@@ -180,11 +183,6 @@ def test_the_neural_tangent_kernel(golden, dit):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zico(golden, dtype):
-    statistics = {}
-    for key, gradients in golden.items():
-        if key.startswith("zico/grad/"):
-            statistics[key] = RunningGradient(gradients[0].to(dtype))
-            for gradient in gradients.to(dtype):
-                statistics[key].add(gradient)
-    assert len(statistics) == 4
-    agree(torch.tensor(zico_value(statistics, "sum").value), golden["zico/value"], 1e-6)
+    layers = {key: layer_ratios(found.to(dtype)) for key, found in golden.items() if key.startswith("zico/grad/")}
+    assert len(layers) == 4
+    agree(torch.tensor(zico_value(layers, "sum").value), golden["zico/value"], 1e-6)

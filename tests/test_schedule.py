@@ -27,7 +27,7 @@ def results(kappa: float | None, zico: float) -> tuple[NtkResult, ZicoResult]:
     return NtkResult(kappa, log10, kappa is None, nothing, nothing), ZicoResult(zico, {})
 
 
-def never(_: tuple[int, ...]) -> tuple[NtkResult, ZicoResult]:
+def never(_: Sequence[tuple[int, ...]]) -> list[tuple[NtkResult, ZicoResult]]:
     raise AssertionError("no proxy should be asked")
 
 
@@ -176,8 +176,8 @@ def test_whatever_is_voted_the_target_is_met_in_the_order_of_the_scores(
     assume(stages <= total)
     stages = 1 if schedule == "one_shot" else stages
 
-    def measure(_: tuple[int, ...]) -> tuple[NtkResult, ZicoResult]:
-        return results(*data.draw(OPINION))
+    def measure(dropped: Sequence[tuple[int, ...]]) -> list[tuple[NtkResult, ZicoResult]]:
+        return [results(*data.draw(OPINION)) for _ in dropped]
 
     decisions = stages_of(schedule, pruning, total, stages, measure if schedule == "vote" else never, seed)
     gone = [block for decision in decisions for block in decision.dropped]
@@ -212,8 +212,8 @@ def redone(decision: dict[str, Any]) -> tuple[int, bool]:
 def test_a_reader_can_redo_the_vote_from_the_decision_alone(
     opinions: list[Opinion], pruning: Pruning, kept: int
 ) -> None:
-    said = iter(opinions * 2)
-    voted = decision("vote", pruning, sorted(ORDER[-kept:]), 1, 6, 6, lambda _: results(*next(said)), 0)
+    said = [results(*opinion) for opinion in opinions * 2]
+    voted = decision("vote", pruning, sorted(ORDER[-kept:]), 1, 6, 6, lambda dropped: said[: len(dropped)], 0)
     content = json.loads(voted.model_dump_json())
     before = content["removed_before"]
     assert before == len(ORDER) - kept
@@ -230,8 +230,8 @@ def test_a_reader_can_redo_the_vote_from_the_decision_alone(
 def test_how_it_was_chosen_is_told() -> None:
     further = Pruning(lookahead=2)
 
-    def more_is_better(dropped: tuple[int, ...]) -> tuple[NtkResult, ZicoResult]:
-        return results(10 - len(dropped), float(len(dropped)))
+    def more_is_better(dropped: Sequence[tuple[int, ...]]) -> list[tuple[NtkResult, ZicoResult]]:
+        return [results(10 - len(blocks), float(len(blocks))) for blocks in dropped]
 
     voted = stages_of("vote", further, 4, 4, more_is_better)
     assert [decision.how for decision in voted] == ["vote", "vote", "only candidate", "forced to the target"]

@@ -19,6 +19,11 @@ class Ntk(Frozen):
     projections: Positive = 4
     """Random sign vectors of the ``projection`` functional."""
 
+    @property
+    def probes(self) -> int:
+        """How many times a sample is differentiated."""
+        return self.projections if self.functional == "projection" else 1
+
 
 class Zico(Frozen):
     """ZiCo: gradient mean over spread across batches."""

@@ -1,22 +1,19 @@
 """The samples that proxies see, and the measurement of both proxies on them for sub-networks of a network."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from entpruner.data.store import Images
 from entpruner.models.network import BlockNetwork
-from entpruner.models.surgery import drop_blocks
+from entpruner.models.surgery import drop_blocks, kept_positions
 from entpruner.params.proxies import Proxies, Zico
 from entpruner.process import Process
-from entpruner.proxies.ntk import NtkResult, ntk
-from entpruner.proxies.zico import ZicoResult, zico
+from entpruner.proxies.ntk import NtkResult, condition, gram_matrices
+from entpruner.proxies.per_sample import take_gradients
+from entpruner.proxies.zico import Batch, LossGradients, ZicoResult
 from entpruner.system.devices import without_tf32
 from entpruner.system.randomness import generator
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""x and noise (B, C, H, W), t and y (B,)."""
 
 
 class ProxySamples:
@@ -46,18 +43,22 @@ class ProxySamples:
 
 def measure_on(
     model: BlockNetwork, process: Process, samples: ProxySamples, settings: Proxies
-) -> Callable[[Collection[int]], tuple[NtkResult, ZicoResult]]:
-    """A function that measures both proxies of ``model`` without some blocks, which have their original numbers.
+) -> Callable[[Sequence[Collection[int]]], list[tuple[NtkResult, ZicoResult]]]:
+    """A function that measures both proxies of ``model`` without each of some sets of blocks, in one go.
 
-    The sub-networks keep the weights of ``model``, and all of them see the same samples.
+    Blocks have their original numbers. The sub-networks keep the weights of ``model``, and all see the same samples.
     """
 
-    def measure(dropped: Collection[int]) -> tuple[NtkResult, ZicoResult]:
-        candidate = drop_blocks(model, dropped).to(samples.device)
+    def measure(dropped: Sequence[Collection[int]]) -> list[tuple[NtkResult, ZicoResult]]:
+        candidates = [kept_positions(model.kept_blocks, drop) for drop in dropped]
+        copy = drop_blocks(model, ()).to(samples.device)  # because the blocks of ``model`` may be compiled
+        grams = gram_matrices(process, *samples.ntk(settings.ntk.samples), settings.ntk, samples.signs())
+        losses = LossGradients(process, samples.zico(settings.zico))
         with without_tf32():
-            return (
-                ntk(candidate, process, *samples.ntk(settings.ntk.samples), settings.ntk, samples.signs()),
-                zico(candidate, process, samples.zico(settings.zico), settings.zico),
-            )
+            take_gradients(copy, candidates, grams, losses)
+        return [
+            (condition(grams.gram(candidate)), losses.result(candidate, settings.zico.reduction))
+            for candidate in range(len(candidates))
+        ]
 
     return measure

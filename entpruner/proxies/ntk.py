@@ -17,7 +17,6 @@ The scalar f_i of an output decides what κ means, so it is a setting:
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +26,7 @@ from entpruner.errors import UserError
 from entpruner.models.network import BlockNetwork
 from entpruner.params.proxies import Ntk
 from entpruner.process import Process
-from entpruner.proxies.per_sample import gradient_factors, recorded_calls
+from entpruner.proxies.per_sample import LayerGradients, Proxy, take_gradients
 
 # λ_min at or below this share of λ_max cannot be told from zero. Eigenvalues are squares of the singular values of the
 # gradients, and float32 gradients have an error of about 1e-5 of the largest singular value.
@@ -46,6 +45,59 @@ class NtkResult:
     eigenvalues: Tensor  # (N,) float64, ascending
 
 
+class GramMatrices(Proxy):
+    """The Gram matrices of the per-sample gradients of f_i = Σ probe * output_i, each a mean over the probes.
+
+    x_t (N, C, H, W), t and y (N,) are the inputs of the network, and ``probes`` are (K, 2C, H, W). The samples pass the
+    network once for each probe.
+    """
+
+    def __init__(self, x_t: Tensor, t: Tensor, y: Tensor, probes: Tensor) -> None:
+        self.samples, self.probes = len(t), probes
+        x_t, t, y = (torch.cat([part] * len(probes)) for part in (x_t, t, y))
+        self.inputs = x_t, t, y
+        self.sums: dict[tuple[int, int], Tensor] = {}
+        """By candidate and P, the products (N*P, N*P) of ``layer_products``, summed over layers and probes."""
+
+    def at_output(self, output: Tensor) -> Tensor:
+        return self.probes.to(output).repeat_interleave(self.samples, dim=0)
+
+    def take(self, candidate: int, gradients: LayerGradients) -> None:
+        parts = (torch.split(part, self.samples) for part in (gradients.a, gradients.d))  # those of each probe
+        for a, d in zip(*parts, strict=True):
+            products = layer_products(a, d)
+            key = candidate, len(products) // self.samples
+            if key in self.sums:
+                self.sums[key] += products
+            else:
+                self.sums[key] = products
+
+    def gram(self, candidate: int) -> Tensor:
+        """The Gram matrix (N, N) float64 of a candidate."""
+        n = self.samples
+        sums = [total.view(n, p, n, p).sum((1, 3)) for (own, p), total in self.sums.items() if own == candidate]
+        return torch.stack(sums).sum(0) / len(self.probes)
+
+
+def gram_matrices(
+    process: Process, x: Tensor, noise: Tensor, t: Tensor, y: Tensor, settings: Ntk, generator: torch.Generator
+) -> GramMatrices:
+    """The proxy on N samples: clean x and noise (N, C, H, W), times and labels (N,), all on the device of the model.
+
+    ``generator`` (CPU) draws the signs of ``projection``. The samples should have stratified t.
+    """
+    shape = (2 * x.shape[1], *x.shape[2:])  # the shape of one output, (2C, H, W)
+    predicted = (torch.arange(shape[0]) < x.shape[1])[:, None, None]  # (2C, 1, 1)
+    match settings.functional:
+        case "prediction":
+            probes = predicted * torch.ones(1, *shape)
+        case "all_outputs":
+            probes = torch.ones(1, *shape)
+        case "projection":
+            probes = predicted * (torch.randint(2, (settings.projections, *shape), generator=generator) * 2.0 - 1)
+    return GramMatrices(process.add_noise(x, noise, t), t, y, probes)
+
+
 def ntk(
     model: BlockNetwork,
     process: Process,
@@ -56,47 +108,26 @@ def ntk(
     settings: Ntk,
     generator: torch.Generator,
 ) -> NtkResult:
-    """κ on N samples: clean x and noise (N, C, H, W), times and labels (N,), all on the device of the model.
+    """κ of a whole network, on the samples that ``gram_matrices`` describes.
 
-    All candidates must get the same samples, with stratified t, and a ``generator`` (CPU) with the same seed, which
-    draws the signs of ``projection``. Raises UserError if gradients are not finite.
+    Raises UserError if gradients are not finite.
     """
-    model.eval()
-    x_t = process.add_noise(x, noise, t)
-    shape = (2 * x.shape[1], *x.shape[2:])  # the shape of one output, (2C, H, W)
-    predicted = (torch.arange(shape[0]) < x.shape[1])[:, None, None]  # (2C, 1, 1)
-    match settings.functional:
-        case "prediction":
-            probes = [predicted * torch.ones(shape)]
-        case "all_outputs":
-            probes = [torch.ones(shape)]
-        case "projection":
-            signs = torch.randint(2, (settings.projections, *shape), generator=generator) * 2.0 - 1
-            probes = list(signs * predicted)
-    return condition(gram_matrix(model, x_t, t, y, probes))
+    grams = gram_matrices(process, x, noise, t, y, settings, generator)
+    take_gradients(model, [range(len(model.blocks))], grams)
+    return condition(grams.gram(0))
 
 
-def gram_matrix(model: BlockNetwork, x_t: Tensor, t: Tensor, y: Tensor, probes: Iterable[Tensor]) -> Tensor:
-    """The Gram matrix (N, N) float64 of the per-sample gradients of f_i = Σ probe * output_i, a mean over the probes.
+def layer_products(a: Tensor, d: Tensor) -> Tensor:
+    """Products (N*P, N*P) float64, whose sums over P positions are all <g_i, g_j> of g_i = Σ_t d[i, t] a[i, t]ᵀ.
 
-    x_t, t and y are the inputs of the network. There is one forward pass, and one backward pass for each probe
-    (2C, H, W). Memory holds the activations of the batch, and the per-sample gradients of one layer at a time.
+    a is (N, T, in), and d is (N, T, out). Products <a_it, a_js> <d_it, d_js> of all positions (P = T) are taken where
+    they need fewer multiplications than the gradients and their products (P = 1).
     """
-    with torch.enable_grad(), recorded_calls(model) as calls:
-        output = model(x_t, t, y)
-    grams = []
-    for probe in probes:
-        layers = gradient_factors(calls, output, probe.to(output), retain_graph=True)
-        grams.append(torch.stack([layer_gram(a, d) for _, a, d in layers]).sum(0))
-    return torch.stack(grams).mean(0)
-
-
-def layer_gram(a: Tensor, d: Tensor) -> Tensor:
-    """All <g_i, g_j>, (N, N) float64, of the gradients g_i = Σ_t d[i, t] a[i, t]ᵀ with a (N, T, in), d (N, T, out)."""
+    (n, tokens, inputs), outputs = a.shape, d.shape[2]
     a, d = a.double(), d.double()
-    if a.shape[1] == 1:  # the gradients have rank one: <d aᵀ, d' a'ᵀ> = <a, a'> <d, d'>
-        a, d = a[:, 0], d[:, 0]
-        return (a @ a.T) * (d @ d.T)
+    if (n * tokens) ** 2 * (inputs + outputs) <= (n * tokens + n**2) * inputs * outputs:
+        a, d = a.flatten(0, 1), d.flatten(0, 1)
+        return (a @ a.T).mul_(d @ d.T)
     g = (d.mT @ a).flatten(1)  # (N, out*in)
     return g @ g.T
 

@@ -206,7 +206,7 @@ class AuditRule(Rule):
         params, shape, audit = study.params, self.network(study, job).architecture, audit_of(study)
         parts = [memory.scoring(shape, "ced", params.scoring, params.sampling)]
         if not self.knows_unets:
-            parts.append(memory.swept(shape, params.proxies, audit.proxies.samples))
+            parts.append(memory.swept(shape, params.proxies, audit.proxies))
         if "finetune" in self.kind.model_fields:
             batch_size, compute = params.finetune.batch_size, params.compute.alone
             parts.append(memory.bench(shape, batch_size, compute, params.sampling, params.latents))

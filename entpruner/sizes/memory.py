@@ -11,17 +11,18 @@ from typing import NamedTuple
 
 from entpruner.models.arithmetic import Shape, block_layers, mlp_width, parameters_of, pixels_of, places, tokens_of
 from entpruner.params.arms import Criterion
+from entpruner.params.audit import AuditedProxies
 from entpruner.params.backbones import Architecture, UNetArchitecture
 from entpruner.params.compute import Compute
 from entpruner.params.criteria import cost_of
 from entpruner.params.evaluation import ClassifierTraining, Evaluation
 from entpruner.params.latents import Latents
-from entpruner.params.proxies import Proxies
+from entpruner.params.proxies import Ntk, Proxies, Zico
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.params.training import Finetuning, Training
 from entpruner.sizes.nets import AUTOENCODER_PARAMETERS
-from entpruner.sizes.work import WORD
+from entpruner.sizes.work import KEPT, WORD
 
 GIB = 2**30
 HALF = 2  # bytes of a bfloat16
@@ -96,20 +97,36 @@ def training(shape: Shape, blocks: Blocks, settings: Training, compute: Compute)
 
 
 def proxies(shape: Shape, blocks: Blocks, settings: Proxies) -> Memory:
-    """A vote holds the weights of the network and of a candidate, ZiCo's gradient and statistics, and NTK's gradients
-    of one layer in float64.
+    """A vote holds the weights twice, passes the samples of both proxies at once, and keeps up to KEPT of insides.
+
+    The candidates follow each other, so they need no more than the one with the most blocks.
     """
-    largest_layer = max(layer.inputs * layer.outputs for block in blocks for layer in block_layers(shape, block))
-    fixed = 6 * WORD * parameters_of(shape, blocks) + 2 * WORD * settings.ntk.samples * largest_layer
-    batches = (settings.zico.batch_size, "proxies.zico.batch_size"), (settings.ntk.samples, "proxies.ntk.samples")
-    return Memory(fixed, activations(shape, blocks, half=False), *max(batches, key=lambda batch: batch[0]))
+    parts = [of_ntk(shape, blocks, settings.ntk), of_zico(shape, blocks, settings.zico)]
+    fewer, more = sorted(parts, key=lambda part: part.images * part.an_image)
+    beside = KEPT + 2 * WORD * parameters_of(shape, blocks) + fewer.images * fewer.an_image
+    return more._replace(fixed=beside + max(fewer.fixed, more.fixed))
 
 
-def swept(shape: Shape, settings: Proxies, samples: Collection[int]) -> Memory:
-    """The audit measures proxies with several numbers of samples, of which the largest needs the most."""
-    ntk = settings.ntk.model_copy(update={"samples": max(samples)})
-    needed = proxies(shape, range(shape.depth), settings.model_copy(update={"ntk": ntk}))
-    return needed._replace(setting=needed.setting.replace("proxies.ntk", "audit.proxies"))
+def swept(shape: Shape, settings: Proxies, sweeps: AuditedProxies) -> Memory:
+    """The audit measures the proxies one after the other, at several sizes, of which the largest needs the most."""
+    blocks, beside = range(shape.depth), KEPT + 2 * WORD * parameters_of(shape, range(shape.depth))
+    ntk = of_ntk(shape, blocks, settings.ntk.model_copy(update={"samples": max(sweeps.samples)}))
+    zico = of_zico(shape, blocks, settings.zico.model_copy(update={"batches": max(sweeps.batches)}))
+    parts = ntk._replace(setting="audit.proxies.samples"), zico
+    return largest(part._replace(fixed=part.fixed + beside) for part in parts)
+
+
+def of_ntk(shape: Shape, blocks: Blocks, settings: Ntk) -> Memory:
+    """NTK's gradients of one layer, in float64, and its samples: the probes need each of them once."""
+    gradients = 2 * WORD * settings.samples * largest_layer(shape, blocks)
+    return Memory(gradients, settings.probes * differentiated(shape, blocks), settings.samples, "proxies.ntk.samples")
+
+
+def of_zico(shape: Shape, blocks: Blocks, settings: Zico) -> Memory:
+    """The gradients of one layer for all of ZiCo's batches, with two arrays of their size, and the batches."""
+    gradients = 3 * WORD * settings.batches * largest_layer(shape, blocks)
+    image = settings.batches * differentiated(shape, blocks)
+    return Memory(gradients, image, settings.batch_size, "proxies.zico.batch_size")
 
 
 def sampling(shape: Shape, blocks: Blocks, settings: Sampling, latents: Latents | None = None) -> Memory:
@@ -199,6 +216,16 @@ def activations(shape: Shape, blocks: Blocks, *, half: bool, checkpointing: bool
         return sum(entering) * (1 if checkpointing else UNET_ARRAYS) + UNET_ARRAYS * max(entering)
     inside = block_activations(shape, half=half)
     return states(shape, blocks) + 2 * inside if checkpointing else (len(blocks) + 1) * inside
+
+
+def differentiated(shape: Shape, blocks: Blocks) -> float:
+    """Bytes of what enters each block, and of the inside of one block with its gradients."""
+    return states(shape, blocks) + activations(shape, list(blocks)[:1], half=False)
+
+
+def largest_layer(shape: Shape, blocks: Blocks) -> int:
+    """The weights of the largest layer."""
+    return max(layer.inputs * layer.outputs for block in blocks for layer in block_layers(shape, block))
 
 
 def block_activations(shape: Architecture, *, half: bool) -> float:

@@ -7,7 +7,16 @@ entropies, nearest neighbours and distances between features are not counted.
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from entpruner.models.arithmetic import Shape, macs, parameters_of, step_macs, unet_macs
+from entpruner.models.arithmetic import (
+    Layer,
+    Shape,
+    block_layers,
+    layers_around,
+    macs,
+    parameters_of,
+    step_macs,
+    unet_macs,
+)
 from entpruner.params.arms import Criterion
 from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings
 from entpruner.params.criteria import cost_of
@@ -18,6 +27,8 @@ from entpruner.params.training import Finetuning, Training
 
 WORD = 4
 """Bytes of a float32."""
+KEPT = 2**30
+"""Bytes of the insides of all blocks that a measurement of the proxies keeps (``proxies/per_sample.py``)."""
 DOPRI5_EVALUATIONS = 100
 """The assumed number of network evaluations of this solver, which chooses its own steps."""
 
@@ -125,16 +136,25 @@ class Network:
         return Work(measuring=scoring.draws * a_draw)
 
     def proxied(self, blocks: int, proxies: Proxies) -> Work:
-        """The measurement of both proxies of one sub-network.
+        """The measurement of both proxies of one sub-network, without what it shares with others of a vote.
 
-        NTK takes a forward pass, and for each probe the gradients of all samples and the products of these gradients.
-        ZiCo takes the gradients of all batches.
+        Each sample takes a forward pass, the gradients of the activations, and in a large network the insides of the
+        blocks again. NTK adds the products of the gradients of all samples for each probe, and ZiCo the gradients of
+        its batches.
         """
-        forward, n = self.forward(blocks), proxies.ntk.samples
-        probes = proxies.ntk.projections if proxies.ntk.functional == "projection" else 1
-        ntk = n * (1 + 2 * probes) * forward + probes * 2 * n**2 * self.parameters(blocks)
-        zico = proxies.zico.batches * proxies.zico.batch_size * 3 * forward
-        return Work(measuring=ntk + zico)
+        shape, n, probes = self.architecture, proxies.ntk.samples, proxies.ntk.probes
+        inside = [layer for block in range(blocks) for layer in block_layers(shape, block)]
+        differentiated, drawn = probes * n, proxies.zico.batches * proxies.zico.batch_size
+        held = WORD * (differentiated + drawn) * sum((a.inputs + a.outputs) * a.positions for a in inside)
+        passes = 2 if held <= KEPT else 3
+        grams = 2 * probes * sum(gram_macs(layer, n) for layer in [*layers_around(shape), *inside])
+        return Work(measuring=(passes * (differentiated + drawn) + drawn) * self.forward(blocks) + grams)
+
+
+def gram_macs(layer: Layer, samples: int) -> int:
+    """Multiply-accumulates of all products of the per-sample gradients of a layer (``proxies/ntk.py``)."""
+    rows = samples * layer.positions
+    return min(rows**2 * (layer.inputs + layer.outputs), (rows + samples**2) * layer.inputs * layer.outputs)
 
 
 def evaluations(process: ProcessSettings, sampling: Sampling) -> int:

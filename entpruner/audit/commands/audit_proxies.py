@@ -14,7 +14,8 @@ from entpruner.params.base import Frozen
 from entpruner.process import Process
 from entpruner.proxies import ntk
 from entpruner.proxies.measure import ProxySamples
-from entpruner.proxies.zico import gradient_statistics, zico_value
+from entpruner.proxies.per_sample import take_gradients
+from entpruner.proxies.zico import LossGradients
 from entpruner.rules.audit import ProxiesSettings
 from entpruner.system.devices import without_tf32
 from entpruner.system.files import read_json
@@ -79,8 +80,6 @@ def zico_at(
     """ZiCo as a sum and as a mean over layers, of the first D batches for each D, in one pass over the most batches."""
     asked = settings.sweeps.batches
     largest = settings.proxies.zico.model_copy(update={"batches": max(asked)})
-    found = {}
-    for count, statistics in enumerate(gradient_statistics(network, process, samples.zico(largest)), start=1):
-        if count in asked:
-            found[count] = (zico_value(statistics, "sum").value, zico_value(statistics, "mean").value)
-    return [found[count] for count in asked]
+    losses = LossGradients(process, samples.zico(largest), asked)
+    take_gradients(network, [range(len(network.blocks))], losses)
+    return [(losses.result(0, "sum", count).value, losses.result(0, "mean", count).value) for count in asked]
