@@ -13,7 +13,7 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results smoke audit report verify ui test test-slurm lint docs bench bench-gpu save restore publish
+.PHONY: help results quick smoke audit report verify ui test test-slurm lint docs screenshots bench bench-gpu save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -21,6 +21,9 @@ help:  ## list the commands
 
 results: .venv/ready  ## everything of the study: data, models, arms, tables, figures
 	$(SNAKEMAKE)
+
+quick: .venv/ready  ## a first table in some minutes, Table 1 with one seed; make results goes on from it
+	$(SNAKEMAKE) results/$(STUDY)/tables/quick.md results/$(STUDY)/figures/samples.png
 
 smoke: .venv/ready  ## every rule once, in about a minute
 	$(MAKE) results STUDY=smoke
@@ -62,6 +65,9 @@ bench: .venv/ready  ## how fast this is on the CPU at hand, against the plain fo
 
 bench-gpu: .venv/ready  ## how fast XL/2 is on one GPU, in some minutes: benchmarks/results/gpu-<card>.json
 	$(BIN)/python benchmarks/gpu.py
+
+screenshots: .venv/ready  ## the page of the published study, and its pictures for the documentation, with Chromium
+	$(BIN)/python docs/screenshots.py $(STUDY) docs/_build/story.html
 
 # ---------------------------------------------------------------- versions: DVC moves, git remembers (results/README.md)
 

@@ -32,6 +32,15 @@ onstart:
     # that its work grows with the square of the jobs.
     workflow.scheduler.job_rate_limiter = None
     check_cluster()
+    show_progress()
+
+
+onsuccess:
+    end_with(ending(STUDY, workflow.dag_settings.targets))
+
+
+onerror:
+    end_with(stopped(STUDY))
 
 
 rule all:

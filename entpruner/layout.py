@@ -135,6 +135,11 @@ class Layout:
         path = self.figures / figure
         return Artefact(path, {kind: path.with_name(f"{figure}.{kind}") for kind in ("png", "svg")})
 
+    def story(self) -> Artefact:
+        """The page that tells the story of the study, and its headline."""
+        page = self.root / "index.html"
+        return Artefact(page, {"page": page, "headline": self.root / "headline.txt"})
+
     def tracking(self) -> Artefact:
         return file(self.root / "tracking.json")
 
@@ -144,7 +149,9 @@ class Layout:
         return file(self.audits / part / f"{backbone}{of_seed}.json")
 
     def audit_report(self) -> Artefact:
-        return file(self.audits / "README.md")
+        """The audit's report, and its questions with their short answers."""
+        page = self.audits / "README.md"
+        return Artefact(page, {"file": page, "summary": self.audits / "summary.json"})
 
 
 WITHIN = Layout.at(Path())

@@ -163,6 +163,7 @@ def test_the_report_shows_tables_and_figures_in_chapters(finished: Run, tmp_path
         assert f'"results/tiny/tables/{name}.html"' in page  # a page: it shows no CSV
     for name in tiny_study()["figures"]:
         assert f'"results/tiny/figures/{name}.png"' in page
+    assert '"results/tiny/index.html"' in page and page.index('"At a glance"') < page.index('"Tables": {')
     assert '"Tables": {"Other": ["results/tiny/tables/' in page and '"Figures": {"Other": ["results/tiny/fig' in page
     for shown in (*tiny_study()["tables"].values(), *tiny_study()["figures"].values()):
         assert shown["caption"].split(". ")[-1] in page

@@ -1,9 +1,10 @@
 import io
+import logging
 
 import pytest
 
 from entpruner.system import parallel
-from entpruner.system.progress import Progress
+from entpruner.system.progress import Progress, StudyLine
 
 
 class Terminal(io.StringIO):
@@ -74,3 +75,29 @@ def test_an_error_leaves_the_line_whole_and_passes_on(clock: list[float]) -> Non
         progress.update(3)
         raise KeyError
     assert terminal.getvalue().endswith("step 3/9, 3 images/s, 00:02 left\n")
+
+
+def record(message: str = "", **told: int) -> logging.LogRecord:
+    made = logging.LogRecord("snakemake", logging.INFO, "", 0, message, None, None)
+    vars(made).update(told)
+    return made
+
+
+def test_a_workflow_has_one_line_below_its_messages(clock: list[float]) -> None:
+    terminal = Terminal()
+    line = StudyLine(logging.StreamHandler(terminal), terminal)
+    line.handle(record("begun"))
+    clock[0] = 60.0
+    line.handle(record(done=1, total=4))
+    line.handle(record("ended"))
+    shown = [text.rpartition("\r")[2] for text in terminal.getvalue().split("\n")]
+    assert shown == ["begun", "ended", "1 of 4 jobs, 01:00 so far, 03:00 left"]
+    line.close()
+    assert terminal.getvalue().endswith("\r")  # the line is gone
+
+
+def test_where_there_is_no_terminal_a_workflow_says_what_it_always_says() -> None:
+    stream = io.StringIO()
+    line = StudyLine(logging.StreamHandler(stream), stream)
+    line.handle(record("1 of 4 steps (25%) done", done=1, total=4))
+    assert stream.getvalue() == "1 of 4 steps (25%) done\n"

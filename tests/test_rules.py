@@ -90,7 +90,7 @@ def test_what_a_rule_reads_another_makes_or_the_user_brings(jobs: dict[str, tupl
             if rule.name != "download"
             for path in rule.files_out(study.paths).values()
         ]
-        brought = {*study.downloads, str(ROOT / "params/reference.yaml")}
+        brought = {*study.downloads, str(ROOT / "params/reference.yaml"), str(ROOT / "workflow/report/story.html.j2")}
         for path in (path for paths in RULES[job.rule].files_in(study, job).values() for path in paths):
             assert path in brought or any(re.fullmatch(pattern, path) for pattern in patterns), (job, path)
 

@@ -190,7 +190,7 @@ def test_a_finished_run_has_nothing_to_do(house: House) -> None:
 
 
 # Four arms are sampled after recovery, one also as its last cut left it; three figures are of scores, four of arms.
-REPORTED = {"table": 2, "track": 1}
+REPORTED = {"table": 2, "story": 1, "track": 1}
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,12 @@ REPORTED = {"table": 2, "track": 1}
             id="classifier",
         ),
         pytest.param({"arms": {"entpruner": {"label": "ours"}}}, {"figure": 4, **REPORTED}, id="label"),
-        pytest.param({"tables": {"table1": {"caption": "Downstream"}}}, {"table": 1, "track": 1}, id="caption"),
-        pytest.param({"tables": {"table1": {"columns": ["distance"]}}}, {"table": 1, "track": 1}, id="columns"),
+        pytest.param(
+            {"tables": {"table1": {"caption": "Downstream"}}}, {"table": 1, "story": 1, "track": 1}, id="caption"
+        ),
+        pytest.param(
+            {"tables": {"table1": {"columns": ["distance"]}}}, {"table": 1, "story": 1, "track": 1}, id="columns"
+        ),
     ],
 )
 def test_a_changed_key_reruns_what_depends_on_it(change: dict[str, Any], reruns: dict[str, int], house: House) -> None:
@@ -234,8 +238,9 @@ def test_a_changed_key_reruns_what_depends_on_it(change: dict[str, Any], reruns:
             {"prune": 3, "recover": 2, "cut": 1, "sample": 3, "evaluate": 3, "figure": 4, **REPORTED},
         ),
         ("evaluation/fidelity.py", {"evaluate": 5, "figure": 1, **REPORTED}),
-        ("reporting/figures.py", {"figure": 7}),
-        ("reporting/tables.py", {"table": 2, "track": 1}),
+        ("reporting/figures.py", {"figure": 7, "story": 1}),
+        ("reporting/tables.py", {"table": 2, "story": 1, "track": 1}),
+        ("reporting/story/page.py", {"story": 1}),
     ],
 )
 def test_a_changed_line_of_code_reruns_what_imports_it(module: str, reruns: dict[str, int], house: House) -> None:
@@ -249,7 +254,7 @@ ROOMS = [
     "study/resolved.py", "study/arms.py", "reporting/tables.py", "reporting/verify.py", "params/audit.py",
     "params/reporting.py", "params/files.py", "audit/report/page.py", "audit/report/chapter_claims.py", "errors.py",
     "layout.py", "system/progress.py", "system/launch.py", "system/warm.py", "system/slurm.py", "cli/__init__.py",
-    "cli/rule.py",
+    "cli/rule.py", "reporting/story/page.py", "reporting/ending.py",
 ]  # fmt: skip
 
 

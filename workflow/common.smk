@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from snakemake.logging import logger
+from snakemake.logging import ColorizingTextHandler, logger
 from snakemake.settings.types import PreemptibleRules
 
 # The package of this checkout, and its commands, activated or not. No shell stays before a command to die of its signals.
@@ -19,10 +19,12 @@ from entpruner.errors import UserError
 from entpruner.params.compute import Compute
 from entpruner.params.files import check, over_default
 from entpruner.planning.needs import Needs, needs, require_room
+from entpruner.reporting.ending import ending, stopped
 from entpruner.rules import RULES
 from entpruner.rules.audit import audit_of
 from entpruner.rules import rule as record
 from entpruner.study.resolved import ResolvedStudy
+from entpruner.system.progress import StudyLine
 from entpruner.system.slurm import require_job_states
 
 # Users' errors leave through sys.exit: a WorkflowError would put lines of this file around them.
@@ -55,6 +57,23 @@ def check_cluster():
             require_job_states(given.status_command, given.init_seconds_before_status_checks)
         except UserError as error:
             sys.exit(str(error))
+
+
+def show_progress():
+    """On a terminal, put a line with the progress of the whole study below Snakemake's messages."""
+    for shown in [handler for handler in logger.handlers if isinstance(handler, ColorizingTextHandler)]:
+        if shown.is_tty:
+            logger.removeHandler(shown)
+            logger.addHandler(StudyLine(shown))
+
+
+def end_with(text):
+    """Take the line away again, and say this."""
+    for line in [handler for handler in logger.handlers if isinstance(handler, StudyLine)]:
+        logger.removeHandler(line)
+        logger.addHandler(line.shown)
+        line.close()
+    print(text, file=sys.stderr)
 
 
 def among(names):
@@ -144,10 +163,11 @@ def kind_of(wildcards):
 
 
 def everything():
-    """All tables and figures, and MLflow's view of them."""
+    """All tables and figures, the page that tells their story, and MLflow's view of them."""
     tables = [str(STUDY.paths.table(table).files["md"]) for table in STUDY.params.tables]
     figures = [str(STUDY.paths.figure(figure).files["png"]) for figure in STUDY.params.figures]
-    return [*tables, *figures, str(STUDY.paths.tracking().path)]
+    pages = [str(STUDY.paths.story().path)] if tables else []
+    return [*tables, *figures, *pages, str(STUDY.paths.tracking().path)]
 
 
 def audit_report(wildcards):
@@ -156,3 +176,14 @@ def audit_report(wildcards):
     except UserError as error:
         sys.exit(str(error))
     return str(STUDY.paths.audit_report().path)
+
+
+def page_with_audit():
+    """The study's page, if there is one: the audit becomes a part of it."""
+    return [str(STUDY.paths.story().path)] if STUDY.paths.story().path.exists() else []
+
+
+def audit_of_page(wildcards):
+    """The audit's report, if this run makes it. One that is there is named by the record of the page."""
+    made = STUDY.paths.audit_report().path
+    return [str(made)] if "audit" in workflow.dag_settings.targets and not made.exists() else []

@@ -16,6 +16,7 @@ from entpruner.params.study import OwnModel, Study
 
 PARAMS = Path(__file__).parents[2] / "params"
 DEFAULT_STUDY, REFERENCE = PARAMS / "digits.yaml", PARAMS / "reference.yaml"
+STORY_TEMPLATE = PARAMS.parent / "workflow/report/story.html.j2"
 
 
 STAND_IN: dict[str, Any] = {"study": "x", "datasets": {}, "backbones": {}, "arms": {}}

@@ -131,6 +131,12 @@ class Cell:
             return False
         return sign * (self.value - other.value) > self.interval + other.interval
 
+    def short(self) -> str:
+        """The value alone, with two significant digits, or one decimal from 1 to 100."""
+        if self.value is None:
+            return "–"
+        return f"{self.value:.1f}" if 1 <= abs(self.value) < 100 else f"{self.value:.2g}"
+
     def text(self, factor: float = 1) -> str:
         """The cell as text, divided by ``factor``: the mean with three significant digits, or a count with all digits.
 

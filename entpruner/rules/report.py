@@ -6,7 +6,7 @@ from typing import Literal
 
 from entpruner.layout import MLFLOW_ARTEFACTS, MLFLOW_DATABASE, Artefact, Layout, file
 from entpruner.params.base import Frozen
-from entpruner.params.files import REFERENCE
+from entpruner.params.files import REFERENCE, STORY_TEMPLATE
 from entpruner.params.reporting import ColumnName, ScoresFigure
 from entpruner.rules.rule import Given, Job, Rule
 from entpruner.study.arms import Arm, ArmIdentity, select
@@ -123,6 +123,53 @@ def stages(study: ResolvedStudy, arm: Arm) -> list[Artefact]:
     return [study.paths.stage(arm.key, stage) for stage in range(1, arm.stages + 1)]
 
 
+class StorySettings(Frozen):
+    study: str
+    command: str
+    """The command that makes the study."""
+    overview: TableSettings
+    """All arms that the tables show, with the columns that the page compares them by."""
+    tables: tuple[TableSettings, ...]
+
+    @property
+    def called(self) -> str:
+        """What the distance is called."""
+        return "FID" if self.overview.distance == "fid" else "distance"
+
+
+class Story(Rule):
+    """Write the page that tells the story of the study."""
+
+    name, warm = "story", False
+
+    def settings(self, study: ResolvedStudy, job: Job) -> StorySettings:
+        tables = tuple(Table().settings(study, Job("table", table=name)) for name in study.params.tables)
+        arms = {arm.key: arm for table in tables for arm in table.arms}
+        overview = TableSettings(
+            name="overview",
+            caption="All arms",
+            columns=("distance", "speedup"),
+            distance=study.distance(),
+            command=study.command,
+            arms=tuple(arms.values()),
+        )
+        return StorySettings(study=study.params.study, command=study.command, overview=overview, tables=tables)
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        root = Artefact(study.paths.root, {})
+        return {"results": root, "reference": file(REFERENCE), "template": file(STORY_TEMPLATE)}
+
+    def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
+        """The tables and figures, whose arms left all that the page shows, and the audit's report, if there is one."""
+        paths, report = study.paths, study.paths.audit_report().path
+        found = [paths.table(table).files["md"] for table in study.params.tables]
+        found += [paths.figure(figure).files["png"] for figure in study.params.figures]
+        return [*found, report] if report.exists() else found
+
+    def outputs(self, paths: Layout) -> dict[str, Artefact]:
+        return {"out": paths.story()}
+
+
 class TrackSettings(Frozen):
     study: str
     captions: dict[str, str]
@@ -171,4 +218,4 @@ class Track(Rule):
         return {"out": paths.tracking()}
 
 
-RULES = (Table(), Figure(), Track())
+RULES = (Table(), Figure(), Story(), Track())

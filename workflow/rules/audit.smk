@@ -4,6 +4,7 @@
 rule audit:
     input:
         audit_report,
+        page_with_audit(),
 
 
 rule audit_regime:

@@ -1,4 +1,4 @@
-# Tables, figures, and MLflow's view of them.
+# Tables, figures, the page that tells their story, and MLflow's view of them.
 
 
 rule table:
@@ -54,6 +54,33 @@ rule figure:
         "Drawing {wildcards.figure}"
     shell:
         "entpruner rule figure --settings {params.settings:q} {params.paths} &> {log}"
+
+
+rule story:
+    input:
+        unpack(inputs("story")),
+        audit_of_page,
+    output:
+        **outputs("story")
+        | {
+            "page": report(
+                outputs("story")["page"],
+                caption="../report/story.rst",
+                category="At a glance",
+                labels={"page": "the story"},
+            )
+        },
+    log:
+        log_of("story"),
+    localrule: True
+    resources:
+        **asks("story"),
+    params:
+        **params("story"),
+    message:
+        "Writing the page of the study"
+    shell:
+        "entpruner rule story --settings {params.settings:q} {params.paths} &> {log}"
 
 
 rule track:

@@ -11,10 +11,12 @@ from entpruner.audit.report import (
 )
 from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.head import head, regime
-from entpruner.audit.report.page import write_report
+from entpruner.audit.report.page import summary, write_report
+from entpruner.layout import Layout
 from entpruner.reporting.records import Records
 from entpruner.reporting.reference import Reference
 from entpruner.rules.audit import AuditScope
+from entpruner.system.files import write_json
 
 CHAPTERS = (chapter_criteria, chapter_proxies, chapter_schedules, chapter_stability, chapter_claims)
 """The chapters in their order. A new chapter also needs its files among those that the rule ``audit_report`` needs."""
@@ -22,4 +24,6 @@ CHAPTERS = (chapter_criteria, chapter_proxies, chapter_schedules, chapter_stabil
 
 def run(settings: AuditScope, *, results: Path, reference: Path, out: Path) -> None:
     evidence = Evidence(Records(results), settings, Reference.read(reference))
-    write_report(out, head(evidence), regime(evidence), [chapter.write(evidence) for chapter in CHAPTERS])
+    chapters = [chapter.write(evidence) for chapter in CHAPTERS]
+    write_json(Layout.at(results).audit_report().files["summary"], summary(chapters))
+    write_report(out, head(evidence), regime(evidence), chapters)

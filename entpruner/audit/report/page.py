@@ -73,6 +73,12 @@ class Chapter:
             write_text(folder / name, text)
 
 
+def summary(chapters: Sequence[Chapter]) -> dict[str, Any]:
+    """The questions of the audit with their short answers, for the page of the study."""
+    asked = [chapter for chapter in chapters if chapter.short]
+    return {"chapters": [{"question": c.title, "answers": c.short, "figures": list(c.figures)} for c in asked]}
+
+
 def write_report(out: Path, head: str, regime: str, chapters: Sequence[Chapter]) -> None:
     """Write the head, the summary, the section on the regime, and the chapters.
 

@@ -1,0 +1,1 @@
+"""The page that tells the story of a study."""
