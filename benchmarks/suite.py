@@ -25,6 +25,7 @@ from entpruner.params.backbones import Architecture, Diffusion, Flow
 from entpruner.params.compute import Compute
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.process import make_process
+from entpruner.system.devices import cpu_has_bfloat16
 from entpruner.system.files import read_json, write_json
 from entpruner.system.recording import Stopwatch
 from entpruner.system.warm import ADDRESS
@@ -60,8 +61,20 @@ EAGER = {"our loop": TWO}
 BOTH = {"our loop, compiled": ONE.model_copy(update={"compile": True}), "our loop": ONE}
 AS_FAST = {comparisons.PLAIN: 0.95}
 
+HALF = TWO.model_copy(update={"cpu_bf16": True})
+
 trained = partial(comparisons.training, device=CPU)
 sampled = partial(comparisons.sampling, steps=STEPS, device=CPU, threads=2, compiled=True)
+
+
+def in_bfloat16() -> Comparison:
+    """A step in bfloat16. A CPU that emulates it needs so long that it is timed on one image, twice."""
+    ways, native = {"our loop, bfloat16": HALF, **EAGER}, cpu_has_bfloat16()
+    if native:
+        return trained("DiT-S/2", SMALL, DIFFUSION, DIT_LOSS, ways, batch=8, steps=2, bars={comparisons.PLAIN: 1.6})
+    name = "DiT-S/2 (this CPU emulates bfloat16)"
+    return replace(trained(name, SMALL, DIFFUSION, DIT_LOSS, ways, batch=1, steps=1, bars={}), rounds=2)
+
 
 FIGURES: dict[str, Callable[[], Comparison]] = {
     "train_dit": lambda: trained("DiT-S/2", SMALL, DIFFUSION, DIT_LOSS, EAGER, batch=8, steps=2, bars=AS_FAST),
@@ -69,6 +82,7 @@ FIGURES: dict[str, Callable[[], Comparison]] = {
     "train_digits": lambda: trained(
         "DiT of digits", DIGITS, DIFFUSION, DIT_LOSS, BOTH, batch=64, steps=10, bars={"our loop": 1.4}
     ),
+    "train_bf16": in_bfloat16,
     "sample_ddpm": lambda: sampled("DDPM, DiT-S/2", SMALL, DIFFUSION, FEW, official.ddpm, bar=1.15),
     "sample_euler": lambda: sampled("Euler, SiT-S/2", SMALL, FLOW, FEW, official.euler, bar=1.15),
     "sample_sde": lambda: sampled("SDE, SiT-S/2", SMALL, FLOW, FEW_BY_SDE, official.sde, bar=1.9),

@@ -455,6 +455,30 @@ def test_configure_sets_threads_and_determinism(monkeypatch: pytest.MonkeyPatch)
         torch.set_deterministic_debug_mode("default")
 
 
+def test_on_a_cpu_only_products_are_in_bfloat16_and_only_if_asked() -> None:
+    """Where the CPU lacks the instructions, PyTorch emulates them, so the numbers can be tried anywhere."""
+    losses, types = {}, {}
+    for half in (False, True):
+        state, seen = new_state(), set()
+        for block in state.model.blocks:
+            block.mlp.fc1.register_forward_hook(lambda *call, seen=seen: seen.add(call[2].dtype))
+        curve = run(state, None, compute=CPU.model_copy(update={"cpu_bf16": half}))
+        losses[half], types[half] = [point["loss"] for point in curve], seen
+        assert {tensor.dtype for _, tensor in state.named_tensors()} == {torch.float32}
+    assert types == {False: {torch.float32}, True: {torch.bfloat16}}
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.02)
+
+
+def test_a_cpu_that_would_emulate_bfloat16_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Compute(device="cpu", cpu_bf16=True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    with pytest.raises(UserError, match=r"^compute\.cpu_bf16: this CPU has no instructions for bfloat16 .* to false"):
+        configure(asked)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert configure(asked).type == "cpu"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_the_gpu_it_trains_and_goes_on_from_a_checkpoint(tmp_path: Path):

@@ -22,6 +22,8 @@ class Compute(Frozen):
     bf16: bool = True
     """bfloat16 autocast of trainings where the device is CUDA. Sampling multiplies in TF32, as the official samplers;
     scores, proxies and feature nets in full float32."""
+    cpu_bf16: bool = False
+    """The same where the device is the CPU, which must have instructions for bfloat16; other CPUs refuse it."""
     gpus: Processes = 1
     """GPUs that a training, a sampling or an evaluation uses on each node, with one process on each GPU. With
     ``device: cpu``, this is the number of processes. They share each batch, so they must divide it."""
@@ -58,6 +60,10 @@ class Compute(Frozen):
     def settled(self) -> Self:
         """The same with the keys ``AT_WILL`` at their defaults: what results depend on."""
         return type(self)(**self.model_dump(exclude=set(self.AT_WILL)))
+
+    def bfloat16_on(self, device: str) -> bool:
+        """Whether trainings multiply in bfloat16 on this type of device."""
+        return self.cpu_bf16 if device == "cpu" else self.bf16
 
     def at_once(self, batch_size: int) -> int:
         """Images of a batch that a process trains on at once."""

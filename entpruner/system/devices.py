@@ -35,8 +35,14 @@ def configure(compute: Compute) -> torch.device:
     """Set threads, determinism and matrix precision for the whole process, and return its device.
 
     A process that torchrun started meets the other processes here. A command calls this once, before anything else.
+    Raises UserError if ``device_of`` does, and for ``cpu_bf16`` on a CPU that would emulate it.
     """
     device = device_of(compute)
+    if device.type == "cpu" and compute.cpu_bf16 and not cpu_has_bfloat16():
+        raise UserError(
+            "compute.cpu_bf16: this CPU has no instructions for bfloat16 (avx512_bf16 or amx_bf16, on ARM bf16), and "
+            "emulates it more slowly than float32: set it to false, or run where the CPU has them"
+        )
     torch.set_num_threads(compute.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # older cuBLAS is deterministic only with this
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports the compiler, which takes seconds
@@ -45,6 +51,12 @@ def configure(compute: Compute) -> torch.device:
         torch.set_float32_matmul_precision("high")  # TF32, as in the official trainings
     join(device)
     return device
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16. Another one emulates it."""
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 @cache

@@ -194,7 +194,7 @@ def backward(
     share = pieces[-1].stop - pieces[0].start
     for rows in pieces:
         with parallel.exchange(), accumulating(loss_of, last=rows is pieces[-1]):
-            with torch.autocast("cuda", torch.bfloat16, enabled=compute.bf16 and device.type == "cuda"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=compute.bfloat16_on(device.type)):
                 loss = loss_of(*(moved(tensor[rows], device) for tensor in batch))
             loss = loss * ((rows.stop - rows.start) / share)
             torch.autograd.backward(loss)
