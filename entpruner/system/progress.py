@@ -53,6 +53,7 @@ class StudyLine(logging.Handler):
         self.shown = shown
         form = "{n} of {total} jobs, {elapsed} so far, {remaining} left"
         self.line = tqdm(file=stream, disable=None, smoothing=0, leave=False, bar_format=form)
+        self.line.clear()  # until the number of jobs is known
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a message, or the progress that Snakemake reports as ``done`` and ``total`` of a record."""

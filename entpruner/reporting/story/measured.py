@@ -132,8 +132,12 @@ class Made:
     devices: tuple[str, ...]
     versions: tuple[str, ...]
     commits: tuple[str, ...]
-    hours: float
+    seconds: float
     """The CPU time of all commands."""
+
+    @property
+    def time(self) -> str:
+        return f"{self.seconds / 3600:.1f} hours" if self.seconds > 7200 else f"{self.seconds / 60:.0f} minutes"
 
     @staticmethod
     def read(records: Records) -> "Made":
@@ -142,7 +146,7 @@ class Made:
             devices=distinct(timing["device"] for timing in timings),
             versions=distinct(f"Python {timing['python']}, torch {timing['torch']}" for timing in timings),
             commits=distinct(str(timing.get("commit")) for timing in timings),
-            hours=sum(timing.get("cpu_seconds", timing["seconds"]) for timing in timings) / 3600,
+            seconds=sum(timing.get("cpu_seconds", timing["seconds"]) for timing in timings),
         )
 
 
