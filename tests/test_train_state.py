@@ -11,6 +11,7 @@ from entpruner.errors import UserError
 from entpruner.layout import STATE as STATE_FILE
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture
+from entpruner.params.pruning import Pruning
 from entpruner.system.randomness import generator
 from entpruner.training.state import TrainState
 
@@ -33,6 +34,16 @@ def filled(depth: int = 4) -> TrainState:
 def assert_same(a: TrainState, b: TrainState) -> None:
     assert (a.step, a.model.kept_blocks, a.ema.kept_blocks) == (b.step, b.model.kept_blocks, b.ema.kept_blocks)
     assert bits(a) == bits(b)
+
+
+@pytest.mark.parametrize(
+    ("measured_on", "proxied", "reranked"),
+    [("average", "ema", "ema"), ("trained", "model", "model"), ("split", "model", "ema")],
+)
+def test_one_setting_says_which_weights_proxies_and_re_ranking_see(measured_on: str, proxied: str, reranked: str):
+    state, pruning = filled(), Pruning(measured_on=measured_on)
+    assert state.network(pruning.proxied) is getattr(state, proxied)
+    assert state.network(pruning.reranked) is getattr(state, reranked)
 
 
 def test_a_run_starts_with_its_own_average_and_zero_moments_of_all_trained_weights():

@@ -157,14 +157,20 @@ def test_the_average_halves_its_memory_every_half_life_and_continues_from_the_st
     with torch.no_grad():
         state.ema.get_parameter(name).fill_(3)
     watch = Hooked(lambda model, *_: history.append(model.get_parameter(name).detach().clone()))
-    options = SETTINGS.model_copy(update={"ema_half_life": 0.5})
-    run(state, tmp_path, watch, options, start=3)  # 6 steps: a half-life of 3
+    options = SETTINGS.model_copy(update={"ema_half_life": 3})
+    run(state, tmp_path, watch, options, start=3)  # 6 steps
     history.append(state.model.get_parameter(name).detach())
     decay = 0.5 ** (1 / 3)
     expected = torch.full_like(history[0], 3) * decay**6  # what is left of the old average: a quarter
     for age, weights in enumerate(reversed(history[1:])):
         expected += (1 - decay) * decay**age * weights
     torch.testing.assert_close(state.ema.get_parameter(name).detach(), expected)
+
+
+def test_the_average_of_a_stage_and_of_a_whole_run_has_the_same_half_life():
+    stages = [Training(steps=300), Training(steps=300, ema_half_life=40), Training(steps=300, ema_share=0.25)]
+    found = [[training.half_life(stretch) for stretch in (300, 150, 38)] for training in stages]
+    assert found == [[30, 30, 30], [40, 40, 40], [75, 37.5, 9.5]]  # the last: as the first published digits had it
 
 
 @pytest.mark.parametrize("process", [Flow(), Diffusion()], ids=["flow", "diffusion"])

@@ -73,7 +73,7 @@ def run_schedule(
                 order=order,
                 kept=state.model.kept_blocks,
                 removed=len(context.model.kept_blocks) - len(state.model.kept_blocks),
-                measure=measure_on(state.model, context.process, ProxySamples(*keys), proxies),
+                measure=measure_on(state.network(pruning.proxied), context.process, ProxySamples(*keys), proxies),
                 random=generator(context.seed, context.artefact, "choice", stage),
             )
             decisions.append(decision)

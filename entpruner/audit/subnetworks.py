@@ -124,11 +124,14 @@ def distance(network: BlockNetwork, bench: Bench, repeat: int) -> float:
 
 
 def short_recovery(finetune: Training, steps: int) -> Training:
-    """The study's fine-tuning, shrunk to ``steps``. It trains all weights, with the same decay and batch size, and the
-    warm-up is the same share of the steps."""
+    """The study's fine-tuning, shrunk to ``steps``. It trains all weights, with the same decay and batch size. The
+    warm-up and the half-life of the average are the same shares of the steps."""
     settings = {name: getattr(finetune, name) for name in Training.model_fields}
-    warmup = round(finetune.warmup_steps * steps / max(finetune.steps, 1))
-    return Training(**settings | {"steps": steps, "warmup_steps": warmup, "log_every": max(steps, 1)})
+    shrunk = steps / max(finetune.steps, 1)
+    settings |= {"steps": steps, "warmup_steps": round(finetune.warmup_steps * shrunk), "log_every": max(steps, 1)}
+    if finetune.ema_half_life is not None:
+        settings["ema_half_life"] = max(1, round(finetune.ema_half_life * shrunk))
+    return Training(**settings)
 
 
 # ------------------------------------------------------------------------------------------------- what to drop

@@ -41,7 +41,8 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
             found = Scores.from_json(read_json(scores))
         else:
             remove = settings.total - removed
-            found = ranked(settings.rescoring, settings, state.ema, process, images, remove)
+            network = state.network(settings.pruning.reranked)
+            found = ranked(settings.rescoring, settings, network, process, images, remove)
         decision = decide(
             settings.schedule,
             settings.pruning,
@@ -51,7 +52,7 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
             order=found.order,
             kept=state.model.kept_blocks,
             removed=removed,
-            measure=measure_on(state.model, process, samples, settings.proxies),
+            measure=measure_on(state.network(settings.pruning.proxied), process, samples, settings.proxies),
             random=generator(settings.seed, settings.artefact, "choice"),
         )
         rescoring = None if settings.rescoring is None else found.to_json()

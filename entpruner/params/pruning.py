@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from entpruner.params.base import Frozen, Positive, up_to
 
+Weights = Literal["average", "trained"]
+"""The weights of a training: their moving average, or those that the optimizer moves."""
+
 
 def blocks_to_remove(depth: int, ratio: float) -> int:
     """How many of ``depth`` blocks a ratio stands for: the nearest whole number (30 % of 28 are 8)."""
@@ -71,9 +74,22 @@ class Pruning(Frozen):
     """The stage, from 1, at which the schedule ``delayed`` removes all blocks at once."""
     rerank: bool = False
     """Score the blocks again at every stage after the first, on the network as it then is."""
+    measured_on: Literal["average", "trained", "split"] = "average"
+    """Weights that the proxies and re-ranking see: the moving average, which is what is sampled with and evaluated; the
+    trained ones, which move on; or the trained ones for the proxies and the average for re-ranking."""
 
     @model_validator(mode="after")
     def _at_a_stage(self) -> Self:
         if self.at > self.stages:
             raise ValueError(f"at {self.at} lies behind the last of the stages {self.stages}")
         return self
+
+    @property
+    def proxied(self) -> Weights:
+        """The weights that the proxies see."""
+        return "average" if self.measured_on == "average" else "trained"
+
+    @property
+    def reranked(self) -> Weights:
+        """The weights that re-ranking sees."""
+        return "trained" if self.measured_on == "trained" else "average"

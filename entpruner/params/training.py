@@ -34,8 +34,12 @@ class Training(Frozen):
     """Share of labels replaced by the null class, which guidance needs."""
     horizontal_flip: bool = False
     """Mirror each image with probability 1/2."""
-    ema_half_life: float = Field(0.1, gt=0, le=1)
-    """Half-life of the weight average, as a share of the stage (or run) that it averages over."""
+    ema_half_life: Positive | None = None
+    """Half-life of the weight average, in optimizer steps; without it a tenth of ``steps``. Arms with as many steps,
+    pruned or not, average over as many."""
+    ema_share: float | None = Field(None, gt=0, le=1)
+    """Half-life as a share of each stretch of training instead: a stage, a recovery, or a run without stages, which
+    then averages over more steps than a pruned one."""
     log_every: Positive = 20
     """Steps between two points of the training curve."""
     checkpoint_every: Positive = 100
@@ -48,6 +52,19 @@ class Training(Frozen):
         if steps is not None and warmup_steps > steps:
             raise ValueError(f"at most steps, which is {steps}")
         return warmup_steps
+
+    @field_validator("ema_share")
+    @classmethod
+    def _one_half_life(cls, share: float | None, info: ValidationInfo) -> float | None:
+        if share is not None and info.data.get("ema_half_life") is not None:
+            raise ValueError("ema_half_life or ema_share, only one of them")
+        return share
+
+    def half_life(self, stretch: int) -> float:
+        """The half-life of the weight average in a stretch of so many steps of the run, in steps."""
+        if self.ema_share is not None:
+            return self.ema_share * max(stretch, 1)
+        return self.ema_half_life or max(self.steps, 1) / 10
 
 
 class Lora(Frozen):

@@ -185,7 +185,11 @@ class Scores(Frozen):
     signed: tuple[float, ...]
     """The value before its absolute value was taken. It equals ``value`` where no absolute value is taken."""
     stderr: tuple[float | None, ...]
-    """The standard error of ``value`` over the draws."""
+    """The standard error of ``value`` over the draws.
+
+    For CED it is an upper bound. It takes the draws as independent, although their times are stratified and the images
+    are drawn without replacement. Other draws change ``value`` by less.
+    """
     pooled: tuple[float, ...] | None = None
     """The signed change over all draws together."""
     per_timestep: tuple[tuple[float | None, ...], ...] | None = None

@@ -96,8 +96,7 @@ def train(
         weights = [local(parameter) for parameter in parameters]
     averages: list[Tensor] = [state.ema.get_parameter(name) for name in learning]
     adam = [state.adam[name] for name in learning]
-    half_life = settings.ema_half_life * max(stop - start, 1)  # in steps
-    forget = 1 - 0.5 ** (1 / half_life)
+    forget = 1 - 0.5 ** (1 / settings.half_life(stop - start))
 
     def drawn(step: int) -> tuple[Tensor, ...]:
         indices = batch_indices(step, settings.batch_size, len(images), seed, artefact)

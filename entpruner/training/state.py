@@ -14,6 +14,7 @@ from entpruner.errors import UserError
 from entpruner.layout import STATE
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks, renumbered_parameters
+from entpruner.params.pruning import Weights
 
 
 @dataclass
@@ -51,6 +52,10 @@ class TrainState:
             adam={new: self.adam[old] for new, old in old_names.items() if old in self.adam},
             step=self.step,
         )
+
+    def network(self, weights: Weights) -> BlockNetwork:
+        """The network with the averaged or with the trained weights."""
+        return self.ema if weights == "average" else self.model
 
     def to(self, device: torch.device) -> None:
         """Move all tensors, in place."""
