@@ -34,7 +34,7 @@ audit: .venv/ready  ## what score and proxies are worth: results/<study>/audit/R
 report: .venv/ready  ## report.html: tables and figures in chapters
 	$(SNAKEMAKE) --report report.html
 
-verify: .venv/ready  ## a verdict on every cell, from shipped metrics; DEPTH=2: trained networks, DEPTH=3: nothing
+verify: .venv/ready  ## a verdict on every cell, from shipped records; DEPTH=2: trained networks, DEPTH=3: nothing
 	$(BIN)/python -m entpruner.cli verify --study $(STUDY) --depth $(DEPTH)
 
 ui: .venv/ready  ## MLflow's page of all finished arms, on loopback (PORT=5000)

@@ -12,9 +12,11 @@ import yaml
 
 from entpruner.cli import command_line
 from entpruner.params.files import schema
+from entpruner.reporting.processors import Processors
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results/published/digits"
+INTERVAL = "distance", "distance_low", "distance_high"
 
 # ---------------------------------------------------------------------------------------------------- published results
 
@@ -27,9 +29,19 @@ def results() -> str:
     for method in ("full fine-tuning", "LD-Pruner", "EntPruner"):
         for blocks in sorted({blocks for name, blocks, _ in rows if name == method}, reverse=True):
             both = [rows[method, blocks, backbone] for backbone in ("dit", "sit")]
-            distances = [f"{float(row['distance']):.2f} ± {float(row['distance_ci95']):.2f}" for row in both]
+            distances = ["{:.2f} [{:.2f}, {:.2f}]".format(*map(float, map(row.get, INTERVAL))) for row in both]
             faster = "–".join(dict.fromkeys(f"{float(row['speedup']):.2f}" for row in both))
             lines.append(f"| {method} | {blocks} of 12 | {' | '.join(distances)} | {faster}× |")
+    return "\n".join(lines)
+
+
+def processors() -> str:
+    """How far two processors differ at the same seeds, a row for each kind of number."""
+    found = Processors.read(ROOT / "params/expected/digits.processors.json")
+    assert found is not None, "params/expected/digits.processors.json was measured"
+    one, other = (" and ".join(machine.device) for machine in (found.published, found.again))
+    lines = [f"Published: {one}. Again: {other}.\n", "| number | what differs |", "|---|---|"]
+    lines += [f"| {column.replace('_', ' ')} | {each.words} |" for column, each in found.differences().items()]
     return "\n".join(lines)
 
 
@@ -133,5 +145,5 @@ def make() -> str:
     )
 
 
-PARTS = {part.__name__: part for part in (results, gallery, params, commands, make)}
+PARTS = {part.__name__: part for part in (results, processors, gallery, params, commands, make)}
 """A part by the name that stands in the comment of a page."""

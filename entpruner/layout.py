@@ -23,6 +23,8 @@ RESULTS = Path("results")
 PUBLISHED, VERIFIED = RESULTS / "published", RESULTS / "verify"
 BUNDLE, MACHINE, CURVES, COMPARED = "records.jsonl", "machine.json", "curves.csv", "dvc.yaml"
 """Files of a published study: its documents in one, the machine, the training curves, and what DVC compares."""
+DETAIL = "detail.md"
+"""What the page of the audit is the summary of."""
 PROVENANCE = ".provenance.json"
 """The end of the name of the file in which a table says where its numbers come from."""
 
@@ -149,7 +151,7 @@ class Layout:
         return file(self.audits / part / f"{backbone}{of_seed}.json")
 
     def audit_report(self) -> Artefact:
-        """The audit's report, and its questions with their short answers."""
+        """The page of the audit, and its questions with their short answers. ``DETAIL`` lies beside them."""
         page = self.audits / "README.md"
         return Artefact(page, {"file": page, "summary": self.audits / "summary.json"})
 

@@ -129,7 +129,9 @@ SCOPE = {
 def write_report(root: Path, **changed: Any) -> str:
     out = root / "audit/README.md"
     assert entpruner("audit_report", SCOPE | changed, results=root, reference=REFERENCE, out=out) == 0
-    return out.read_text()
+    page = out.read_text()
+    assert len(page.splitlines()) <= 80 and "(detail.md)" in page
+    return out.with_name("detail.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------------ what they leave
@@ -280,7 +282,8 @@ def test_a_killed_command_goes_on_after_its_last_record_and_ends_with_the_same(
 
 def test_the_report_shows_every_table_and_figure_that_lies_beside_it(root: Path) -> None:
     text = write_report(root)
-    for linked in re.findall(r"\]\(([^)]+)\)", text):
+    page = (root / "audit/README.md").read_text()
+    for linked in re.findall(r"\]\(([^)]+)\)", page + text):
         assert (root / "audit" / linked).stat().st_size > 0
     for title in ("## The regime", "## 1. Does the score predict", "## 2. Do the proxies predict"):
         assert title in text
@@ -308,7 +311,12 @@ def test_criteria_that_only_choose_sets_have_no_correlation_to_draw(root: Path) 
 
 
 def test_the_same_evidence_gives_the_same_report_to_the_byte(root: Path) -> None:
-    files = [root / "audit/README.md", *(root / "audit").glob("*.csv"), *(root / "audit").glob("*.png")]
+    files = [
+        root / "audit/README.md",
+        root / "audit/detail.md",
+        *(root / "audit").glob("*.csv"),
+        *(root / "audit").glob("*.png"),
+    ]
     write_report(root)
     first = [file.read_bytes() for file in files]
     write_report(root)

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entpruner.audit.confounds import BIT, critical_block, three_ways
 from entpruner.audit.criteria import TARGETS, additive, agreements, block_values, chosen, rank_among
 from entpruner.audit.regime import choose_regime
+from entpruner.audit.report import chapter_confounds as confounds
 from entpruner.audit.report import chapter_criteria as criteria
 from entpruner.audit.report import chapter_proxies as proxies
 from entpruner.audit.report import chapter_schedules as schedules
@@ -18,7 +20,7 @@ from entpruner.audit.report import chapter_stability as stability
 from entpruner.audit.report.forest import forest
 from entpruner.audit.report.page import Chapter, Table, write_report
 from entpruner.audit.report.words import Verdict, Wording, verdict
-from entpruner.audit.statistics import Estimate
+from entpruner.audit.statistics import Estimate, mean_agreement, mean_prediction
 from entpruner.audit.subnetworks import Blocks, Measured
 from entpruner.params.audit import Regime, RegimeTrials
 from entpruner.params.scoring import Scoring
@@ -102,16 +104,47 @@ def test_an_equal_mask_counts_against_the_criterion() -> None:
     assert [rank_among(distance, masks) for distance in (0.5, 2.0, 9.0)] == [0, 2, 4]
 
 
+# ----------------------------------------------------------------------------------------------------- confounds
+
+
+def test_a_score_that_knows_one_block_alone_says_nothing_beyond_it() -> None:
+    """Block 0 decides the distance. One score knows this alone, another knows the order of the other blocks too."""
+    random = np.random.default_rng(5)
+    blocks = [of((block,), 9.0 if block == 0 else 1.0) for block in range(6)]
+    worth = np.array([0.0, 1, 2, 3, 4, 5])
+    sets, chance, order = [], [], []
+    for _ in range(3):
+        masks = [tuple(sorted(random.permutation(6)[:3].tolist())) for _ in range(24)]
+        sets.append([of(mask, 0, after=100.0 * (0 in mask) + worth[list(mask)].sum()) for mask in masks])
+        chance.append(np.array([[10.0 * (0 in mask) + random.random() for mask in masks]]))
+        order.append(np.array([[10.0 * (0 in mask) + worth[list(mask)].sum() for mask in masks]]))
+    critical = [critical_block(blocks)] * 3
+    assert critical == [0, 0, 0]
+    found = three_ways({"chance": chance, "order": order}, sets, critical, "k")
+    bit, knows = found[BIT].all_sets.estimate(), found["chance"].kept
+    assert bit is not None and bit.low > 0.5
+    assert knows is not None and abs(knows.value) < 0.4
+    whole, kept, beyond = found["order"].all_sets, found["order"].kept, found["order"].beyond
+    assert kept is not None and beyond is not None and whole.value == kept.value == pytest.approx(1)
+    assert beyond.chance() == pytest.approx(2 / 2001)
+
+
+def test_without_sets_that_keep_the_block_nothing_is_said_of_them() -> None:
+    sets = [[of((0, block), 0, after=float(block)) for block in range(1, 8)]] * 3
+    harm = [np.arange(7.0)[None]] * 3
+    assert three_ways({"order": harm}, sets, [0, 0, 0], "k")["order"].kept is None
+
+
 # -------------------------------------------------------------------------------------------------------- proxies
 
 
 def test_repeats_agree_and_predict_as_their_ranks_do() -> None:
     same, turned = np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])
-    assert proxies.mean_agreement(same, same, turned) == pytest.approx((1 - 1 - 1) / 3)
-    assert proxies.mean_prediction(same, same, turned) == pytest.approx(0)
+    assert mean_agreement(same, same, turned) == pytest.approx((1 - 1 - 1) / 3)
+    assert mean_prediction(same, same, turned) == pytest.approx(0)
     chains = np.array([[1.0, 2, 3], [10, 20, 30]])
-    assert proxies.within(proxies.mean_prediction)(chains, chains[::-1]) == pytest.approx(1)
-    assert proxies.across(proxies.mean_prediction)(chains, chains[::-1]) < 0
+    assert proxies.within(mean_prediction)(chains, chains[::-1]) == pytest.approx(1)
+    assert proxies.across(mean_prediction)(chains, chains[::-1]) < 0
     assert proxies.deeper_is_higher(np.array([3.0, 1.0, 2.0])).tolist() == [True, True, False]
 
 
@@ -150,9 +183,10 @@ def test_each_thing_is_named_once_under_its_verdict_with_its_interval() -> None:
 
 
 def test_an_open_question_is_never_put_as_an_answer() -> None:
-    wordings = [one for chapter in (criteria, proxies, schedules, stability) for one in vars(chapter).values()]
-    wordings = [wording for wording in wordings if isinstance(wording, Wording)]
-    assert len(wordings) == 9
+    chapters = (criteria, proxies, confounds, schedules, stability)
+    found = {one for chapter in chapters for one in vars(chapter).values() if isinstance(one, Wording)}
+    wordings = sorted(found, key=str)
+    assert len(wordings) == 11
     for wording in wordings:
         assert "annot be told apart" in wording.predicate("open")
         assert not any(word in wording.predicate("open") for word in ("better", "worse", "goes", "nearer", "further"))
@@ -175,14 +209,13 @@ def test_a_chapter_is_written_with_its_files_beside_the_page(tmp_path: Path) -> 
     table = Table("t", "Numbers", {"x": "d"}, [[1]])
     figures = {"f": ("Picture", lambda target: forest(panels, "ρ", target))}
     chapter = Chapter("Title", "How.", ["Found."], [table], figures, short=["Found it."])
-    write_report(tmp_path / "README.md", "# Head", "## The regime", [chapter, chapter])
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith(
-        "# Head\n\n## In short\n\n- Found it. (1)\n- Found it. (2)\n\n## The regime\n\n"
-        "## 1. Title\n\nHow.\n\n- Found.\n\n![Picture](f.png)\n\n**Numbers** ([CSV](t.csv))"
-    )
-    assert "## 2. Title" in text
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "f.png", "f.svg", "t.csv"]
+    write_report(tmp_path / "README.md", "# Page", "## End", ["# Detail", "## The regime"], [chapter, chapter])
+    page, detail = ((tmp_path / name).read_text() for name in ("README.md", "detail.md"))
+    sections = [f"## {number}. Title\n\n- Found it.\n\n![Picture](f.png)" for number in (1, 2)]
+    assert page == "\n\n".join(["# Page", *sections, "## End"]) + "\n"
+    start = "# Detail\n\n## The regime\n\n## 1. Title\n\nHow.\n\n- Found.\n\n![Picture](f.png)\n\n**Numbers**"
+    assert detail.startswith(f"{start} ([CSV](t.csv))") and "## 2. Title" in detail
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "detail.md", "f.png", "f.svg", "t.csv"]
 
 
 # -------------------------------------------------------------------------------------------------------- journal

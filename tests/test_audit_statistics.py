@@ -1,5 +1,7 @@
 """Rank correlations and their intervals: against SciPy, on cases with a known answer, and what the intervals cover."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,17 +9,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from entpruner.audit.statistics import (
+    Bootstrapped,
     Estimate,
     Floats,
     Resamples,
     bootstrap,
     chance_of_ranks,
     consistency,
+    holm,
     kendall,
     mean_over_seeds,
     proportion,
     spearman,
+    told_apart,
 )
+from entpruner.evaluation.intervals import CORRELATION, POSITIVE, SHARE
 
 pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=12)
 
@@ -101,6 +107,53 @@ def test_the_t_interval_of_three_seeds() -> None:
     assert found is not None and found.value == 2
     assert found.high - 2 == 2 - found.low == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
     assert mean_over_seeds([1.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "values"),
+    [
+        (CORRELATION, (0.98, 0.95, 1.0)), (CORRELATION, (0.53, 0.1, 0.9)), (CORRELATION, (-0.99, -0.4, -0.9)),
+        (SHARE, (1.0, 1.0, 0.998)), (SHARE, (0.0, 0.0, 0.4)), (POSITIVE, (4.0, 1.0, 0.1)),
+        ((1.0, 5.0), (4.9, 5.0, 4.99)), ((-math.inf, 100.0), (99.0, 90.0, 40.0)),
+    ],
+)  # fmt: skip
+def test_an_interval_stays_within_the_bounds_of_its_quantity(
+    bounds: tuple[float, float], values: tuple[float, ...]
+) -> None:
+    plain, found = mean_over_seeds(values), mean_over_seeds(values, bounds)
+    assert plain is not None and found is not None
+    assert not bounds[0] <= plain.low <= plain.high <= bounds[1]  # Student's own reaches beyond
+    assert bounds[0] <= found.low < found.value < found.high <= bounds[1]
+    assert found.value == plain.value
+
+
+def test_an_interval_on_a_scale_is_that_of_the_logarithm_and_of_fishers_z() -> None:
+    near, plain = mean_over_seeds([10.0, 10.01, 9.99], POSITIVE), mean_over_seeds([10.0, 10.01, 9.99])
+    assert near is not None and plain is not None
+    assert near.low == pytest.approx(plain.low, rel=1e-5)  # far from the bounds they are the same
+    values, half = (0.5, 0.6, 0.7), 4.302653 * 0.1 / math.sqrt(3)
+    found = mean_over_seeds(values, CORRELATION)
+    assert found is not None
+    assert found.low == pytest.approx(math.tanh(math.atanh(0.6) - half / (1 - 0.36)), rel=1e-6)
+    assert mean_over_seeds([1.0, 1.0, 1.0], CORRELATION) == Estimate(1.0, 1.0, 1.0)
+
+
+def test_p_values_are_corrected_for_their_family() -> None:
+    assert holm({"a": 0.01, "b": None, "c": 0.04, "d": 0.03}) == {
+        "a": pytest.approx(0.03), "b": None, "c": pytest.approx(0.06), "d": pytest.approx(0.06),
+    }  # fmt: skip
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+
+
+def test_the_chance_of_a_difference_and_the_smallest_that_would_be_seen() -> None:
+    random = np.random.default_rng(4)
+    for mean, told in ((0.0, False), (1.0, True)):
+        one = Bootstrapped(mean, mean + 0.2 * random.normal(size=2000))
+        assert one.chance() is not None
+        assert (told_apart({"it": one}) == ["it"]) == told
+    assert one.chance() == pytest.approx(2 / 2001)
+    assert one.detectable() == pytest.approx(0.2 * (1.96 + 0.8416), rel=0.05)
+    assert Bootstrapped(math.nan, np.array([math.nan])).chance() is None
 
 
 def test_an_exact_interval_of_a_share() -> None:

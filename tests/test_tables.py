@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Sequence
 from html import unescape
@@ -67,6 +68,7 @@ def arm(
         seed=seed,
         depth=depth,
         kept_blocks=(0, 2, 4, 6, 8, 11),
+        classes=5,
         network="6",
         documents={key: Document(path.as_posix(), read_json(path)) for key, path in files.items()},
         settings={"finetune": {"steps": 600}},
@@ -146,7 +148,7 @@ def test_the_best_is_marked_only_where_intervals_allow_it(tmp_path: Path) -> Non
     near, far, wide = rows("near", 1.0, 1.1), rows("far", 9.0, 9.1), rows("wide", 1.0, 9.0)
     marked = [line.best for line in table(near + far).printed().groups[0].lines]
     assert marked == [{3}, set()]
-    assert "**1.05 ± 0.64**" in table(near + far).printed().markdown()
+    assert "**1.05 [0.57, 1.92]**" in table(near + far).printed().markdown()
     for others in (wide, rows("single", 9.0)):
         assert not any(line.best for line in table(near + others).printed().groups[0].lines)
 
@@ -154,19 +156,28 @@ def test_the_best_is_marked_only_where_intervals_allow_it(tmp_path: Path) -> Non
 def test_seeds_become_one_row_with_the_interval_of_their_mean_and_one_seed_has_none(tmp_path: Path) -> None:
     built = table([arm(tmp_path, seed) for seed in range(3)])
     row, record = markdown_row(built), built.records()[0]
-    assert row["distance ↓"] == "13.5 ± 2.5"
+    assert row["distance ↓"] == "13.5 [11.2, 16.2]"
     assert "Every row: 3 seeds." in built.printed().notes
-    assert (
-        "±"
-        not in markdown_row(table([arm(tmp_path, seed) for seed in range(3)], columns=["parameters"]))["parameters (M)"]
-    )
+    counted = table([arm(tmp_path, seed) for seed in range(3)], columns=["parameters"])
+    assert "[" not in markdown_row(counted)["parameters (M)"]
     assert record["distance_std"] == 1.0
-    assert record["distance_ci95"] == pytest.approx(4.30265 / 3**0.5, rel=1e-5)  # t at 0.975 and 2 degrees of freedom
-    assert "half-width of the 95 % t-interval" in built.printed().markdown()
+    half = 4.30265 / 3**0.5  # t at 0.975 and 2 degrees of freedom
+    assert record["distance_high"] == pytest.approx(13.5 * math.exp(half / 13.5), rel=1e-5)
+    assert "[ ]: the 95 % t-interval of the mean" in built.printed().markdown()
     single = table([arm(tmp_path)])
-    assert (single.records()[0]["distance_std"], single.records()[0]["distance_ci95"]) == (None, None)
+    assert (single.records()[0]["distance_std"], single.records()[0]["distance_low"]) == (None, None)
     text = single.printed().markdown()
-    assert "A row of a single seed has no interval." in text and "±" not in text
+    assert "A row of a single seed has no interval." in text and "[ ]" not in text
+
+
+def test_an_interval_stays_within_what_a_number_can_be(tmp_path: Path) -> None:
+    values = {"is_classifier": (4.9, 4.99, 5.0), "agreement": (1.0, 1.0, 0.99), "recall_classifier": (0.0, 0.0, 0.5)}
+    arms = [arm(tmp_path, seed, metrics={"fd_classifier": 9.0**seed} | {k: v[seed] for k, v in values.items()})
+            for seed in range(3)]  # fmt: skip
+    (record,) = table(arms, columns=["distance", "inception_score", "agreement", "recall"]).records()
+    bounds = {"distance": (0, math.inf), "inception_score": (1, 5), "agreement": (0, 1), "recall": (0, 1)}
+    for name, (low, high) in bounds.items():
+        assert low <= record[f"{name}_low"] < record[name] < record[f"{name}_high"] <= high, name
 
 
 def test_the_interval_of_two_values_is_that_of_students_first_table() -> None:

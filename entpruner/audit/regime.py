@@ -45,6 +45,18 @@ class RegimeChoice(Frozen, extra="ignore"):
     """The candidates that were tried. Those after the first that reached ``share`` were not tried."""
 
 
+def recovery_noise(choice: RegimeChoice) -> float:
+    """The standard deviation of the log distance over recoveries of one set, in the regime that was chosen.
+
+    What a recovery does to all sets alike is not part of it, because sets are compared within a recovery.
+    """
+    (chosen,) = (trial for trial in choice.trials if trial.regime == choice.regime)
+    logs = np.log(chosen.distances)  # (sets, repeats)
+    rest = logs - logs.mean(1, keepdims=True) - logs.mean(0) + logs.mean()
+    n, k = logs.shape
+    return math.sqrt((rest**2).sum() / ((n - 1) * (k - 1)))
+
+
 def choose_regime(
     settings: RegimeTrials,
     masks: Callable[[Regime], Sequence[Blocks]],

@@ -2,7 +2,8 @@
 
 All intervals have a nominal coverage of 95 %. A mean over seeds has one of two kinds of interval:
 
-- Student's t-interval, if each seed gives one number.
+- Student's t-interval, if each seed gives one number. Its ends stay within the bounds of the quantity, because it is
+  computed on a scale that has none: the logarithm of a distance, the log odds of a share, Fisher's z of a correlation.
 - The percentile interval of a hierarchical bootstrap, if a statistic is computed within each seed from n units (blocks,
   masks or chains of masks). A resample draws the seeds with replacement, and then the units of each drawn seed with
   replacement. All values that belong to a unit are drawn together. The difference of two such means is taken within
@@ -16,15 +17,16 @@ units, so each seed should have 5 units or more.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from entpruner.evaluation.intervals import t_interval
+from entpruner.evaluation.intervals import UNBOUNDED, Bounds, bounded_interval
 from entpruner.system.randomness import generator
 
 Floats = NDArray[np.float64]
@@ -36,6 +38,10 @@ TAILS = (1 - 0.95) / 2, (1 + 0.95) / 2
 """The probabilities below the two ends of an interval of 95 %."""
 RESAMPLES = 2000
 """The number B of resamples of a bootstrap."""
+CORRECTED = 0.05
+"""The largest corrected p-value of a difference that is told apart from chance."""
+POWER = 0.8
+"""The probability with which the smallest detectable effect is detected."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,16 @@ def spearman(x: Floats, y: Floats) -> Floats:
     a, b = (ranks - ranks.mean(-1, keepdims=True) for ranks in (stats.rankdata(v, axis=-1) for v in (x, y)))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+
+
+def mean_agreement(*repeats: Floats) -> Floats:
+    """The mean of Spearman's ρ over all pairs of repeats: arrays (..., n) -> (...)."""
+    return np.mean([spearman(one, other) for one, other in combinations(repeats, 2)], axis=0)
+
+
+def mean_prediction(target: Floats, *repeats: Floats) -> Floats:
+    """The mean over the repeats of Spearman's ρ with a target: arrays (..., n) -> (...)."""
+    return np.mean([spearman(values, target) for values in repeats], axis=0)
 
 
 def kendall(x: Floats, y: Floats) -> Floats:
@@ -134,6 +150,26 @@ class Bootstrapped:
         low, high = np.quantile(defined, TAILS).tolist()
         return Estimate(self.value, low, high)
 
+    def chance(self) -> float | None:
+        """The two-sided p-value of the hypothesis that the mean is 0. None if the mean is undefined.
+
+        It is twice the share of resamples on the rarer side of 0, or at 0, with one more counted on each side, so that
+        it is never 0.
+        """
+        defined = self.replicates[np.isfinite(self.replicates)]
+        if not np.isfinite(self.value) or not len(defined):
+            return None
+        rarer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+        return min(1.0, 2 * (rarer + 1) / (len(defined) + 1))
+
+    def detectable(self) -> float:
+        """The smallest mean that would be told apart from 0 in four of five audits like this one.
+
+        The distribution of the mean is taken as normal, with the standard deviation of the resamples.
+        """
+        quantiles = stats.norm.ppf(TAILS[1]) + stats.norm.ppf(POWER)
+        return float(quantiles * np.nanstd(self.replicates))
+
 
 def bootstrap(groups: Sequence[tuple[Floats, ...]], statistic: Statistic, resamples: Resamples) -> Bootstrapped:
     """The mean over groups of ``statistic(*arrays)``, bootstrapped.
@@ -150,13 +186,13 @@ def bootstrap(groups: Sequence[tuple[Floats, ...]], statistic: Statistic, resamp
 # --------------------------------------------------------------------------------------------------- exact intervals
 
 
-def mean_over_seeds(values: Sequence[float]) -> Estimate | None:
-    """The mean of one number for each seed, with Student's t-interval. None for fewer than two seeds."""
-    half = t_interval(values)
-    if half is None:
-        return None
-    mean = float(np.mean(values))
-    return Estimate(mean, mean - half, mean + half)
+def mean_over_seeds(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Estimate | None:
+    """The mean of one number for each seed, with Student's t-interval, which stays within the bounds of the quantity.
+
+    None for fewer than two seeds.
+    """
+    ends = bounded_interval(values, bounds)
+    return ends and Estimate(float(np.mean(values)), *ends)
 
 
 def ratio_over_seeds(logs: Sequence[float]) -> Estimate | None:
@@ -192,6 +228,26 @@ def consistency(values: Floats) -> Estimate | None:
     freedom = (n - 1, (n - 1) * (k - 1))
     ratios = f, f / stats.f.ppf(TAILS[1], *freedom), f * stats.f.ppf(TAILS[1], *freedom[::-1])
     return Estimate(*(1.0 if np.isinf(ratio) else float((ratio - 1) / (ratio + k - 1)) for ratio in ratios))
+
+
+def holm(chances: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The p-values of a family of comparisons, corrected by the method of Holm (1979). Undefined ones stay None.
+
+    At most one of twenty such families has a corrected p-value below 0.05 if there is no difference at all.
+    """
+    known = sorted((chance, name) for name, chance in chances.items() if chance is not None)
+    corrected: dict[str, float | None] = dict.fromkeys(chances)
+    largest = 0.0
+    for place, (chance, name) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - place) * chance))
+        corrected[name] = largest
+    return corrected
+
+
+def told_apart(differences: Mapping[str, Bootstrapped]) -> list[str]:
+    """The names of the differences of a family that are told apart from 0 after correction."""
+    corrected = holm({name: one.chance() for name, one in differences.items()})
+    return [name for name, chance in corrected.items() if chance is not None and chance <= CORRECTED]
 
 
 def chance_of_ranks(ranks: Sequence[int], sizes: Sequence[int]) -> float:

@@ -10,7 +10,7 @@ def verify(parser: argparse.ArgumentParser) -> None:
         "Exit code: 0 all reproduced; 1 something not reproduced;\n2 none of that, but something not run or undecided."
     )
     add_study(parser)
-    depths = "build the tables from shipped metrics, from trained networks, or from scratch (default: 1)"
+    depths = "build the tables from shipped records, from trained networks, or from scratch (default: 1)"
     parser.add_argument("--depth", type=int, choices=(1, 2, 3), default=1, help=depths)
     parser.add_argument("--tables", type=Path, metavar="FOLDER", help="compare finished tables, and build none")
     parser.add_argument("--expected", type=Path, metavar="FILE", help="default: params/expected/<study>.yaml")
@@ -29,7 +29,8 @@ def trace(parser: argparse.ArgumentParser) -> None:
 def expect(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  entpruner expect results/published/digits --out params/expected/digits.yaml"
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results/published/<study>")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="params/expected/<study>.yaml")
+    out = "params/expected/<study>.yaml; <study>.processors.json beside it says how far processors differ"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=out)
     parser.set_defaults(action=expected)
 
 
@@ -51,8 +52,9 @@ def traced(given: argparse.Namespace) -> None:
 
 def expected(given: argparse.Namespace) -> None:
     from entpruner.reporting.expected import expect
+    from entpruner.reporting.processors import Processors
     from entpruner.system.files import whole_file
 
-    text = expect(given.folder)
+    text = expect(given.folder, Processors.read(given.out.with_suffix(".processors.json")))
     with whole_file(given.out) as file:
         file.write_text(text)

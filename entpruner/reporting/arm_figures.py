@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
-from entpruner.evaluation.intervals import t_interval
+from entpruner.evaluation.intervals import POSITIVE, bounded_interval
 from entpruner.reporting.figures import COLOURS, PANEL, drawing, legend_below, line_styles, panels, without_frame
 
 # ---------------------------------------------------------------------------------------------------- training curves
@@ -141,15 +141,15 @@ class DistanceRow:
     """The distances of the arm, one for each seed."""
 
     @property
-    def half_width(self) -> float:
-        """Half the width of the 95 % t-interval of the mean. It is 0 for a single seed, whose spread is unknown."""
-        return t_interval(self.distances) or 0.0
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean. It has no width for a single seed, whose spread is unknown."""
+        return bounded_interval(self.distances, POSITIVE) or (self.distances[0], self.distances[0])
 
 
 def distance_vs_ratio(rows: Sequence[DistanceRow], distance: str, target: Path) -> None:
     """Draw the distance against the ratio, with a line for each label. Unpruned arms are horizontal lines.
 
-    With two or more seeds, error bars show the 95 % t-interval of the mean. For an unpruned arm, a band shows it.
+    With two or more seeds, error bars show the 95 % interval of the mean. For an unpruned arm, a band shows it.
     ``distance`` is the name of the distance. Raises UserError if no arm of a panel is pruned.
     """
     styles, titles = line_styles(row.label for row in rows), list(dict.fromkeys(row.panel for row in rows))
@@ -178,14 +178,16 @@ def draw_distances(axes: Axes, rows: Sequence[DistanceRow], shift: float, style:
 
     The pruned ones are moved to the right by ``shift``, in units of the ratio.
     """
-    for middle, half in ((mean(row.distances), row.half_width) for row in rows if row.ratio is None):
-        axes.axhline(middle, **style)
-        if half:
-            axes.axhspan(middle - half, middle + half, color=style["color"], alpha=0.12, linewidth=0)
-    pruned = sorted((row.ratio + shift, mean(row.distances), row.half_width) for row in rows if row.ratio is not None)
+    for row in rows:
+        low, high = row.interval
+        if row.ratio is None:
+            axes.axhline(mean(row.distances), **style)
+            if low < high:
+                axes.axhspan(low, high, color=style["color"], alpha=0.12, linewidth=0)
+    pruned = sorted((row.ratio + shift, mean(row.distances), *row.interval) for row in rows if row.ratio is not None)
     if pruned:
-        x, y, halves = zip(*pruned, strict=True)
-        bars = halves if any(halves) else None
+        x, y, lows, highs = map(np.array, zip(*pruned, strict=True))
+        bars = (y - lows, highs - y) if (lows < highs).any() else None
         axes.errorbar(x, y, yerr=bars, marker="o", markersize=4, capsize=2, elinewidth=1, **style)
 
 

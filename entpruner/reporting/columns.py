@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Literal
 
-from entpruner.evaluation.intervals import t_interval
+from entpruner.evaluation.intervals import POSITIVE, SHARE, UNBOUNDED, Bounds, bounded_interval
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.results import ArmResult
 
@@ -19,8 +19,8 @@ SINCE_PRE_TRAINING = (
 WALL_TIME = "Training time is wall time: it depends on the machine, and on what else that was doing."
 
 Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
-"""How a repetition of a number is judged: by equality, by the spread between seeds relative to the value or in absolute
-terms, by the quartiles of a speed-up, or, for a time, not at all."""
+"""How a repetition of a number is judged: by equality, by the difference between processors relative to the value or in
+absolute terms, by the quartiles of a speed-up, or, for a time, not at all."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Column:
     notes: tuple[str, ...] = ()
     """Texts that are shown below the table."""
     rule: Rule = "relative"
+    bounds: Bounds = POSITIVE
+    """The smallest and the largest value of the number, within which its interval stays."""
 
 
 COLUMNS: dict[ColumnName, Column] = {
@@ -68,15 +70,17 @@ COLUMNS: dict[ColumnName, Column] = {
         "{score} ↑",
         "is{on}",
         notes=("{score}: the formula of the Inception Score, from 1 to the number of the net's classes.",),
+        bounds=(1.0, math.inf),
     ),
-    "kid": Column("KID ↓", "kid{on}", rule="absolute"),  # it is unbiased, so it can be about zero
-    "precision": Column("precision ↑", "precision{on}", rule="absolute"),
-    "recall": Column("recall ↑", "recall{on}", rule="absolute"),
+    "kid": Column("KID ↓", "kid{on}", rule="absolute", bounds=UNBOUNDED),  # it is unbiased, so it can be about zero
+    "precision": Column("precision ↑", "precision{on}", rule="absolute", bounds=SHARE),
+    "recall": Column("recall ↑", "recall{on}", rule="absolute", bounds=SHARE),
     "agreement": Column(
         "agreement ↑",
         "agreement",
         notes=("Agreement: share of images that the study's own classifier puts in the class asked for.",),
         rule="absolute",
+        bounds=SHARE,
     ),
     "trained_parameters": Column(
         "trained parameters",
@@ -106,6 +110,9 @@ COLUMNS: dict[ColumnName, Column] = {
     ),
 }
 
+RULES: dict[str, Rule] = {"blocks": "exact", **{name: column.rule for name, column in COLUMNS.items()}}
+"""The name of a column -> how its numbers are judged."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -115,8 +122,8 @@ class Cell:
     """The mean over the seeds. None if it was not measured."""
     std: float | None = None
     """The sample standard deviation over the seeds. None for one seed."""
-    interval: float | None = None
-    """Half the width of the 95 % t-interval of the mean. None for one seed."""
+    interval: tuple[float, float] | None = None
+    """The ends of the 95 % interval of the mean, which stay within the bounds of the column. None for one seed."""
     quartiles: tuple[float, ...] | None = None
     """The lower and the upper quartile, if the column has them."""
     sources: tuple[dict[str, str], ...] = ()
@@ -127,9 +134,9 @@ class Cell:
 
         It is not if a number or an interval is missing.
         """
-        if self.value is None or other.value is None or self.interval is None or other.interval is None:
+        if self.interval is None or other.interval is None:
             return False
-        return sign * (self.value - other.value) > self.interval + other.interval
+        return self.interval[0] > other.interval[1] if sign > 0 else self.interval[1] < other.interval[0]
 
     def short(self) -> str:
         """The value alone, with two significant digits, or one decimal from 1 to 100."""
@@ -140,7 +147,7 @@ class Cell:
     def text(self, factor: float = 1) -> str:
         """The cell as text, divided by ``factor``: the mean with three significant digits, or a count with all digits.
 
-        An interval has as many decimals as the mean.
+        The ends of an interval have as many decimals as the mean.
         """
         if self.value is None:
             return "–"
@@ -151,8 +158,11 @@ class Cell:
         if self.quartiles is not None:
             low, high = (quartile / factor for quartile in self.quartiles)
             return f"{value:.2f} [{low:.2f}, {high:.2f}]"
-        spread = "" if self.interval is None else f" ± {self.interval / factor:.{decimals}f}"
-        return f"{value:.{decimals}f}{spread}"
+        shown = f"{value:.{decimals}f}"
+        if self.interval is None:
+            return shown
+        low, high = (end / factor for end in self.interval)
+        return f"{shown} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def words(distance: str) -> dict[str, str]:
@@ -177,7 +187,14 @@ def measure(column: Column, seeds: Sequence[ArmResult], distance: str) -> Cell:
         sources += [{"arm": arm.artefact, "file": document.path, "key": key} for document in documents]
     if not column.per_seed or len(values) < 2:
         return Cell(mean(values), quartiles=quartiles, sources=tuple(sources))
-    return Cell(mean(values), stdev(values), t_interval(values), quartiles, tuple(sources))
+    ends = bounded_interval(values, bounds_of(column, seeds[0], distance))
+    return Cell(mean(values), stdev(values), ends, quartiles, tuple(sources))
+
+
+def bounds_of(column: Column, arm: ArmResult, distance: str) -> Bounds:
+    """The bounds of a column. The score by the study's own classifier is at most the number of its classes."""
+    low, high = column.bounds
+    return (low, float(arm.classes)) if column.key == "is{on}" and distance == "fd_classifier" else (low, high)
 
 
 def si_prefix(values: Iterable[float | None]) -> tuple[float, str]:

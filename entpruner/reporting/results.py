@@ -37,6 +37,8 @@ class ArmResult(ArmIdentity):
     artefact: str
     """The folder of the arm: results/<study>/arms/<arm>-..."""
     kept_blocks: tuple[int, ...]
+    classes: int
+    """The number of classes of the data."""
     network: str
     """The key of the arm's final network in the cost document."""
     documents: dict[str, Document]
@@ -74,6 +76,7 @@ def result_of(records: Records, cited: Path, arm: ArmIdentity, columns: Sequence
     return ArmResult(
         artefact=(cited / WITHIN.arm(arm.key)).as_posix(),
         kept_blocks=card.kept_blocks,
+        classes=len(card.class_names),
         network=cost_key(len(card.kept_blocks), card.adapter_width),
         documents={name: Document((cited / path).as_posix(), records[path]) for name, path in paths.items()},
         settings={

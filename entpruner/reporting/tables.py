@@ -113,7 +113,8 @@ class ReportTable:
             for name, cell in row.cells.items():
                 record[name] = cell.value
                 if COLUMNS[name].per_seed:
-                    record |= {f"{name}_std": cell.std, f"{name}_ci95": cell.interval}
+                    record[f"{name}_std"] = cell.std
+                    record[f"{name}_low"], record[f"{name}_high"] = cell.interval or (None, None)
                 if COLUMNS[name].quartiles is not None:
                     record[f"{name}_q25"], record[f"{name}_q75"] = cell.quartiles or (None, None)
             if self.paper:
@@ -256,7 +257,7 @@ def notes_on_ours(columns: Sequence[ColumnName], rows: Sequence[Row], distance: 
     texts = (note.format(**words(distance)) for column in columns for note in COLUMNS[column].notes)
     yield from dict.fromkeys(map(sentence, texts))
     if any(len(row.seeds) > 1 for row in rows):
-        yield "±: half-width of the 95 % t-interval of the mean over the n seeds."
+        yield "[ ]: the 95 % t-interval of the mean over seeds, on a scale that keeps it within what is possible."
     if any(len(row.seeds) == 1 for row in rows):
         yield "A row of a single seed has no interval."
 

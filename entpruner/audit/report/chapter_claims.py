@@ -1,10 +1,11 @@
-"""Chapter 5: the public numbers of the paper, each on a page of its own.
+"""Chapter 6: the public numbers of the paper, each on a page of its own.
 
 A page says what a check of the claim would take, what follows from arithmetic, and what was measured in this study. The
 first two come from ``params/reference.yaml``. The third comes from the study's arms of the same kinds. These are of
 another size than the paper's, so a page never says that they confirm or refute the claim.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.page import Chapter
 from entpruner.audit.statistics import mean_over_seeds
 from entpruner.evaluation.cost import cost_key
+from entpruner.evaluation.intervals import POSITIVE, UNBOUNDED, Bounds
 from entpruner.layout import WITHIN
 from entpruner.reporting.reference import Claim
 from entpruner.reporting.tabular import markdown_table
@@ -35,6 +37,7 @@ class Quantity:
     """The format in which the number is written."""
     of: Callable[[Values, Values], float]
     """Computes the number from the distances and the speed-ups of the three kinds of arm."""
+    bounds: Bounds = UNBOUNDED
     by_seed: bool = True
     """False for a time, because networks with the same number of blocks are timed once for all seeds."""
 
@@ -43,7 +46,7 @@ QUANTITIES = {
     "speedup": Quantity(
         "speed-up of EntPruner's network", "{:.2f}×", lambda _, speedup: speedup["entpruner"], by_seed=False
     ),
-    "distance": Quantity("EntPruner's distance", "{:.2f}", lambda distance, _: distance["entpruner"]),
+    "distance": Quantity("EntPruner's distance", "{:.2f}", lambda distance, _: distance["entpruner"], POSITIVE),
     "rise": Quantity(
         "rise of the distance over the unpruned network's",
         "{:+.2f}",
@@ -53,6 +56,7 @@ QUANTITIES = {
         "EntPruner's distance below LD-Pruner's",
         "{:.1f} %",
         lambda distance, _: 100 * (1 - distance["entpruner"] / distance["ld_pruner"]),
+        (-math.inf, 100.0),
     ),
 }
 
@@ -66,9 +70,10 @@ class Line:
     values: tuple[float, ...]
     """The numbers of the seeds. A quantity that is the same for all seeds has a single number."""
 
-    def shown(self, form: str) -> str:
+    def shown(self, quantity: Quantity) -> str:
         """The mean over the seeds, with its interval if there are several seeds."""
-        mean, interval = form.format(sum(self.values) / len(self.values)), mean_over_seeds(self.values)
+        form, interval = quantity.form, mean_over_seeds(self.values, quantity.bounds)
+        mean = form.format(sum(self.values) / len(self.values))
         return mean if interval is None else f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
 
 
@@ -77,7 +82,7 @@ def write(evidence: Evidence) -> Chapter:
     for claim in evidence.reference.claims:
         lines, quantity, file = lines_of(claim, evidence), QUANTITIES[claim.ours.quantity], f"claims/{claim.name}.md"
         chapter.pages[file] = "\n\n".join(page(claim, quantity, lines, evidence)) + "\n"
-        ours = "; ".join(f"{line.backbone} {line.data} {line.shown(quantity.form)}" for line in lines) or "not run"
+        ours = "; ".join(f"{line.backbone} {line.data} {line.shown(quantity)}" for line in lines) or "not run"
         chapter.findings.append(f"[{claim.says}]({file}) Here, {quantity.heading}: {ours}.")
     return chapter
 
@@ -117,7 +122,7 @@ def page(claim: Claim, quantity: Quantity, lines: Sequence[Line], evidence: Evid
     blocks.append("## What was measured here")
     if not lines:
         return [*blocks, "Nothing: the study has no arms of this kind at this ratio."]
-    rows = [(line.backbone, line.data, str(len(line.values)), line.shown(quantity.form)) for line in lines]
+    rows = [(line.backbone, line.data, str(len(line.values)), line.shown(quantity)) for line in lines]
     alone = ""
     if not quantity.by_seed:
         alone = "Timed once, for the networks of all seeds: time follows from the number of blocks. "

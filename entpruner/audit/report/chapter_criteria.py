@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from entpruner.audit.confounds import critical_block
 from entpruner.audit.criteria import (
     SETS_ONLY,
     STATISTICS,
@@ -17,12 +18,15 @@ from entpruner.audit.criteria import (
     block_values,
     rank_among,
 )
+from entpruner.audit.regime import recovery_noise
 from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.forest import forest
 from entpruner.audit.report.page import Chapter, Table
-from entpruner.audit.report.words import Wording
+from entpruner.audit.report.words import Wording, in_words, listed
 from entpruner.audit.statistics import Bootstrapped, Estimate, chance_of_ranks, mean_over_seeds, ratio_over_seeds
 from entpruner.audit.subnetworks import Measured
+from entpruner.evaluation.intervals import POSITIVE, SHARE
+from entpruner.reporting.words import spoken
 
 AFTER = "distance after recovery"
 OURS = "ced"
@@ -82,7 +86,7 @@ class Measurements:
 def write(evidence: Evidence) -> Chapter:
     chapter = Chapter("Does the score predict what matters?", METHOD)
     correlations = dict[str, dict[str, dict[str, Estimate | None]]]()  # keys: level, criterion, backbone
-    own = dict[str, Estimate | None]()
+    own, seen = dict[str, Estimate | None](), list[str]()
     for backbone in evidence.scope.backbones:
         measurements = Measurements.read(evidence, backbone)
         for level, what in LEVELS.items():
@@ -92,20 +96,43 @@ def write(evidence: Evidence) -> Chapter:
             chapter.tables.append(agreement_table(measurements, level, found))
             for criterion in measurements.values:
                 by_backbone = correlations.setdefault(level, {}).setdefault(criterion, {})
-                by_backbone[backbone] = found[criterion, AFTER, "ρ"].estimate()
+                by_backbone[spoken(backbone)] = found[criterion, AFTER, "ρ"].estimate()
+            if level == "masks" and OURS in measurements.values:
+                seen.append(f"{spoken(backbone)} {found[OURS, AFTER, 'ρ'].detectable():.2f}")
+        chapter.findings.append(spreads(evidence, measurements))
         chapter.tables.append(choice_table(measurements))
         ratios = {name: ratio_over_seeds(log_ratios(measurements, name)) for name in measurements.choices}
         chapter.findings.append(CHANCE.finding(f"{backbone}, the sets that the criteria remove", ratios))
         own |= {backbone: ratios[OURS]} if OURS in ratios else {}
     if correlations:  # there are none if all criteria only choose sets
         caption = f"Rank correlation of each criterion with the {AFTER}, with its interval"
-        shown = {f"over {LEVELS[level]}": panel for level, panel in correlations.items()}
+        named = {level: {spoken(name): one for name, one in panel.items()} for level, panel in correlations.items()}
+        shown = {f"over {LEVELS[level]}": panel for level, panel in named.items()}
         chapter.figures["criteria"] = (caption, partial(forest, shown, f"Spearman's ρ with the {AFTER}"))
-        for level, panel in shown.items():
-            if OURS in panel:
-                chapter.short.append(RELATION.finding(f"{OURS} and the {AFTER}, {level}", panel[OURS]))
-    chapter.short += [CHANCE.finding(f"The set that {OURS} removes", own)] if own else []
+    if seen:
+        topic = f"{spoken(OURS)} and the {AFTER}, over random sets"
+        chapter.short.append(RELATION.finding(topic, correlations["masks"][OURS]))
+        chapter.short.append(f"**What would have been seen**, in four of five such audits: a ρ of {listed(seen)}.")
+    if own:
+        chapter.short.append(CHANCE.finding(f"The set that {spoken(OURS)} removes", in_words(own)))
     return chapter
+
+
+def spreads(evidence: Evidence, measurements: Measurements) -> str:
+    """A sentence on how far single blocks differ, and how far recoveries of one set do."""
+    critical = [critical_block(blocks) for blocks in measurements.measured["blocks"]]
+    others = [
+        np.std([math.log(record.distance) for record in blocks if record.dropped != (block,)], ddof=1)
+        for block, blocks in zip(critical, measurements.measured["blocks"], strict=True)
+    ]
+    noise = recovery_noise(evidence.regime(measurements.backbone))
+    least, most = f"{min(others):.2f}", f"{max(others):.2f}"
+    can = "no" if noise >= max(others) else "a"
+    return (
+        f"**{measurements.backbone}, what there is to predict.** Over single blocks, but for the critical one of "
+        f"part 3, the log distance after recovery has a standard deviation of {least} to {most} (the seeds), and of "
+        f"{noise:.2f} over recoveries of one set: so {can} ranking of them can be told right from wrong."
+    )
 
 
 def sentences(where: str, found: Agreements) -> list[str]:
@@ -148,14 +175,13 @@ def choice_table(measurements: Measurements) -> Table:
     rows, masks = [], measurements.measured["masks"]
     for criterion, own in measurements.choices.items():
         ranks = [rank_among(one.distance, others) for one, others in zip(own, masks, strict=True)]
-        shares = mean_over_seeds([rank / len(others) for rank, others in zip(ranks, masks, strict=True)])
+        shares = [rank / len(others) for rank, others in zip(ranks, masks, strict=True)]
         rows.append(
             [
                 criterion,
                 "; ".join(", ".join(map(str, one.dropped)) for one in own),
-                mean_over_seeds([one.distance for one in own]),
-                # A share lies between 0 and 1, but Student's interval can reach beyond.
-                shares and Estimate(shares.value, max(shares.low, 0.0), min(shares.high, 1.0)),
+                mean_over_seeds([one.distance for one in own], POSITIVE),
+                mean_over_seeds(shares, SHARE),
                 chance_of_ranks(ranks, [len(others) for others in masks]),
                 ratio_over_seeds(log_ratios(measurements, criterion)),
             ]

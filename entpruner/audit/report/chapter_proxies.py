@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any, Literal
 
@@ -9,10 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entpruner.audit.report.evidence import Evidence
+from entpruner.audit.report.forest import forest
 from entpruner.audit.report.page import Cell, Chapter, Table
 from entpruner.audit.report.words import Wording, listed
-from entpruner.audit.statistics import Estimate, Floats, Resamples, Statistic, bootstrap, proportion, spearman
+from entpruner.audit.statistics import (
+    Estimate,
+    Floats,
+    Resamples,
+    Statistic,
+    bootstrap,
+    mean_agreement,
+    mean_prediction,
+    proportion,
+)
 from entpruner.params.audit import AuditedProxies
+from entpruner.reporting.words import spoken
 
 METHOD = """\
 NTK condition number κ and ZiCo of the inherited weights, before recovery, at several numbers of samples N and batches
@@ -67,14 +79,20 @@ def proxies(sweeps: AuditedProxies) -> list[Proxy]:
 
 def write(evidence: Evidence) -> Chapter:
     chapter = Chapter("Do the proxies predict how a sub-network ends?", METHOD)
-    longest = dict[str, Estimate | None]()
+    longest, shown = dict[str, Estimate | None](), dict[str, dict[str, Estimate | None]]()
     for backbone in evidence.scope.transformers:
         measured, found = (evidence.by_seed(kind, backbone) for kind in ("masks", "proxies"))
         asked = proxies(AuditedProxies.model_validate(found[0]["sweeps"]))
         predictions = of_one_size(chapter, backbone, measured, found, asked)
         last = {proxy.field: proxy.name for proxy in asked}  # of each kind, the proxy with most samples or batches
-        longest |= {f"{name} on {backbone}": predictions[name] for name in last.values()}
+        longest |= {f"{name} on {spoken(backbone)}": predictions[name] for name in last.values()}
+        for name, prediction in predictions.items():
+            shown.setdefault(name, {})[spoken(backbone)] = prediction
         of_several_depths(chapter, backbone, measured, found, asked)
+    if shown:
+        caption = "Rank correlation of what each proxy prefers with the nearness to the real images, over random sets"
+        panel = {"over sub-networks of one size": shown}
+        chapter.figures["proxies"] = (caption, partial(forest, panel, "Spearman's ρ with nearness after recovery"))
     chapter.short += [PREDICTS.finding("The proxies, over sub-networks of one size", longest)] if longest else []
     return chapter
 
@@ -152,16 +170,6 @@ def predicted(
     """
     groups = [(-prefers * distance, *values) for distance, values in zip(distances, repeats, strict=True)]
     return bootstrap(groups, statistic, resamples).estimate()
-
-
-def mean_agreement(*repeats: Floats) -> Floats:
-    """The mean of Spearman's ρ over all pairs of repeats: arrays (..., n) -> (...)."""
-    return np.mean([spearman(one, other) for one, other in combinations(repeats, 2)], axis=0)
-
-
-def mean_prediction(target: Floats, *repeats: Floats) -> Floats:
-    """The mean over the repeats of Spearman's ρ with a target: arrays (..., n) -> (...)."""
-    return np.mean([spearman(values, target) for values in repeats], axis=0)
 
 
 def across(statistic: Statistic) -> Statistic:

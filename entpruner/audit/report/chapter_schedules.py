@@ -1,14 +1,18 @@
-"""Chapter 3: whether the schedule changes the distance, how often the vote decides, and what its weights change."""
+"""Chapter 4: whether the schedule changes the distance, how often the vote decides, and what its weights change."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from entpruner.audit.report.evidence import Evidence
+from entpruner.audit.report.forest import forest
 from entpruner.audit.report.page import Chapter, Table
 from entpruner.audit.report.words import Wording
 from entpruner.audit.schedules import ScheduleRun
 from entpruner.audit.statistics import Estimate, mean_over_seeds, ratio_over_seeds
+from entpruner.evaluation.intervals import POSITIVE
+from entpruner.reporting.words import spoken
 
 METHOD = """\
 CED's one ranking, four ways to go down it: all at once, in even steps (linear), by the vote, or by lot among the vote's
@@ -36,6 +40,7 @@ Runs = Mapping[str, Sequence[ScheduleRun]]
 def write(evidence: Evidence) -> Chapter:
     chapter = Chapter("Does the schedule matter, and does the vote decide?", METHOD)
     votes = dict[str, Estimate | None]()
+    shown: dict[str, dict[str, dict[str, Estimate | None]]] = {}
     for backbone in evidence.scope.transformers:
         contents = evidence.by_seed("schedules", backbone)
         for regime, what in REGIMES.items():
@@ -49,7 +54,9 @@ def write(evidence: Evidence) -> Chapter:
                 weights["w = 0.5"],
                 schedules["vote, equal steps"],
             )
-            votes[f"{backbone} ({what})"] = ratio(vote, at_once)
+            votes[f"{spoken(backbone)} ({what})"] = ratio(vote, at_once)
+            for name, one in ratios(schedules, at_once).items():
+                shown.setdefault(what, {}).setdefault(spoken(name), {})[spoken(backbone)] = one and in_percent(one)
             chapter.findings += [
                 AGAINST_AT_ONCE.finding(f"{where}: schedules", ratios(schedules, at_once)),
                 f"**{where}: the vote.** {decided(vote, schedules['linear, equal steps'])}",
@@ -59,8 +66,16 @@ def write(evidence: Evidence) -> Chapter:
                 table(f"schedules_{backbone}_{regime}", f"{where}: schedules", "schedule", schedules, at_once),
                 table(f"weights_{backbone}_{regime}", f"{where}: weights of the vote", "NTK's weight", weights, equal),
             ]
+    if shown:
+        caption = "Distance of each schedule against that of pruning at once, in percent"
+        chapter.figures["schedules"] = (caption, partial(forest, shown, "distance against pruning at once (%)"))
     chapter.short += [AGAINST_AT_ONCE.finding("The vote, at equal steps", votes)] if votes else []
     return chapter
+
+
+def in_percent(ratio: Estimate) -> Estimate:
+    """A ratio as the change in percent, so that 0 is no change."""
+    return Estimate(*(100 * (end - 1) for end in (ratio.value, ratio.low, ratio.high)))
 
 
 def runs_by(found: Sequence[Any], kind: str, name: Callable[[ScheduleRun], str]) -> dict[str, list[ScheduleRun]]:
@@ -107,9 +122,9 @@ def table(name: str, caption: str, heading: str, runs: Runs, reference: Sequence
             what,
             "; ".join(", ".join(map(str, path(run))) for run in found),
             sum(decision.tied for run in found for decision in run.decisions),
-            mean_over_seeds([run.steps for run in found]) if len({run.steps for run in found}) > 1 else found[0].steps,
+            mean_over_seeds(steps, POSITIVE) if len(set(steps := [run.steps for run in found])) > 1 else steps[0],
             sum(run.flops for run in found) / len(found) / 1e9,
-            mean_over_seeds([run.distance for run in found]),
+            mean_over_seeds([run.distance for run in found], POSITIVE),
             ratio(found, reference),
         ]
         for what, found in runs.items()

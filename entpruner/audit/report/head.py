@@ -1,16 +1,46 @@
-"""The top of the audit's report: what was measured, on which machine, and in which regime."""
+"""The beginning and the end of the page, and the top of the detail: what was measured, where, and in which regime."""
 
 from collections.abc import Iterator
 
 from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.page import Table
 from entpruner.audit.report.words import listed
+from entpruner.layout import DETAIL
 from entpruner.params.arms import TRANSFORMERS_ONLY
+from entpruner.reporting.words import spoken
 from entpruner.rules.audit import AuditScope
 
 
+def opening(evidence: Evidence) -> str:
+    """The title of the page, and how to read it."""
+    scope = evidence.scope
+    names = listed([spoken(backbone) for backbone in scope.backbones])
+    lines = [
+        f"# What the audit of {scope.study} found",
+        f"Sub-networks of {names} ({len(scope.seeds)} seeds) were recovered and measured by their distance to the real "
+        "images; smaller is better. Every sentence follows from its numbers by a fixed rule, and says no more "
+        "than their intervals do (95 %, in brackets). What cannot be told apart may still differ. Methods, all numbers "
+        f"and all other criteria are in [{DETAIL}]({DETAIL}), under the same numbers.",
+    ]
+    return "\n\n".join(lines)
+
+
+def closing(evidence: Evidence) -> str:
+    """The pages of the paper's public numbers, and what the audit does not say, because it was never run."""
+    scope, timings = evidence.scope, evidence.timings()
+    machines = listed(sorted({timing["device"] for timing in timings}))
+    depths = sorted({len(evidence.by_seed("masks", backbone)[0]["blocks"]) for backbone in scope.backbones})
+    size = f"networks of {listed(list(map(str, depths)))} blocks, {scope.samples} images a distance, on {machines}"
+    claims = [f"- [{claim.says}](claims/{claim.name}.md)" for claim in evidence.reference.claims]
+    lines = ["## The paper's public numbers", "\n".join(claims)]
+    lines += ["## What was not run", f"Everything above is of {size}. It need not hold at another scale."]
+    if not scope.imported:
+        lines[-1] += " The paper's own, DiT-XL/2 and SiT-XL/2 on images of 256 pixels, was not run."
+    return "\n\n".join(lines)
+
+
 def head(evidence: Evidence) -> str:
-    """The title, and the paragraphs on the intervals, the scope and the machine."""
+    """The title of the detail, and the paragraphs on the intervals, the scope and the machine."""
     scope, timings = evidence.scope, evidence.timings()
     minutes = sum(timing["seconds"] for timing in timings) / 60
     machines = sorted({f"{timing['device']}, {timing['threads']} thread(s) a command" for timing in timings})
@@ -18,7 +48,7 @@ def head(evidence: Evidence) -> str:
     commits = sorted({str(timing["commit"]) for timing in timings})
     each = "" if scope.imported else ", each trained from nothing"
     lines = [
-        f"# Audit of {scope.study}",
+        f"# Audit of {scope.study}: methods and numbers",
         "Written by `make audit` from the files beside it; every sentence follows from its numbers by a fixed rule "
         "(`entpruner/audit/report/words.py`) and says no more than its interval does. Intervals are of 95 %, each "
         "by itself: of those of things that have nothing to do with each other, about one in twenty leaves out the "

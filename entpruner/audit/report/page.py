@@ -1,4 +1,4 @@
-"""The parts of the audit's report: tables and chapters, and how they are written as Markdown, CSV files and figures."""
+"""The audit's report: a page that is read in three minutes, and the chapters behind it with all tables and figures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from entpruner.audit.statistics import Estimate
+from entpruner.layout import DETAIL
 from entpruner.reporting.tabular import markdown_table, write_csv, write_text
 
 Cell = str | int | float | Estimate | None
@@ -54,12 +55,20 @@ class Chapter:
     pages: dict[str, str] = field(default_factory=dict)
     """The path of a separate page -> its Markdown."""
     short: list[str] = field(default_factory=list)
-    """The sentences that appear in the summary at the top of the report as well."""
+    """The sentences on the page."""
+
+    def summary(self, number: int) -> str:
+        """The section of the page: the question, its answers, and the first figure of the chapter."""
+        blocks = [f"## {number}. {self.title}", "\n".join(f"- {said}" for said in self.short)]
+        return "\n\n".join([*blocks, *self.pictures()[:1]])
+
+    def pictures(self) -> list[str]:
+        return [f"![{caption}]({name}.png)" for name, (caption, _) in self.figures.items()]
 
     def markdown(self, number: int) -> str:
         blocks = [f"## {number}. {self.title}", self.method]
         blocks += ["\n".join(f"- {finding}" for finding in self.findings)]
-        blocks += [f"![{caption}]({name}.png)" for name, (caption, _) in self.figures.items()]
+        blocks += self.pictures()
         for table in self.tables:
             blocks += [f"**{table.caption}** ([CSV]({table.name}.csv))", table.markdown()]
         return "\n\n".join(blocks)
@@ -79,14 +88,15 @@ def summary(chapters: Sequence[Chapter]) -> dict[str, Any]:
     return {"chapters": [{"question": c.title, "answers": c.short, "figures": list(c.figures)} for c in asked]}
 
 
-def write_report(out: Path, head: str, regime: str, chapters: Sequence[Chapter]) -> None:
-    """Write the head, the summary, the section on the regime, and the chapters.
+def write_report(out: Path, opening: str, closing: str, detail: Sequence[str], chapters: Sequence[Chapter]) -> None:
+    """Write the page ``out`` and, beside it, the detail with its tables, figures and pages.
 
-    The tables, figures and pages of the chapters are written into the folder of ``out``. ``out`` itself is written
-    last, so that its links lead to files that exist.
+    ``opening`` and ``closing`` are the first and the last paragraphs of the page. ``detail`` are the sections that come
+    before the chapters in the detail. The page is written last, so that its links lead to files that exist.
     """
     for chapter in chapters:
         chapter.write_files(out.parent)
     texts = [chapter.markdown(number) for number, chapter in enumerate(chapters, start=1)]
-    short = [f"- {said} ({number})" for number, chapter in enumerate(chapters, start=1) for said in chapter.short]
-    write_text(out, "\n\n".join([head, "## In short", "\n".join(short), regime, *texts]) + "\n")
+    write_text(out.with_name(DETAIL), "\n\n".join([*detail, *texts]) + "\n")
+    short = [chapter.summary(number) for number, chapter in enumerate(chapters, start=1) if chapter.short]
+    write_text(out, "\n\n".join([opening, *short, closing]) + "\n")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from entpruner.audit.statistics import Estimate
+from entpruner.reporting.words import spoken
 
 Verdict = Literal["above", "below", "open", "undefined"]
 
@@ -57,6 +58,11 @@ class Wording:
     def finding(self, topic: str, estimates: Mapping[str, Estimate | None]) -> str:
         """The sentences of ``of``, behind a topic in bold type."""
         return f"**{topic}.** {self.of(estimates)}"
+
+
+def in_words(estimates: Mapping[str, Estimate | None]) -> dict[str, Estimate | None]:
+    """The estimates by the names that people read, such as DiT instead of dit."""
+    return {spoken(name): estimate for name, estimate in estimates.items()}
 
 
 def listed(names: Sequence[str]) -> str:

@@ -98,8 +98,9 @@ def tradeoff(rows: Sequence[Row], distance: str, lead: str) -> Drawn | None:
 
 def point_of(row: Row) -> dict[str, Any]:
     """What the chart of distance against speed-up knows of an arm."""
-    near, half = row.cells["distance"], row.cells["distance"].interval or 0.0
+    near = row.cells["distance"]
     assert near.value is not None
+    low, high = near.interval or (near.value, near.value)
     return {
         "network": row.where,
         "method": row.label,
@@ -108,8 +109,8 @@ def point_of(row: Row) -> dict[str, Any]:
         "seeds": len(row.seeds),
         "speed-up": row.cells["speedup"].value,
         "distance": near.value,
-        "low": near.value - half,
-        "high": near.value + half,
+        "low": low,
+        "high": high,
         "shown": near.text(),
     }
 
