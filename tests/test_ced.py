@@ -150,13 +150,15 @@ def test_outputs_are_those_of_dropping_each_block(process: ProcessSettings, kept
 
 def test_dropping_block_i_runs_only_the_blocks_behind_it() -> None:
     model = network()
-    evaluations = []
+    evaluations, conditions = [], []
     for block in model.blocks:
-        block.register_forward_hook(lambda *_: evaluations.append(1))
+        block.mlp.register_forward_hook(lambda *_: evaluations.append(1))
+        block.adaLN_modulation.register_forward_hook(lambda *_: conditions.append(1))
     batch = next(context(model=model).draws())
     list(model.removals(*batch.inputs))
     depth = len(model.blocks)
     assert len(evaluations) == depth + depth * (depth - 1) / 2
+    assert len(conditions) == depth  # the removals share the condition
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.kind)

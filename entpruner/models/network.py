@@ -8,7 +8,8 @@ Shape letters: B batch, C image channels, H and W image height and width, T toke
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
@@ -119,17 +120,21 @@ class BlockNetwork(Removable):
         (L, B, T, D). Outputs are (B, 2C, H, W).
         """
         state, c = self.embed(x_t, t, y)
-        blocks = list(enumerate(self.blocks))
+        blocks = list(enumerate(self.conditioned(c)))
         before = []  # what enters each block
         for position, block in blocks:
             before.append(state)
-            state = self.onward(position, block(state, c))
+            state = self.onward(position, block(state))
         yield None, self.head(state, c)
         for removed, entering in enumerate(before):
             state = self.onward(removed, entering)
             for position, block in blocks[removed + 1 :]:
-                state = self.onward(position, block(state, c))
+                state = self.onward(position, block(state))
             yield removed, self.head(state, c)
+
+    def conditioned(self, c: Tensor) -> list[Callable[[State], State]]:
+        """The blocks as functions of the state alone, for passes that use them again and again under one condition."""
+        return [partial(block, c=c) for block in self.blocks]
 
     @torch.no_grad()
     def visits(self, x_t: Tensor, t: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -7,6 +7,10 @@ differ in the meaning of ``t`` and of the output channels, which the modules in 
 Shape letters: B batch, C image channels, H and W image height and width, T tokens (H*W / patch_size**2), D hidden size.
 """
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,7 +88,11 @@ class Block(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.adaLN_modulation(c).chunk(6, dim=1)
+        return self.modulated(x, self.adaLN_modulation(c))
+
+    def modulated(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """x: (B, T, D), modulation: (B, 6D)."""
+        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=1)
         x = x + gate_msa[:, None] * self.attn(modulate(self.norm1(x), shift_msa, scale_msa))
         x = x + gate_mlp[:, None] * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
         return x                                                          # (B, T, D)
@@ -119,6 +127,10 @@ class Transformer(BlockNetwork):
 
     def first_state(self, embedded: Tensor) -> Tensor:
         return embedded + self.pos_embed                                  # (B, T, D)
+
+    def conditioned(self, c: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        blocks = cast(Iterable[Block], self.blocks)
+        return [partial(block.modulated, modulation=block.adaLN_modulation(c)) for block in blocks]
 
     def head(self, tokens: Tensor, c: Tensor) -> Tensor:
         side, p = self.architecture.input_size // self.architecture.patch_size, self.architecture.patch_size
