@@ -13,7 +13,8 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results quick smoke audit report verify ui test test-slurm lint docs screenshots bench bench-gpu save restore publish
+.PHONY: help results quick smoke audit report verify ui test test-slurm lint docs screenshots bench growth bench-gpu \
+	save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -62,6 +63,9 @@ docs: .venv/ready  ## the documentation: docs/_build/html/index.html
 
 bench: .venv/ready  ## how fast this is on the CPU at hand, against the plain form: docs/benchmarks.md
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/suite.py
+
+growth: .venv/ready  ## how time and memory grow with depth, width, tokens, batch and arms: docs/growth.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
 
 bench-gpu: .venv/ready  ## how fast XL/2 is on one GPU, in some minutes: benchmarks/results/gpu-<card>.json
 	$(BIN)/python benchmarks/gpu.py

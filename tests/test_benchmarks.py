@@ -12,6 +12,7 @@ import torch
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import growth  # noqa: E402
 import official  # noqa: E402
 import suite  # noqa: E402
 from comparisons import network  # noqa: E402
@@ -96,3 +97,21 @@ def test_an_unknown_figure_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     with pytest.raises(SystemExit):
         suite.main()
     assert "no figure train_did; there are train_dit, train_sit" in capsys.readouterr().err
+
+
+def test_growth_is_measured_drawn_and_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "BASE", {"depth": 1, "width": 32, "tokens": 4, "batch": 2})
+    points = [growth.measured("depth", depth) for depth in (1, 2)]
+    assert all(cost["seconds"] > 0 and cost["bytes"] > 0 for point in points for cost in point["tasks"].values())
+    for depth, point in zip((1, 2), points, strict=True):
+        point["tasks"]["CED"]["seconds"] = depth**2
+    assert growth.exponent(points, "CED", "seconds") == pytest.approx(2)
+
+    network = dict.fromkeys(growth.AXES, points)
+    growth.draw(network, tmp_path / "growth.svg")
+    assert (tmp_path / "growth.svg").read_text().startswith("<?xml")
+    machine = {"device": "a CPU", "torch": "2", "python": "3"}
+    arms = [{"arms": 10**power, "seconds": 10.0**power} for power in (1, 2, 3)]
+    page = growth.page({"machine": machine, "network": network, "arms": arms})
+    assert "| training step | " in page and "CED with depth (p = 2.00)" in page
+    assert "The exponent of its time is 1.00." in page
