@@ -13,6 +13,11 @@ DECISION, SCORES, METRICS = "decision.json", "scores.json", "metrics.json"
 MANIFEST, IMAGES, LABELS, MOMENTS, GRID = "manifest.json", "images.npy", "labels.npy", "moments.npy", "grid.png"
 CODEC_WEIGHTS, CODEC_CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
 
+PIPELINE, PIPELINE_TRANSFORMER = "model_index.json", "transformer"
+"""The file and the folder of a pipeline of diffusers."""
+PRUNED, PRUNING, RECOVERY_STATE = "final", "entpruner.json", "recovery.safetensors"
+README, COMPARED_PICTURES = "README.md", "compare.png"
+
 MODEL = {"model": WEIGHTS, "card": CARD}
 """The files of a network, by the names that Snakemake's rules give them."""
 TRAINED = MODEL | {"state": STATE, "curve": CURVE, "timing": TIMING}

@@ -1,4 +1,7 @@
-"""``entpruner score``, ``prune``, ``sample`` and ``export`` for a model and images of one's own: options and output."""
+"""``entpruner score``, ``prune``, ``sample`` and ``export`` for a model and images of one's own: options and output.
+
+``score`` and ``prune`` also take a pipeline of diffusers and a file of prompts.
+"""
 
 import argparse
 import math
@@ -7,13 +10,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from entpruner.cli.rule import out_of_memory_explained
 from entpruner.errors import UserError
+from entpruner.layout import CODEC_CONFIG, PIPELINE
 from entpruner.params.arms import Criterion, Schedule
-from entpruner.params.files import read_own_model
+from entpruner.params.files import read_own_model, read_settings
+from entpruner.params.pipelines import OwnPipeline
 from entpruner.params.study import OwnModel
 from entpruner.rules import RULES
 
 if TYPE_CHECKING:
     from entpruner.own_model import Model
+    from entpruner.scores import Scores
 
 
 def score(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +38,9 @@ def prune(parser: argparse.ArgumentParser) -> None:
     add_images(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the model ends in FOLDER/final")
     parser.add_argument("--ratio", type=float, required=True, help="share of blocks to remove: 0.5")
+    parser.add_argument(
+        "--by", choices=("blocks", "parameters"), default="blocks", help="of a pipeline: what the share is of"
+    )
     parser.add_argument("--schedule", choices=get_args(Schedule)[1:], default="vote", help="default: vote")
     add_key(parser, "--steps", "finetune.steps", int, "of training from the first stage on")
     add_key(parser, "--adapt-steps", "adapt.steps", int, "of training on new classes before")
@@ -60,7 +69,7 @@ def export(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder with model.safetensors, or official file")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="our folder, official file, or pipeline of diffusers")
     official = parser.add_argument_group("what an official file does not say")
     official.add_argument("--process", help="diffusion (DiT), flow (SiT), or flow-gvp")
     official.add_argument("--heads", type=int, help="attention heads, if the width is not one of DiT's")
@@ -69,7 +78,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_images(parser: argparse.ArgumentParser) -> None:
     """The images, and the criterion that scores the blocks on them."""
     parser.add_argument("--criterion", choices=get_args(Criterion), default="ced", help="default: ced")
-    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder or archive of <class>/*.jpg or .png")
+    parser.add_argument(
+        "images",
+        type=Path,
+        metavar="IMAGES",
+        help="folder or archive of <class>/*.jpg or .png; for a pipeline, a file of prompts, one a line",
+    )
 
 
 def add_key(parser: argparse.ArgumentParser, option: str, key: str, kind: type, says: str) -> None:
@@ -95,9 +109,12 @@ def scored(given: argparse.Namespace) -> None:
 
     if given.out.is_dir():
         raise UserError(f"{given.out}: a folder; give the name of a file to write")
-    how = settings(given)  # before a model is read, which may take a minute
-    with out_of_memory_explained(RULES["score"]):
-        scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, how)
+    if is_pipeline(given.model):
+        scores = scored_pipeline(given)
+    else:
+        how = settings(given)  # before a model is read, which may take a minute
+        with out_of_memory_explained(RULES["score"]):
+            scores = own_model.score(loaded(given), given.images, given.criterion, given.ratio, how)
     write_json(given.out, scores.to_json())
     print("blocks, the first to go first:", *scores.order)
 
@@ -105,6 +122,8 @@ def scored(given: argparse.Namespace) -> None:
 def pruned(given: argparse.Namespace) -> None:
     from entpruner import own_model
 
+    if is_pipeline(given.model):
+        return pruned_pipeline(given)
     how = settings(given)
     with out_of_memory_explained(RULES["prune"]):
         smaller = own_model.prune(
@@ -137,6 +156,48 @@ def exported(given: argparse.Namespace) -> None:
     model = loaded(given)
     own_model.export(model, given.out)
     print(f"{given.out}: depth={len(model.card.kept_blocks)}, num_classes={len(model.card.class_names)}")
+
+
+def is_pipeline(model: Path) -> bool:
+    """Whether a path is a folder of diffusers, or may be an id on the hub, as ``Lightricks/LTX-Video``."""
+    on_the_hub = len(model.parts) == 2 and not model.suffix and model.parts[0] not in ("/", "..", "~")
+    return (model / PIPELINE).exists() or (model / CODEC_CONFIG).exists() or (on_the_hub and not model.exists())
+
+
+def scored_pipeline(given: argparse.Namespace) -> "Scores":
+    from entpruner.pipelines import capture, loading, pruning
+    from entpruner.system.devices import configure
+
+    how, prompts = pipeline_settings(given), capture.read_prompts(given.images)
+    pruning.require_criterion(given.criterion, given.ratio)
+    pipeline = loading.loaded(loading.folder_of(given.model), how.pipeline.dtype, configure(how.compute))
+    with out_of_memory_explained(RULES["score"]):
+        return pruning.score(pipeline, prompts, given.criterion, given.ratio, how)
+
+
+def pruned_pipeline(given: argparse.Namespace) -> None:
+    from entpruner.pipelines import capture, pruning
+
+    how, prompts = pipeline_settings(given), capture.read_prompts(given.images)
+    with out_of_memory_explained(RULES["prune"]):
+        final = pruning.prune(given.model, prompts, given.out, given.ratio, given.criterion, given.by, how)
+    print(f"{final}: see README.md in it; stock diffusers loads it: DiffusionPipeline.from_pretrained('{final}')")
+
+
+def pipeline_settings(given: argparse.Namespace) -> OwnPipeline:
+    """The settings for a pipeline. ``--steps`` are those of its recovery."""
+    for name in ("process", "heads", "vae", "adapt.steps"):
+        if vars(given).get(name) is not None:
+            option = name.replace(".", "-")
+            raise UserError(
+                f"--{option} is for DiT and SiT, and {given.model} is a pipeline of diffusers; leave it out"
+            )
+    options: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
+    if (steps := vars(given).get("finetune.steps")) is not None:
+        options["recovery"] = {"steps": steps}
+    if device := vars(given)["compute.device"]:
+        options["compute"] = {"device": device}
+    return read_settings(OwnPipeline, [] if given.params is None else [given.params], options)
 
 
 def loaded(given: argparse.Namespace) -> "Model":

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from entpruner.errors import UserError
-from entpruner.params.base import merge
+from entpruner.params.base import Frozen, merge
 from entpruner.params.documents import BeyondLimit, read_yaml
 from entpruner.params.messages import Loc, Problem, short, validated
 from entpruner.params.problems import contradictions, overrides
 from entpruner.params.study import OwnModel, Study
+
+Settings = TypeVar("Settings", bound=Frozen)
 
 PARAMS = Path(__file__).parents[2] / "params"
 DEFAULT_STUDY, REFERENCE = PARAMS / "digits.yaml", PARAMS / "reference.yaml"
@@ -42,11 +44,16 @@ def read_own_model(files: Sequence[Path], options: dict[str, Any] | None = None)
 
     Raises UserError as ``read_study`` does.
     """
+    return read_settings(OwnModel, files, options)
+
+
+def read_settings(kind: type[Settings], files: Sequence[Path], options: dict[str, Any] | None = None) -> Settings:
+    """Settings of a kind, in the same way."""
     documents = _load_all(files)
-    config = OwnModel().model_dump(mode="json")
+    config = kind().model_dump(mode="json")
     for document in (*documents.values(), options or {}):
         config = merge(config, document)
-    settings, found = validated(OwnModel, _plain(config))
+    settings, found = validated(kind, _plain(config))
     if settings is None:
         raise _error(found, documents)
     return settings
