@@ -41,7 +41,7 @@ verify: .venv/ready  ## a verdict on every cell, from shipped records; DEPTH=2: 
 ui: .venv/ready  ## MLflow's page of all finished arms, on loopback (PORT=5000)
 	$(SNAKEMAKE) track --forcerun track
 	@echo 'Open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning'   # else it shows language models
-	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
+	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --allowed-hosts 'localhost:$(PORT),127.0.0.1:$(PORT)' \
 		--backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/mlartifacts
 
 test: .venv/ready  ## the tests

@@ -107,6 +107,12 @@ def test_an_old_python_is_refused_in_one_line(fresh: Path) -> None:
     assert not (fresh / ".venv").exists()
 
 
+def test_the_page_of_mlflow_answers_to_names_of_this_machine_alone() -> None:
+    """MLflow's default lets in the addresses of private networks too."""
+    said = make(ROOT, "--dry-run", "ui", "PORT=5001").stdout
+    assert "--host 127.0.0.1 --port 5001 --allowed-hosts 'localhost:5001,127.0.0.1:5001'" in said
+
+
 def test_make_lists_every_command() -> None:
     (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     listed = [line.split()[0] for line in make(ROOT).stdout.splitlines()]

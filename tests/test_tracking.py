@@ -1,10 +1,13 @@
 """MLflow shows exactly the records: after one sync, after two, after a change and from scratch."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from refusals import refused
 
 from entpruner.errors import UserError
 from entpruner.reporting.tracking import RunRecord, sync
@@ -132,6 +135,51 @@ def test_a_run_that_was_cut_short_is_written_again(
 
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_checkout_that_was_copied_keeps_its_files_to_itself(
+    store: Path, records: list[RunRecord], tmp_path: Path
+) -> None:
+    synced(store, records)
+    copy = shutil.copytree(store, tmp_path / "copy")
+    before = sorted(store.rglob("*"))
+    records[1] = replace(records[1], metrics={"fd_classifier": 4.0})
+    assert synced(copy, records) == {"written": 1, "kept": 3, "deleted": 0}
+    assert sorted(store.rglob("*")) == before
+    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    uris = [run.info.artifact_uri for run in client.search_runs([experiment.experiment_id])]
+    assert all(uri.startswith((copy / "artifacts/digits").as_uri()) for uri in [experiment.artifact_location, *uris])
+    assert all(run["files"] == ["stage1/decision.json"] for run in runs(copy).values() if run["parent"])
+
+
+def test_an_experiment_that_was_deleted_in_the_page_is_shown_again(store: Path, records: list[RunRecord]) -> None:
+    synced(store, records)
+    before, client = runs(store), MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    client.delete_experiment(client.get_experiment_by_name("digits").experiment_id)
+    synced(store, records)
+    assert client.get_experiment_by_name("digits").lifecycle_stage == "active" and runs(store) == before
+
+
+def test_files_that_are_gone_are_written_again(store: Path, records: list[RunRecord]) -> None:
+    synced(store, records)
+    before = runs(store)
+    shutil.rmtree(store / "artifacts")
+    assert synced(store, records) == {"written": 3, "kept": 1, "deleted": 0}
+    assert runs(store) == before
+
+
+def test_a_locked_database_is_one_line_that_deletes_nothing(
+    store: Path, records: list[RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced(store, records)
+
+    def locked(*_: object) -> None:
+        raise MlflowException("(sqlite3.OperationalError) database is locked\n[SQL: UPDATE runs]")
+
+    monkeypatch.setattr(MlflowClient, "search_runs", locked)
+    with refused(store / "mlflow.db", "another program has locked it; end it, or wait, and repeat"):
+        synced(store, records)
 
 
 def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:

@@ -7,11 +7,15 @@ the records, so it always ends with the same runs, whether it is repeated or beg
 import hashlib
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -21,7 +25,7 @@ from entpruner.system.files import sha256_of, whole_file
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it on import
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import SEARCH_MAX_RESULTS_THRESHOLD
 from sqlalchemy.exc import SQLAlchemyError
@@ -68,13 +72,19 @@ def sync(study: str, records: Sequence[RunRecord], database: Path, artifacts: Pa
     with FileLock(f"{database}.lock"):
         try:
             client = opened(database)
-            experiment = client.get_experiment_by_name(study)
-            if experiment is not None:
-                return update(client, experiment.experiment_id, records)
             location = (artifacts / study).resolve().as_uri()  # the default is the working folder
-            return update(client, client.create_experiment(study, location), records)
-        except (MlflowException, SQLAlchemyError) as error:
+            experiment = client.get_experiment_by_name(study)
+            if experiment is None:
+                return update(client, client.create_experiment(study, location), records)
+            if experiment.lifecycle_stage == "deleted":  # in the page of MLflow
+                client.restore_experiment(experiment.experiment_id)
+            if experiment.artifact_location != location:
+                move(database, experiment.experiment_id, experiment.artifact_location, location)
+            return update(client, experiment.experiment_id, records)
+        except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
             reason = str(error).splitlines()[0].rstrip(".")
+            if "database is locked" in str(error):
+                raise UserError(f"{database}: another program has locked it; end it, or wait, and repeat") from None
             raise UserError(f"{database}: {reason}; delete it and repeat: it is rebuilt from the artefacts") from None
 
 
@@ -87,23 +97,38 @@ def opened(database: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{database.resolve()}")
 
 
+def move(database: Path, experiment: str, old: str, new: str) -> None:
+    """Let an experiment and its runs keep their files at the URI ``new``, after the checkout was moved or copied.
+
+    MLflow has no call for it. Without it, MLflow would write to ``old``, into the other checkout.
+    """
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, experiment))
+        connection.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE experiment_id = ? AND instr(artifact_uri, ?) = 1",
+            (new, len(old) + 1, experiment, f"{old}/"),
+        )
+
+
+def shows_files(run: Run, record: RunRecord) -> bool:
+    """Whether all files of a record are where its run keeps them."""
+    folder = Path(url2pathname(urlsplit(run.info.artifact_uri).path))
+    return all((folder / inner / file.name).is_file() for inner, file in record.files)
+
+
 def update(client: MlflowClient, experiment: str, records: Sequence[RunRecord]) -> dict[str, int]:
     """Bring the runs of an experiment up to date, and count what was done, as ``sync`` describes."""
-    found = client.search_runs([experiment], max_results=SEARCH_MAX_RESULTS_THRESHOLD)
-    present = {run.data.tags.get(KEY): run for run in found}
-    ids = {
-        record.key: present[record.key].info.run_id
-        for record in records
-        if record.key in present and present[record.key].data.tags.get(CONTENT) == record.content
-    }
-    counts = {
-        "written": len(records) - len(ids),
-        "kept": len(ids),
-        "deleted": len(present.keys() - {record.key for record in records}),
-    }
-    for key, run in present.items():
-        if key not in ids:
+    wanted, ids, others = {record.key: record for record in records}, dict[str, str](), set[str]()
+    for run in client.search_runs([experiment], max_results=SEARCH_MAX_RESULTS_THRESHOLD):
+        key = run.data.tags.get(KEY, "")
+        record = None if key in ids else wanted.get(key)  # a restored experiment has the runs that were replaced, too
+        if record and run.data.tags.get(CONTENT) == record.content and shows_files(run, record):
+            ids[record.key] = run.info.run_id
+        else:
             client.delete_run(run.info.run_id)
+            others.add(key)
+    counts = {"written": len(records) - len(ids), "kept": len(ids), "deleted": len(others - wanted.keys())}
     for record in records:
         if record.key not in ids:
             ids[record.key] = write(client, experiment, record)
