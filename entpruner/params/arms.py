@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from entpruner.params.base import Frozen, Name, Ratio, Seed, Several
+from entpruner.params.base import Frozen, Line, Name, Ratio, Seed, Several
 from entpruner.params.criteria import CRITERIA
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Override(Frozen):
 class ArmSpec(Frozen):
     """One row, or a grid of rows: where a list is given, one arm each."""
 
-    label: str
+    label: Line
     """The name of the arm in the tables."""
     backbone: Name | Several[Name]
     """The backbone, or several: one arm each."""

@@ -1,5 +1,6 @@
 """Types and helpers that the sections of a study share."""
 
+import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +25,13 @@ def up_to(most: int, what: str) -> AfterValidator:
     return AfterValidator(within)
 
 
+def _in_one_line(text: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):
+        raise ValueError("text in one line, without control characters")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_in_one_line)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and underscores")]
 Positive = Annotated[int, Field(gt=0)]
 Blocks = Annotated[Positive, up_to(1000, "blocks")]
