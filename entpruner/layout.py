@@ -11,6 +11,8 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 STATE, CURVE, TIMING = "train_state.safetensors", "curve.jsonl", "timing.json"
 DECISION, SCORES, METRICS = "decision.json", "scores.json", "metrics.json"
 MANIFEST, IMAGES, LABELS, MOMENTS, GRID = "manifest.json", "images.npy", "labels.npy", "moments.npy", "grid.png"
+CHECKSUMS = ".checksums"
+"""The file of a folder that was written as a whole, with the checksums of the other files in it."""
 CODEC_WEIGHTS, CODEC_CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
 
 PIPELINE, PIPELINE_TRANSFORMER = "model_index.json", "transformer"

@@ -1,14 +1,20 @@
 """Artefacts appear whole or not at all, and an earlier one survives a failure."""
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
+from refusals import refused
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from entpruner.system.files import read_json, sha256_of, whole_file, whole_folder, write_json
+from entpruner.layout import CHECKSUMS
+from entpruner.system import files
+from entpruner.system.files import intact, read_json, sha256_of, whole_file, whole_folder, write_json
 from entpruner.system.recording import Stopwatch
 
 
@@ -17,7 +23,9 @@ class Kill(BaseException):
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+    """The files of a folder without those that hold checksums."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != CHECKSUMS]
+    return {str(file.relative_to(folder)): file.read_text() for file in files}
 
 
 def test_a_folder_appears_when_the_block_ends_and_replaces_all_of_an_earlier_one(tmp_path: Path) -> None:
@@ -96,3 +104,60 @@ def test_a_stopwatch_records_time_and_machine() -> None:
     assert first["peak_memory_mb"] > 10
     assert first["peak_gpu_memory_mb"] == 0
     assert (second["steps"], second["torch"], second["threads"]) == (3, torch.__version__, torch.get_num_threads())
+
+
+def flip(file: Path, at: int = 0) -> None:
+    """Change one bit of a file, and nothing else that a system keeps of it."""
+    before, changed = file.stat(), bytearray(file.read_bytes())
+    changed[at] ^= 1
+    file.write_bytes(changed)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_flipped_bit_is_found_by_whoever_reads_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with whole_folder(target) as folder:
+        (folder / "weights").write_bytes(bytes(1000))
+        write_json(folder / "card.json", {"depth": 3})
+    (target / "note").touch()  # which somebody else left there
+    assert intact(target / "weights") == target / "weights" and read_json(target / "card.json") == {"depth": 3}
+    assert intact(target / "note") and intact(target / "nothing") and intact(tmp_path / "elsewhere")
+    flip(target / "weights", at=999)
+    flip(target / "card.json", at=12)
+    for read, name in ((intact, "weights"), (read_json, "card.json")):
+        with refused(target / name, "has changed since it was written", f"delete {target} and run the same again"):
+            read(target / name)
+    (target / CHECKSUMS).write_text("[1")
+    with refused(target / CHECKSUMS, "damaged", f"delete {target}"):
+        intact(target / "weights")
+
+
+def test_of_a_large_file_pieces_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LARGE", 100), ("SAMPLES", 5), ("PIECE", 20)):
+        monkeypatch.setattr(files, name, value)
+    with whole_folder(tmp_path / "store") as folder:
+        (folder / "rows").write_bytes(bytes(1001))
+    rows = tmp_path / "store/rows"
+    assert intact(rows)
+    for place in (0, 245, 500, 1000):  # within a piece: of 20 bytes, every 245 bytes
+        flip(rows, at=place)
+        with refused(rows, "has changed"):
+            intact(rows)
+        flip(rows, at=place)
+    os.truncate(rows, 1000)
+    with refused(rows, "has changed"):
+        intact(rows)
+
+
+DISK_FULL = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", DISK_FULL, ids=str)
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path: Path, error: Exception) -> None:
+    with refused(tmp_path, "the disk is full", "make room and run the same again"), whole_folder(tmp_path / "a/model"):
+        raise error
+    assert list((tmp_path / "a").iterdir()) == []

@@ -14,6 +14,7 @@ from refusals import refused as in_one_line
 from entpruner.data.store import Store, to_uint8
 from entpruner.data.writing import write_store
 from entpruner.errors import UserError
+from entpruner.layout import CHECKSUMS
 
 
 def some_images(count: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refused(path: Path, *words: str, verify: bool = False) -> None:
-    """Opening fails with one line that names the store and holds ``words``."""
+    """Opening fails with one line that names the store and holds ``words``, if nobody kept its checksums."""
+    (path / CHECKSUMS).unlink(missing_ok=True)
     with in_one_line("", str(path), "prepare the data again", *words):
         Store.open(path, verify)
 
@@ -150,6 +152,15 @@ def test_manifest_of_another_store(folder: Path, changes: dict[str, object], wor
     refused(folder, *words)
 
 
+@pytest.mark.parametrize(("file", "byte"), [("images.npy", -3), ("labels.npy", -8), ("manifest.json", 11)])
+def test_a_flipped_bit_is_found_by_the_next_command(folder: Path, file: str, byte: int) -> None:
+    content = bytearray((folder / file).read_bytes())
+    content[byte] ^= 1
+    (folder / file).write_bytes(content)
+    with in_one_line(folder / file, "has changed since it was written", f"delete {folder} and run the same again"):
+        Store.open(folder)
+
+
 def test_arrays_of_another_type(folder: Path) -> None:
     np.save(folder / "labels.npy", np.zeros(12, dtype=np.int32))
     refused(folder, "labels.npy", "int32", "int64")
@@ -169,5 +180,6 @@ def test_changed_bytes_are_found_by_their_hash(folder: Path, file: str) -> None:
         content[-16:] = content[-8:] + content[-16:-8]  # two labels swapped: all still in range
         assert content != (folder / file).read_bytes()
     (folder / file).write_bytes(content)
+    (folder / CHECKSUMS).unlink()
     Store.open(folder)
     refused(folder, file, "sha256", verify=True)

@@ -45,7 +45,11 @@ def test_an_imported_backbone_is_a_model_like_a_trained_one(file: Path, tmp_path
     model, card = load_model(tmp_path / "sit")
     assert all(torch.equal(weights, published()[key]) for key, weights in model.state_dict().items())
     assert (card.kept_blocks, card.source_sha256, card.process.kind) == ((0, 1, 2), sha256_of(file), "flow")
-    assert {path.name for path in (tmp_path / "sit").iterdir()} == {"model.safetensors", "model.json", "timing.json"}
+    assert {path.name for path in (tmp_path / "sit").glob("[!.]*")} == {
+        "model.safetensors",
+        "model.json",
+        "timing.json",
+    }
     assert imports(file, tmp_path / "raw", weights="model") == 0
     assert torch.equal(load_model(tmp_path / "raw")[0].state_dict()["x_embedder.proj.weight"],
                        published(1)["x_embedder.proj.weight"])  # fmt: skip

@@ -1,10 +1,11 @@
 import itertools
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from small_training import (
     ARCHITECTURE,
     CPU,
@@ -38,6 +41,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from entpruner.data.store import ImageSet
 from entpruner.errors import Stopped, UserError
+from entpruner.layout import CHECKSUMS
 from entpruner.models.checkpoints import build
 from entpruner.models.transformer import Block, Transformer
 from entpruner.params.backbones import Diffusion, Flow, UNetArchitecture
@@ -45,7 +49,9 @@ from entpruner.params.compute import Compute
 from entpruner.params.training import Training
 from entpruner.process import make_process
 from entpruner.system.devices import compiler_problem, configure, device_of
+from entpruner.system.files import write_json
 from entpruner.system.randomness import generator
+from entpruner.training import resume
 from entpruner.training.batches import batch_indices
 from entpruner.training.loop import draw_batch, learning_rate
 from entpruner.training.objective import Objective
@@ -403,6 +409,71 @@ def test_a_damaged_checkpoint_is_ignored_with_a_line_in_the_log(
     with caplog.at_level(logging.WARNING):
         assert ended(tmp_path) == uninterrupted
     assert "step-00000006 is damaged: ignored" in caplog.text
+
+
+def test_what_others_leave_in_the_folder_stops_no_training(tmp_path: Path, uninterrupted: Ended):
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "step-00000001.copy").touch()
+    assert ended(tmp_path) == uninterrupted
+    assert (tmp_path / ".DS_Store").exists()
+
+
+def rewritten(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change what ``run.json`` says, as if the run had written it so."""
+    write_json(checkpoint / "run.json", change(json.loads((checkpoint / "run.json").read_text())))
+    (checkpoint / CHECKSUMS).unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda checkpoint: rewritten(checkpoint, lambda record: record | {"curve": "none"}),
+        lambda checkpoint: rewritten(checkpoint, lambda record: record | {"curve": [{"step": 3}]}),
+        lambda checkpoint: rewritten(checkpoint, lambda record: record | {"recent": None}),
+        lambda checkpoint: rewritten(checkpoint, lambda record: None),
+        lambda checkpoint: rewritten(checkpoint, lambda record: [record]),
+        lambda checkpoint: (checkpoint / "run.json").write_text("[" * 100_000),
+        lambda checkpoint: checkpoint.rename(checkpoint.with_name("step-00000009")),
+    ],
+)
+def test_a_checkpoint_that_says_nonsense_is_ignored_with_a_line_in_the_log(
+    tmp_path: Path, uninterrupted: Ended, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], Any]
+):
+    with pytest.raises(Kill):
+        run(new_state(), tmp_path, killed_at(7))
+    damage(tmp_path / "step-00000006")
+    with caplog.at_level(logging.WARNING):
+        assert ended(tmp_path) == uninterrupted
+    assert "is damaged: ignored" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["state-00001-of-00001.safetensors", "run.json"])
+def test_a_flipped_bit_in_a_checkpoint_is_found(
+    tmp_path: Path, uninterrupted: Ended, caplog: pytest.LogCaptureFixture, file: str
+):
+    with pytest.raises(Kill):
+        run(new_state(), tmp_path, killed_at(7))
+    path = tmp_path / "step-00000006" / file
+    path.write_bytes(path.read_bytes()[:-9] + bytes([path.read_bytes()[-9] ^ 1]) + path.read_bytes()[-8:])
+    with caplog.at_level(logging.WARNING):
+        assert ended(tmp_path) == uninterrupted
+    assert "step-00000006 is damaged: ignored" in caplog.text and "has changed since it was written" in caplog.text
+
+
+def test_a_full_disk_ends_a_training_in_one_line_and_loses_no_checkpoint(
+    tmp_path: Path, uninterrupted: Ended, monkeypatch: pytest.MonkeyPatch
+):
+    def full(tensors: Any, file: Path) -> None:
+        if "00000006" in str(file):
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save_file(tensors, file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resume, "save_file", full)
+        with pytest.raises(UserError, match="the disk is full") as caught:
+            run(new_state(), tmp_path)
+    assert "\n" not in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+    assert ended(tmp_path) == uninterrupted
 
 
 # --------------------------------------------------------------------------------------------------------- divergence

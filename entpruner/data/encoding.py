@@ -18,13 +18,13 @@ import torch
 
 from entpruner.data.autoencoder import Codec
 from entpruner.data.latent_store import LatentManifest
-from entpruner.data.rows import RowFile, kept_when_full
+from entpruner.data.rows import RowFile
 from entpruner.data.store import ImageSet, Store
 from entpruner.errors import UserError
 from entpruner.layout import LABELS, MANIFEST, MOMENTS
 from entpruner.params.base import Frozen
 from entpruner.params.latents import Latents
-from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
+from entpruner.system.files import kept_when_full, read_json, sha256_of, whole_folder, write_json
 from entpruner.system.provenance import code_digest
 
 SAID = 1_000  # images between two lines of the log

@@ -23,11 +23,11 @@ import numpy as np
 
 from entpruner.data.archives import DAMAGE, Entry
 from entpruner.data.images import square
-from entpruner.data.rows import RowFile, kept_when_full
+from entpruner.data.rows import RowFile
 from entpruner.data.writing import Contents, finish_store
 from entpruner.errors import Stopped, UserError
 from entpruner.layout import IMAGES
-from entpruner.system.files import whole_folder
+from entpruner.system.files import kept_when_full, whole_folder
 from entpruner.system.journal import Journal
 from entpruner.system.provenance import code_digest
 from entpruner.system.stopping import StopRequest

@@ -54,6 +54,6 @@ AnyStore = Store | LatentStore
 """What networks may be trained on."""
 
 
-def open_store(path: Path) -> AnyStore:
+def open_store(path: Path, verify: bool = False) -> AnyStore:
     """The pixels or latents, whichever lie in ``path``. Raises UserError as ``RowStore.open``."""
-    return LatentStore.open(path) if (path / MOMENTS).exists() else Store.open(path)
+    return LatentStore.open(path, verify) if (path / MOMENTS).exists() else Store.open(path, verify)

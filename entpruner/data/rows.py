@@ -1,13 +1,11 @@
 """An .npy file whose rows are written in any order, even by several processes side by side."""
 
-import errno
 import hashlib
 import io
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -83,16 +81,3 @@ class RowFile:
             target.hardlink_to(self.path)
         except OSError:
             self.path.rename(target)
-
-
-@contextmanager
-def kept_when_full(folder: Path) -> Iterator[None]:
-    """Makes a UserError of the error that a full disk raises in the block."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"{folder}: the disk is full ({error}); all that was done is kept: make room and run the same again"
-        ) from error

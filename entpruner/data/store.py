@@ -13,7 +13,7 @@ from torch import Tensor
 from entpruner.errors import UserError
 from entpruner.layout import IMAGES, LABELS, MANIFEST
 from entpruner.params.base import Frozen, first_problem
-from entpruner.system.files import read_json, sha256_of
+from entpruner.system.files import intact, read_json, sha256_of
 
 
 class Rows(Frozen):
@@ -144,9 +144,10 @@ class RowStore:
 
     @classmethod
     def open(cls, path: Path, verify: bool = False) -> Self:
-        """Map a store's files and compare them with its manifest; ``verify`` compares their checksums too.
+        """Map a store's files, if they are ``intact``, and compare them with its manifest.
 
-        Raises UserError if the store is missing or its manifest and bytes disagree.
+        ``verify`` compares all their bytes with it, of large files too. Raises UserError if the store is missing or
+        damaged, or if its manifest and bytes disagree.
         """
         manifest = read_manifest(path, cls.KIND)
         rows = mapped(path / cls.FILE, (manifest.count, *manifest.row), manifest.dtype)
@@ -210,7 +211,7 @@ def damaged(file: Path, what: str) -> UserError:
 def mapped(file: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     """An .npy file mapped read-only. Raises UserError unless it has this shape and dtype, to the byte."""
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        array = np.load(intact(file), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise damaged(file, f"it can't be read ({error})") from error
     if array.shape != shape or array.dtype != dtype:

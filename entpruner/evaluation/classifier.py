@@ -12,7 +12,7 @@ from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.layout import CARD, WEIGHTS
 from entpruner.params.evaluation import ClassifierTraining
-from entpruner.system.files import read_json, write_json
+from entpruner.system.files import intact, read_json, write_json
 from entpruner.system.randomness import generator
 
 POOLED_SIDE = 4  # the last feature map is averaged to 4x4; that of an 8x8 image has this size already
@@ -112,7 +112,7 @@ def load_classifier(folder: Path) -> Classifier:
     """The classifier that ``save_classifier`` wrote. Raises UserError if a file is missing or damaged."""
     try:
         classifier = Classifier(**read_json(folder / CARD))
-        classifier.load_state_dict(load_file(folder / WEIGHTS))
+        classifier.load_state_dict(load_file(intact(folder / WEIGHTS)))
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         one_line = " ".join(str(error).split())[:160]
         raise UserError(

@@ -24,7 +24,7 @@ from entpruner.models.transformer import Attention, Transformer
 from entpruner.models.unet import UNet
 from entpruner.params.backbones import SIZES, Architecture, ProcessSettings, TrainedWeights, UNetArchitecture
 from entpruner.params.base import Frozen
-from entpruner.system.files import read_json, whole_file, write_json
+from entpruner.system.files import intact, read_json, whole_file, write_json
 
 SHAPED_BY = {  # the keys of an architecture that decide about the shapes of weights
     Architecture: ("hidden_size", "patch_size", "input_size"),
@@ -95,7 +95,7 @@ def load_model(folder: Path) -> tuple[BlockNetwork, ModelCard]:
     model = build(card.architecture, card.kept_blocks)
     if card.adapter_width is not None and isinstance(model, Transformer):
         add_adapters(model, card.adapter_width)
-    _fill(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    _fill(model, read_weights(intact(folder / WEIGHTS)), folder / WEIGHTS)
     return model, card
 
 

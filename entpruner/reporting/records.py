@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entpruner.errors import UserError
-from entpruner.layout import BUNDLE, TIMING, WITHIN
+from entpruner.layout import BUNDLE, CHECKSUMS, TIMING, WITHIN
 from entpruner.system.files import read_json
 
 MADE_FIRST = (
@@ -69,8 +69,9 @@ def is_trained(path: str) -> bool:
 
 
 def files_of(study: Path) -> Iterator[Path]:
-    """The paths within a study of all files that its rules made, without logs and half-written files."""
+    """The paths within a study of all files that its rules made, without logs, checksums and half-written files."""
     for file in study.rglob("*"):
         path = file.relative_to(study)
-        if file.is_file() and path.parts[0] != "logs" and not any(part.endswith(".partial") for part in path.parts):
+        unfinished = any(part.endswith(".partial") for part in path.parts)
+        if file.is_file() and path.parts[0] != "logs" and path.name != CHECKSUMS and not unfinished:
             yield path

@@ -1,8 +1,10 @@
 """Files and folders that are written as a whole or not at all, JSON files, and checksums."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from entpruner.errors import UserError
+from entpruner.layout import CHECKSUMS
 
+LARGE, SAMPLES, PIECE = 2**30, 256, 2**18  # bytes; hashing a gigabyte takes about a second, a store may have hundreds
 LARGEST_JSON = 2**26  # bytes; the largest files, of training curves and of the audit, have some megabytes
+DISK_FULL = "the disk is full"
 UMASK = os.umask(0o022)  # the only way to read the umask is to set it
 os.umask(UMASK)
 
@@ -20,13 +25,16 @@ os.umask(UMASK)
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder to write into. If the block ends well, it becomes ``target`` and replaces an earlier one.
 
-    Until then it is called ``<target>.partial``. After an error nothing is left of it.
+    Until then it is called ``<target>.partial``. After an error nothing is left of it. Whoever reads a file of the
+    folder later can ask whether it is ``intact``.
     """
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with renamed(partial, target):
         yield partial
+        checksums = {file.name: checksum_of(file) for file in sorted(partial.iterdir()) if file.is_file()}
+        (partial / CHECKSUMS).write_text(json.dumps(checksums, indent=1) + "\n")
 
 
 @contextmanager
@@ -41,10 +49,11 @@ def whole_file(target: Path) -> Iterator[Path]:
 def renamed(partial: Path, target: Path) -> Iterator[Path]:
     """Rename a file or folder to ``target`` if the block ends well, and delete it after an error."""
     try:
-        yield partial
-        for path in (*partial.rglob("*"), partial):
-            share(path)
-            sync(path)
+        with kept_when_full(target.parent):
+            yield partial
+            for path in (*partial.rglob("*"), partial):
+                share(path)
+                sync(path)
     except BaseException:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
         raise
@@ -52,6 +61,21 @@ def renamed(partial: Path, target: Path) -> Iterator[Path]:
         shutil.rmtree(target)
     partial.replace(target)
     sync(target.parent)
+
+
+@contextmanager
+def kept_when_full(folder: Path) -> Iterator[None]:
+    """Makes a UserError of the error that a full disk raises in the block."""
+    try:
+        yield
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))  # so safetensors, which is written in Rust, says it
+        code = int(number[1]) if number else getattr(error, "errno", None)
+        if code not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{folder}: {DISK_FULL} ({error}); all that was done is kept: make room and run the same again"
+        ) from error
 
 
 def share(path: Path) -> None:
@@ -84,8 +108,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises ValueError if it is not one, or is larger or deeper than any file of ours."""
-    with path.open("rb") as file:
+    """The content of a JSON file.
+
+    Raises ValueError if it is not one, or is larger or deeper than any file of ours, and UserError if it is not
+    ``intact``.
+    """
+    with intact(path).open("rb") as file:
         content = file.read(LARGEST_JSON + 1)
     if len(content) > LARGEST_JSON:
         raise ValueError(f"it has more than {LARGEST_JSON:,} bytes")
@@ -98,3 +126,43 @@ def read_json(path: Path) -> Any:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------- checksums
+
+
+def intact(file: Path) -> Path:
+    """The same path, if the file is as ``whole_folder`` wrote it, or if nobody wrote down what it was.
+
+    Raises UserError for a file with a flipped byte or of another run. Files that are not there are the reader's affair.
+    """
+    expected = checksums_in(file.parent).get(file.name)
+    if expected and file.exists() and checksum_of(file) != expected:
+        raise UserError(
+            f"{file}: it has changed since it was written, says {CHECKSUMS} beside it; delete {file.parent} and run "
+            "the same again"
+        )
+    return file
+
+
+def checksums_in(folder: Path) -> dict[str, str]:
+    """What ``whole_folder`` wrote down about the files of a folder, by their names."""
+    try:
+        return dict(json.loads((folder / CHECKSUMS).read_bytes()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{folder / CHECKSUMS}: damaged ({error}); delete {folder} and run the same again") from None
+
+
+def checksum_of(file: Path) -> str:
+    """SHA-256 of a file; of one larger than ``LARGE``, of its size and of ``SAMPLES`` pieces from all over it."""
+    size = file.stat().st_size
+    if size <= LARGE:
+        return sha256_of(file)
+    sampled = hashlib.sha256(str(size).encode())
+    with file.open("rb") as content:
+        for sample in range(SAMPLES):
+            content.seek(sample * (size - PIECE) // (SAMPLES - 1))
+            sampled.update(content.read(PIECE))
+    return f"{SAMPLES} pieces of {PIECE} bytes: {sampled.hexdigest()}"

@@ -15,15 +15,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from typing_extensions import TypedDict  # before Python 3.12, pydantic needs this one
 
+from entpruner.errors import UserError
+from entpruner.params.base import Frozen
 from entpruner.system import parallel
-from entpruner.system.files import read_json, sync, whole_folder, write_json
+from entpruner.system.files import intact, read_json, sync, whole_folder, write_json
 from entpruner.training.sharing import local, rows_of
 from entpruner.training.state import TrainState
 
@@ -39,6 +43,17 @@ class CurvePoint(TypedDict):
     lr: float
     images_per_second: float
     blocks: int
+
+
+class Record(Frozen):
+    """What ``run.json`` says."""
+
+    fingerprint: str
+    files: int = Field(gt=0, le=65_536)
+    """The number of files that hold the tensors."""
+    step: int
+    curve: list[CurvePoint]
+    recent: list[float]
 
 
 @dataclass
@@ -70,9 +85,9 @@ def write_checkpoint(run: Run, folder: Path, fingerprint: str) -> Path:
         sync(file)
         if parallel.is_first():
             write_json(partial / "run.json", record | {"curve": run.curve, "recent": run.recent})
-    for other in folder.iterdir() if parallel.is_first() else ():
+    for other in folder.glob("step-*") if parallel.is_first() else ():  # beside them lie files of editors and systems
         if other != target:
-            shutil.rmtree(other)
+            shutil.rmtree(other, ignore_errors=True)
     return target
 
 
@@ -100,13 +115,17 @@ def resume(run: Run, folder: Path, fingerprint: str) -> Path | None:
     for name in reversed(parallel.said_by_first(found)):
         path, problem = folder / name, ""
         try:
-            record = read_json(path / "run.json")
-            if record["fingerprint"] == fingerprint:
-                files = [path / file_name(number, record["files"]) for number in range(record["files"])]
+            record = Record.model_validate(read_json(path / "run.json"))
+            if record.step != int(name.removeprefix("step-")):
+                raise ValueError(f"it holds step {record.step}")
+            if record.fingerprint == fingerprint:
+                files = [path / file_name(number, record.files) for number in range(record.files)]
+                for number in parallel.mine(range(record.files)):
+                    intact(files[number])
                 tensors = read_tensors(files, run)
             else:
                 problem = "is from a run with other settings: ignored"
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        except (UserError, SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
             problem = f"is damaged: ignored ({' '.join(str(error).split())})"
         if parallel.anywhere(bool(problem)):
             log.warning("%s %s", path, problem or "can't be read by another process: ignored")
@@ -115,7 +134,7 @@ def resume(run: Run, folder: Path, fingerprint: str) -> Path | None:
         with torch.no_grad():
             for key, tensor in tensors.items():
                 local(held[key]).copy_(tensor)  # a copy, because the alignment of a mapped file can change sums
-        run.state.step, run.curve, run.recent = record["step"], record["curve"], record["recent"]
+        run.state.step, run.curve, run.recent = record.step, record.curve, record.recent
         log.info("going on from %s", path)
         return path
     return None

@@ -15,6 +15,7 @@ from entpruner.layout import STATE
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks, renumbered_parameters
 from entpruner.params.pruning import Weights
+from entpruner.system.files import intact
 
 
 @dataclass
@@ -90,7 +91,7 @@ class TrainState:
         state.ema = ema
         wanted = dict(state.named_tensors())
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(intact(path), framework="pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
                 state.step = int(file.metadata()["step"])
         except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
