@@ -31,6 +31,7 @@ onstart:
     # Whenever Snakemake has looked at the ready jobs, its limit on jobs a second sets a timer that makes it look again, so
     # that its work grows with the square of the jobs.
     workflow.scheduler.job_rate_limiter = None
+    workflow.scheduler.error_callback = unless_disk_is_full(workflow.scheduler.error_callback)
     check_cluster()
     show_progress()
 

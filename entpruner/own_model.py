@@ -10,7 +10,6 @@ the official ones do, needs ``settings.latents``, which names their autoencoder.
 import hashlib
 import logging
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +58,7 @@ from entpruner.scores import Scores
 from entpruner.study.arms import Arm
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
+from entpruner.system.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +108,8 @@ def score(
     if criterion in SIZED and ratio is None:
         raise UserError(f"{criterion} chooses a set of blocks; give the ratio of blocks to remove (--ratio)")
     remove = None if ratio is None else number_to_remove(len(network.blocks), ratio)
-    with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
-        store = opened_store(prepared(Path(images), Path(folder), card, settings), card)
+    with temporary_folder() as folder:
+        store = opened_store(prepared(Path(images), folder, card, settings), card)
         data = store.split("train")
         if class_names(card, store) is None:
             if cost_of(criterion, settings.scoring) == "training":
@@ -340,9 +340,9 @@ def decoder(settings: OwnModel, card: ModelCard, device: torch.device) -> Callab
     require_match(card, settings)
     if settings.latents is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="entpruner-") as folder:
-        fetch_autoencoder(settings.latents, Path(folder))
-        return load_autoencoder(Path(folder), settings.latents, device).decode
+    with temporary_folder() as folder:
+        fetch_autoencoder(settings.latents, folder)
+        return load_autoencoder(folder, settings.latents, device).decode
 
 
 def missing(folder: Path, message: str) -> bool:

@@ -125,7 +125,7 @@ def test_the_first_screen_shows_what_is_for_people(capsys: pytest.CaptureFixture
     assert not stopped.value.code
     shown = capsys.readouterr().out
     listed = {line.split()[0] for line in shown.splitlines() if line.startswith("  ")}
-    people = {"score", "prune", "sample", "export", "params", "plan", "warm", "verify", "trace", "expect"}
+    people = {"score", "prune", "sample", "export", "params", "plan", "doctor", "warm", "verify", "trace", "expect"}
     assert listed - {"-h,", "--version", "--completion"} == people
     assert len(shown.splitlines()) <= 24
     assert max(map(len, shown.splitlines())) <= 80

@@ -121,8 +121,11 @@ def test_a_backbone_comes_from_the_cache_in_another_folder(finished: Run, tmp_pa
     assert read(tmp_path / backbone / "timing.json") == read(finished.folder / backbone / "timing.json")
 
 
-@pytest.mark.parametrize("way", ["by itself", "from a warm process"])
-def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize(("way", "broken_by"), [("by itself", signal.SIGINT), ("from a warm process", signal.SIGHUP)])
+def test_a_run_broken_off_ends_with_the_same_bits(
+    finished: Run, tmp_path: Path, way: str, broken_by: signal.Signals
+) -> None:
+    """By Ctrl-C or a closed terminal; then Snakemake alone is killed; then its job is asked to stop, and killed."""
     folder = shutil.copytree(finished.folder, tmp_path / "run")  # with what Snakemake knows of it
     backbone = folder / "results/tiny/pretrain/sit-s0"
     undisturbed = {file.name: file.read_bytes() for file in backbone.glob("*.safetensors")}
@@ -137,9 +140,17 @@ def test_a_run_broken_off_ends_with_the_same_bits(finished: Run, tmp_path: Path,
             step = checkpoint_after(0, backbone, run)
             everything = psutil.Process(run.pid).children(recursive=True)
             assert bool(commands(run, "warm")) == warm
-            os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
+            os.killpg(run.pid, broken_by)
         assert run.returncode != 0
-        assert not backbone.exists()
+        assert not backbone.exists() and not list((folder / ".snakemake/locks").glob("*"))
+
+        with subprocess.Popen(start, **here) as run:
+            step = checkpoint_after(step, backbone, run)
+            [job] = commands(run, "pretrain")
+            everything += psutil.Process(run.pid).children(recursive=True)
+            run.kill()
+        assert list((folder / ".snakemake/locks").glob("*"))
+        wait_for(lambda: gone(job.pid))  # or the next run would meet it
 
         with subprocess.Popen(start, **here) as run:
             step = checkpoint_after(step, backbone, run)

@@ -174,7 +174,7 @@ def test_a_locked_database_is_one_line_that_deletes_nothing(
 ) -> None:
     synced(store, records)
 
-    def locked(*_: object) -> None:
+    def locked(*_: object, **__: object) -> None:
         raise MlflowException("(sqlite3.OperationalError) database is locked\n[SQL: UPDATE runs]")
 
     monkeypatch.setattr(MlflowClient, "search_runs", locked)

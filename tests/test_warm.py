@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from snakemake_runs import PATIENCE, ROOT, copy_sources, environment, gone, heed_ctrl_c, job, wait_for
 
 from entpruner.cli import main
+from entpruner.system.temporary import abandoned
 from entpruner.system.warm import ADDRESS, STATUS
 
 # A program like `entpruner`, but whose commands are Python code, and whose libraries are quick to load.
@@ -217,9 +219,11 @@ def test_with_a_killed_server_its_children_end_and_their_clients_say_so(tmp_path
         assert client.returncode == 1
         assert gone(child)
         assert warm.run(IS_WARM) == (0, "False\n", "")
-        for left in warm.temporary.iterdir():  # nobody is there to do it
-            (left / "socket").unlink()
-            left.rmdir()
+        (left,) = warm.temporary.iterdir()  # nobody is there to delete it, before the next one starts
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tempfile.tempdir", str(warm.temporary))
+            assert abandoned() == [left]
+        shutil.rmtree(left)
 
 
 @pytest.fixture
@@ -325,3 +329,50 @@ def test_the_rules_commands_leave_the_same_bytes(
     for name in ("model/model.safetensors", "model/train_state.safetensors", "model/model.json", "scores/scores.json"):
         assert (tmp_path / "warm" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
     assert json.loads((tmp_path / "warm/model/timing.json").read_text())["threads"] == 2
+
+
+# ----------------------------------------------------------------------------------------------------- bad clients
+
+
+@contextmanager
+def talking(warm: Warm) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(warm.environment[ADDRESS])
+        yield client
+
+
+def test_clients_that_say_nothing_hold_up_nobody(warm: Warm) -> None:
+    with ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(talking(warm))
+        assert warm.run(IS_WARM) == (0, "True\n", "")
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    ["", "{", "[]", '"text"', "[" * 100_000, '{"arguments": 1, "folder": 2, "environment": 3, "fixed": 4}'],
+)
+def test_a_request_that_is_none_is_an_error_of_that_client_alone(warm: Warm, request_text: str) -> None:
+    with talking(warm) as client, tempfile.TemporaryFile("w+") as file:
+        file.write(request_text)
+        file.seek(0)
+        socket.send_fds(client, [b"\0"], [0, 1, 2, file.fileno()])
+        assert client.recv(1) == b""  # it may do the work itself
+    assert warm.run(IS_WARM) == (0, "True\n", "")
+
+
+def test_a_pipe_is_no_request(warm: Warm) -> None:
+    reading, writing = os.pipe()
+    with talking(warm) as client:
+        socket.send_fds(client, [b"\0"], [0, 1, 2, reading])
+        assert client.recv(1) == b""
+    os.close(reading)
+    os.close(writing)
+    assert warm.run(IS_WARM) == (0, "True\n", "")
+
+
+def test_a_closed_terminal_ends_client_and_child(warm: Warm, tmp_path: Path) -> None:
+    with warm.sleeping(tmp_path / "note") as (client, pid):
+        client.send_signal(signal.SIGHUP)
+        assert client.wait(PATIENCE) != 0
+        wait_for(lambda: gone(pid))

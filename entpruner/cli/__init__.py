@@ -15,6 +15,7 @@ from pathlib import Path
 from entpruner.cli.parser import Parser
 from entpruner.errors import Stopped, UserError
 from entpruner.system import launch, warm
+from entpruner.system.stopping import end_with_parent, take_hangup_as_interrupt
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ COMMANDS = {
     "a study": {
         "params": "check params files, or show what they mean",
         "plan": "what a study will cost, before anything runs",
+        "doctor": "say what is wrong with a folder of results, and mend it",
         "warm": "run Snakemake with its commands in a process that is warm already",
     },
     "its tables": {
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     is_rule = list(arguments[:1]) == [RULE]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    take_hangup_as_interrupt()
     try:
         return run_rule(arguments[1:]) if is_rule else run_command(arguments)
     except UserError as error:
@@ -71,7 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_rule(arguments: Sequence[str]) -> int:
-    """Run the command of a rule, in a child of the warm process where there is one that has it loaded."""
+    """Run the command of a rule, in a child of the warm process where there is one that has it loaded.
+
+    It ends with Snakemake, so that another run meets no command of a run that was killed.
+    """
+    end_with_parent()
     code = warm.run([RULE, *arguments])
     if code is None:
         from entpruner.cli.rule import run  # seconds of imports, which a command in the warm process does without
@@ -98,9 +105,8 @@ def command_line(asked: str | None = None) -> Parser:
     """
     parser = Parser(
         prog="entpruner",
-        usage="entpruner COMMAND ...",
+        usage="entpruner COMMAND ... (entpruner COMMAND --help says more)",
         description="Entropy-guided pruning of diffusion and flow transformers.\n\n" + listing(),
-        epilog="entpruner COMMAND --help says more.",
     )
     parser.add_argument("--version", action=Version, help="show the version")
     completes = "print what bash or zsh completes with"

@@ -40,6 +40,13 @@ def warm(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(action=warm_up)
 
 
+def doctor(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  entpruner doctor results/digits"
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="results of a study: results/digits")
+    parser.add_argument("--mend", action="store_true", help="delete what is damaged or left over: a run makes it again")
+    parser.set_defaults(action=examined)
+
+
 def add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="later files lie over earlier")
 
@@ -66,6 +73,17 @@ def forecast(given: argparse.Namespace) -> None:
     gpu = gpu_named(given.gpu)
     found = plan(given.files, on_this_machine if given.here else lambda _: on_gpu(gpu, given.mfu))
     print(json.dumps(as_json(found), indent=1) if given.json else as_text(found))
+
+
+def examined(given: argparse.Namespace) -> int:
+    from entpruner.reporting.doctor import examine
+
+    found = list(examine(given.folder))
+    for path, says, mend in found:
+        if given.mend and mend:
+            mend()
+        print(f"{path}: {says}{'; deleted' if given.mend and mend else ''}")
+    return int(not given.mend and any(finding.mend for finding in found))
 
 
 def warm_up(given: argparse.Namespace) -> None:

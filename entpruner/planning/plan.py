@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from entpruner.params.files import PARAMS, read_study
@@ -16,6 +15,7 @@ from entpruner.rules.rule import Job
 from entpruner.sizes.work import Speed, Work
 from entpruner.study.images import images_of
 from entpruner.study.resolved import ResolvedStudy
+from entpruner.system.temporary import temporary_folder
 
 SNAKEFILE = PARAMS.parent / "Snakefile"
 HEADINGS = ("rule", "jobs", "steps", "PFLOPs", "device-hours", "longest job", "GPU memory", "disk")
@@ -75,7 +75,7 @@ def jobs_of(files: Sequence[Path], targets: Sequence[str]) -> tuple[list[Job], l
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
     logging.disable(logging.WARNING)  # Snakemake says the same again when it runs
-    with TemporaryDirectory(prefix="entpruner-") as empty, SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    with temporary_folder() as empty, SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=1),
             config_settings=ConfigSettings(configfiles=[file.resolve() for file in files]),

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from entpruner.errors import UserError
 from entpruner.layout import MACHINE, PUBLISHED, VERIFIED, WITHIN, Layout
@@ -21,6 +20,7 @@ from entpruner.reporting.verdicts import Verdict, exit_code, report, same_files,
 from entpruner.rules.report import Table
 from entpruner.rules.rule import Job
 from entpruner.study.resolved import ResolvedStudy
+from entpruner.system.temporary import temporary_folder
 
 ROOT = PARAMS.parent
 
@@ -64,8 +64,7 @@ def from_shipped(expected: Expected) -> list[Verdict]:
     """Build the tables from shipped records. The verdicts are on their cells, and on the bytes of their files."""
     records = published_records(expected.study)
     print(f"{expected.study}, depth 1: tables from shipped records; nothing is trained or measured again", flush=True)
-    with TemporaryDirectory(prefix="entpruner-") as folder:
-        built = Path(folder)
+    with temporary_folder() as built:
         build_tables(expected.study, records, built)
         return [
             *verdicts(expected, read_tables(built), shipped=True),

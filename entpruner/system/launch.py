@@ -6,10 +6,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from entpruner.errors import Stopped, UserError
+from entpruner.system.temporary import temporary_folder
 
 if TYPE_CHECKING:  # most commands run without this module, and its import takes time
     from entpruner.params.compute import Compute
@@ -67,7 +67,8 @@ def launch(arguments: Sequence[str], compute: "Compute") -> None:
     torchrun: Callable[[Sequence[str]], None] = main
     device_of(compute)
     logging.disable()  # torchrun writes many lines where one line is enough
-    with TemporaryDirectory(prefix="entpruner-") as folder:  # other users cannot read it
+    with temporary_folder() as temporary:
+        folder = str(temporary)
         options = meeting_point(compute.nodes, os.environ, folder)
         options += ["--nproc-per-node", str(compute.gpus), "--log-dir", folder]
         os.environ.setdefault("OMP_NUM_THREADS", str(compute.threads))

@@ -6,12 +6,9 @@ all processes come together is the matter of ``training/sharing.py``.
 In a single process these functions do nothing, and ``torch.distributed`` is never initialised.
 """
 
-import ctypes
 import json
 import logging
 import os
-import signal
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,9 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from entpruner.system.stopping import end_with_parent
+
 MEETING = "ENTPRUNER_MEETING"  # names the place where the processes of one node meet; without it torchrun does
 LONGEST_WAIT = timedelta(hours=12)  # the first process may score alone for hours; a dead process is noticed at once
-PR_SET_PDEATHSIG = 1
 
 
 class Parted(Exception):  # noqa: N818 (this process made no error)
@@ -39,8 +37,7 @@ def join(device: torch.device) -> None:
     """Meet the other processes, if there are any. NCCL moves tensors on GPUs, and gloo moves those on the CPU."""
     if not started_by_torchrun() or dist.is_initialized():
         return
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # this process ends with torchrun, however that ends
+    end_with_parent()  # which is torchrun
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(

@@ -1,9 +1,25 @@
-"""A request to stop: long work ends after SIGTERM as soon as it has saved what it did."""
+"""How work ends: after SIGTERM as soon as it has saved what it did, and never later than whoever started it."""
 
+import ctypes
 import signal
+import sys
 import threading
 from types import TracebackType
 from typing import Any, Self
+
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when the one that started it ends, however that ends. Linux alone can do so."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def take_hangup_as_interrupt() -> None:
+    """A closed terminal (SIGHUP) ends this process as Ctrl-C does, unless it was started to outlive its terminal."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 class StopRequest:

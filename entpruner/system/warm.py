@@ -10,7 +10,6 @@ started can reach it, it executes pickles, and if a client is killed its child g
 """
 
 import atexit
-import ctypes
 import gc
 import json
 import os
@@ -18,10 +17,11 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import struct
 import sys
 import sysconfig
-import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,13 +31,18 @@ from typing import Any, NoReturn
 
 from entpruner.errors import UserError
 from entpruner.system.provenance import code_digest
+from entpruner.system.stopping import end_with_parent
+from entpruner.system.temporary import make_folder
 
 ADDRESS = "ENTPRUNER_WARM"
-PASSED_ON = (signal.SIGINT, signal.SIGTERM)  # if anything else ends a client, its child gets SIGKILL
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # if anything else ends a client, its child gets SIGKILL
 OF_THE_SHELL = {"_", "OLDPWD", "PWD", "SHLVL"}
 READ_AT_START = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "PYTHON")
 STATUS = struct.Struct("i")
-PR_SET_PDEATHSIG = 1
+BACKLOG = 1024  # clients that wait to be answered
+MOST = 500  # clients at once; others wait: select knows 1024 open files
+PATIENCE = 10  # seconds that a client has to say what it wants, or to be let in
+LARGEST_REQUEST = 2**26  # bytes: arguments and environment, whose size the system limits too
 
 
 def fixed() -> dict[str, Any]:
@@ -85,8 +90,10 @@ def run(arguments: Sequence[str]) -> int | None:
             with os.fdopen(os.memfd_create("request"), "w+") as file:
                 json.dump(request, file)
                 file.seek(0)
+                server.settimeout(PATIENCE)
                 server.connect(os.environ[ADDRESS])
                 socket.send_fds(server, [b"\0"], [0, 1, 2, file.fileno()])
+                server.settimeout(None)
             if not server.recv(1):
                 return None
         except OSError:
@@ -119,14 +126,14 @@ def become(program: Sequence[str], preload: Sequence[str], served: Sequence[Sequ
     loaded such libraries. Raises UserError if the path of the temporary folder is too long for a socket.
     """
     if sys.platform == "linux":
-        folder = Path(tempfile.mkdtemp(prefix="entpruner-"))  # other users cannot read it
+        folder, _ = make_folder()  # the server holds it to its end
         listener = socket.socket(socket.AF_UNIX)
         try:
             listener.bind(str(folder / "socket"))
         except OSError as error:
-            folder.rmdir()
+            shutil.rmtree(folder)
             raise UserError(f"{folder}: {error}: set TMPDIR to a shorter path") from None
-        listener.listen()
+        listener.listen(BACKLOG)
         alive, held_by_program = os.pipe()
         if os.fork() == 0:
             os.close(held_by_program)
@@ -147,6 +154,7 @@ class Server:
     served: Sequence[Sequence[str]]
     loaded: dict[str, Any] | None = None
     clients: dict[int, socket.socket] = field(default_factory=dict)  # the key is the process id of the child
+    silent: dict[socket.socket, float] = field(default_factory=dict)  # have said nothing yet; when their time is over
 
     def serve(self) -> None:
         """Serve until the other end of ``alive`` is closed. Returns only in children."""
@@ -158,8 +166,10 @@ class Server:
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            sources: list[Any] = [self.alive, ended, self.listener, *self.clients.values()]
-            ready, _, _ = select.select(sources, [], [])
+            sources: list[Any] = [self.alive, ended, *self.clients.values(), *self.silent]
+            if len(sources) < MOST:
+                sources.append(self.listener)
+            ready, _, _ = select.select(sources, [], [], PATIENCE if self.silent else None)
             if self.alive in ready:
                 shutil.rmtree(self.folder, ignore_errors=True)  # some systems delete temporary folders earlier
                 os._exit(0)  # the children end too, as PR_SET_PDEATHSIG says
@@ -169,8 +179,15 @@ class Server:
             if ended in ready:
                 os.read(ended, 4096)
                 self.reap()
-            if self.listener in ready and self.answer(self.listener.accept()[0]):
-                return
+            for client in [client for client in self.silent if client in ready]:
+                del self.silent[client]
+                if self.answer(client):
+                    return
+            if self.listener in ready:
+                self.silent[self.listener.accept()[0]] = time.monotonic() + PATIENCE
+            for client in [client for client, over in self.silent.items() if over < time.monotonic()]:
+                del self.silent[client]
+                client.close()
 
     def heed(self, pid: int, client: socket.socket) -> None:
         """Send a child the signals of its client. If the client was killed, the child is killed and gone on return."""
@@ -178,7 +195,7 @@ class Server:
             numbers = client.recv(16)
         except ConnectionResetError:
             numbers = b""
-        for number in numbers or [signal.SIGKILL]:
+        for number in [n for n in numbers if n in PASSED_ON] if numbers else [signal.SIGKILL]:
             os.killpg(pid, number)
         if not numbers:
             os.waitpid(pid, 0)  # a command that is tried again must not find the child at work
@@ -193,13 +210,19 @@ class Server:
                     client.sendall(STATUS.pack(os.waitstatus_to_exitcode(status)))
 
     def answer(self, client: socket.socket) -> bool:
-        """Fork a child for a request, if it needs exactly what is loaded. Returns True in the child only."""
-        _, streams, _, _ = socket.recv_fds(client, 1, 4)
-        if len(streams) < 4:  # the client has ended
+        """Fork a child for a request, if it needs exactly what is loaded. Returns True in the child only.
+
+        A client that has ended, or whose request is none, is left alone.
+        """
+        streams: list[int] = []
+        try:
+            _, streams, _, _ = socket.recv_fds(client, 1, 4)
+            request = read_request(streams)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            for stream in streams:
+                os.close(stream)
             client.close()
             return False
-        with os.fdopen(streams.pop()) as file:
-            request = json.load(file)
         serves = any(request["arguments"][: len(words)] == list(words) for words in self.served)
         if serves and self.loaded is None:
             self.load(request["environment"])
@@ -236,15 +259,16 @@ class Server:
 
     def stand_in(self, request: dict[str, Any], streams: Sequence[int], client: socket.socket) -> None:
         """Give a new child the streams, signals, environment, folder and arguments that its client has."""
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        for other in (self.listener, *self.clients.values()):
+        for other in (self.listener, *self.clients.values(), *self.silent):
             other.close()
         client.sendall(b"\0")
         client.detach()  # stays open, so that the client sees it end only if server and child have ended
@@ -254,6 +278,21 @@ class Server:
         os.chdir(request["folder"])
         sys.argv[1:] = request["arguments"]
         atexit.register(gc.unfreeze)  # at the end after an exception the interpreter frees everything, as usual
+
+
+def read_request(streams: list[int]) -> dict[str, Any]:
+    """The request in the last of a client's streams, which is closed. Raises an error if it is no request."""
+    if len(streams) < 4:
+        raise ValueError("the client has ended")
+    with os.fdopen(streams.pop()) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_REQUEST:
+            raise ValueError("no file, or a huge one")
+        request = json.load(file)
+    given = {name: str(value) for name, value in request["environment"].items()}
+    arguments = [str(argument) for argument in request["arguments"]]
+    fixed = dict(request["fixed"])
+    return {"arguments": arguments, "folder": str(request["folder"]), "environment": given, "fixed": fixed}
 
 
 def leave(code: int) -> NoReturn:
