@@ -2,6 +2,7 @@ STUDY  ?= digits
 DEPTH  ?= 1
 PYTHON ?= python3
 PORT   ?= 5000
+EXAMPLES ?= 2000
 
 BIN       = .venv/bin
 SNAKEMAKE = $(BIN)/entpruner warm -- $(BIN)/snakemake --configfile params/$(STUDY).yaml --quiet host reason $(CACHE) --cores all
@@ -13,7 +14,7 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results quick smoke audit report verify ui test test-slurm lint docs screenshots bench growth bench-gpu \
+.PHONY: help results quick smoke audit report verify ui test test-slurm fuzz lint docs screenshots bench growth bench-gpu \
 	save restore publish
 
 help:  ## list the commands
@@ -49,6 +50,9 @@ test: .venv/ready  ## the tests
 
 test-slurm: .venv/ready  ## a small study through a SLURM of its own, as root, its jobs cancelled and out of time
 	tests/on_slurm
+
+fuzz: .venv/ready  ## input that nobody would write, so many examples of each kind: EXAMPLES=2000
+	FUZZ=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py
 
 lint: .venv/ready  ## style and types of the Python and of the workflow
 	$(BIN)/ruff check

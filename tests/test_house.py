@@ -119,6 +119,18 @@ def test_make_lists_every_command() -> None:
     assert set(targets.split()) <= set(listed)
 
 
+def test_nothing_that_is_published_says_where_somebody_works_or_lets_anybody_in() -> None:
+    """Folders of users, private keys, and tokens of GitHub, Hugging Face and AWS."""
+    private = re.compile(
+        rb"/home/\w|/root/|/Users/\w|[A-Z]:\\\\?Users|/tmp/\w"
+        rb"|BEGIN [A-Z ]*PRIVATE KEY|\bgh[pousr]_\w{20}|\bhf_\w{20}|\bAKIA[A-Z0-9]{16}"
+    )
+    folders = (ROOT / "results/published", ROOT / "params", ROOT / "docs", ROOT / "benchmarks/results")
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and "_build" not in file.parts]
+    found = {str(file.relative_to(ROOT)): match[0] for file in files if (match := private.search(file.read_bytes()))}
+    assert len(files) > 60 and found == {}
+
+
 @pytest.mark.parametrize(
     ("path", "seen"),
     [

@@ -10,7 +10,7 @@ import yaml
 from entpruner.errors import UserError
 from entpruner.params.base import Frozen, merge
 from entpruner.params.documents import BeyondLimit, read_yaml
-from entpruner.params.messages import Loc, Problem, short, validated
+from entpruner.params.messages import Loc, Problem, dotted, short, validated
 from entpruner.params.problems import contradictions, overrides
 from entpruner.params.study import OwnModel, Study
 
@@ -136,7 +136,7 @@ def _load_all(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
 
 def _error(found: Sequence[Problem], documents: Mapping[Path, dict[str, Any]]) -> UserError:
     """One line a problem, with the file that said it."""
-    lines = (f"{_file_of(loc, documents)}{'.'.join(map(str, loc))}: {says}" for loc, says, _ in found)
+    lines = (f"{_file_of(loc, documents)}{dotted(loc)}: {says}" for loc, says, _ in found)
     said = [*dict.fromkeys(lines)]
     if len(said) > SHOWN:
         said[SHOWN:] = [f"and {len(said) - SHOWN} or more problems besides; correct these first"]

@@ -61,7 +61,15 @@ def got(given: Any, allowed: str, names: Iterable[str] = ()) -> str:
 def short(value: Any) -> str:
     """A value as JSON, of 80 characters at most."""
     text = json.dumps(value, ensure_ascii=False, default=str)
+    if not text.isprintable():  # it would break the line, or speak to the terminal
+        text = json.dumps(value, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def dotted(loc: Loc) -> str:
+    """A key path in one line, with odd keys as JSON."""
+    parts = map(str, loc)
+    return ".".join(part if len(part) <= 80 and part.isprintable() else json.dumps(part[:80]) for part in parts)
 
 
 def validated(model: type[Model], values: Any, place: Loc = ()) -> tuple[Model | None, list[Problem]]:
