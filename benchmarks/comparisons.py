@@ -16,6 +16,7 @@ import official
 import torch
 from side_by_side import Comparison
 from torch import Tensor, nn
+from trainers import Trainers
 
 from entpruner.data.store import ImageSet
 from entpruner.models.network import BlockNetwork
@@ -104,6 +105,28 @@ def training(
     threads = next(iter(ways.values())).threads
     return Comparison(
         f"training, {name}, {steps} steps of {batch} images", {**ours, PLAIN: plain}, bars, threads=threads
+    )
+
+
+def processes(
+    name: str, shape: Architecture, *, batch: int, steps: int, cpu_time: bool, bar: float | None = None
+) -> Comparison:
+    """``steps`` steps of two processes that share each batch, and as many of two that share only the cores.
+
+    The latter each train a network of their own, and each makes half of the steps. Both ways compute on as many images
+    and keep two cores busy, so their ratio is the price of sharing a batch: exchanging gradients, shorter batches, and
+    an update of all weights in both processes. ``cpu_time``: the computing time of all processes is compared, which
+    others on the machine hardly change.
+    """
+    shared = Trainers(shape, batch, steps, together=True)
+    apart = Trainers(shape, batch, steps // 2, together=False)
+    what = "CPU time of training" if cpu_time else "training"
+    alone = "two that train apart, half of the steps each"
+    return Comparison(
+        f"{what}, {name}, {steps} steps of {batch} images in two processes",
+        {"two processes that share each batch": shared.go_on, alone: apart.go_on},
+        {} if bar is None else {alone: bar},
+        clock=(lambda: shared.cpu_seconds() + apart.cpu_seconds()) if cpu_time else None,
     )
 
 

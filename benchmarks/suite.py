@@ -36,9 +36,9 @@ PAGE = ROOT / "docs/benchmarks.md"
 HEAD = """# Benchmarks
 
 `make bench` writes this page, from the files `benchmarks/results/cpu-*.json` that it measures. Every number is a ratio
-of two times of one process, in which both ways take turns. A ratio above 1 says that ours is faster. Networks have
-random weights, which changes no time. `benchmarks/official.py` holds the plain form of training steps, samplers and
-proxies, written from their descriptions.
+of two times, of ways that take turns in one sitting. A ratio above 1 says that ours is faster. Networks have random
+weights, which changes no time. `benchmarks/official.py` holds the plain form of training steps, samplers and proxies,
+written from their descriptions.
 """
 
 CPU = torch.device("cpu")
@@ -64,6 +64,7 @@ AS_FAST = {comparisons.PLAIN: 0.95}
 HALF = TWO.model_copy(update={"cpu_bf16": True})
 
 trained = partial(comparisons.training, device=CPU)
+shared = comparisons.processes
 sampled = partial(comparisons.sampling, steps=STEPS, device=CPU, threads=2, compiled=True)
 
 
@@ -83,6 +84,9 @@ FIGURES: dict[str, Callable[[], Comparison]] = {
         "DiT of digits", DIGITS, DIFFUSION, DIT_LOSS, BOTH, batch=64, steps=10, bars={"our loop": 1.4}
     ),
     "train_bf16": in_bfloat16,
+    "processes": lambda: shared("DiT-S/2", SMALL, batch=8, steps=2, cpu_time=False, bar=1 / 1.1),
+    "processes_cpu": lambda: shared("DiT-S/2", SMALL, batch=8, steps=2, cpu_time=True, bar=1 / 1.1),
+    "processes_digits": lambda: shared("DiT of digits", DIGITS, batch=64, steps=20, cpu_time=True),
     "sample_ddpm": lambda: sampled("DDPM, DiT-S/2", SMALL, DIFFUSION, FEW, official.ddpm, bar=1.15),
     "sample_euler": lambda: sampled("Euler, SiT-S/2", SMALL, FLOW, FEW, official.euler, bar=1.15),
     "sample_sde": lambda: sampled("SDE, SiT-S/2", SMALL, FLOW, FEW_BY_SDE, official.sde, bar=1.9),

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -115,3 +116,11 @@ def test_growth_is_measured_drawn_and_fitted(tmp_path: Path, monkeypatch: pytest
     page = growth.page({"machine": machine, "network": network, "arms": arms})
     assert "| training step | " in page and "CED with depth (p = 2.00)" in page
     assert "The exponent of its time is 1.00." in page
+
+
+@pytest.mark.usefixtures("tiny")
+def test_two_processes_that_share_batches_are_measured_beside_two_that_train_apart() -> None:
+    comparison = replace(suite.FIGURES["processes_digits"](), rounds=2)
+    found = measured(comparison, suite.CPU)
+    assert [len(times) for times in found["seconds"].values()] == [2, 2]
+    assert all(seconds > 0 for times in found["seconds"].values() for seconds in times)
