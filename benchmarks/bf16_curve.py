@@ -50,7 +50,7 @@ def main() -> None:
     machine = {key: record[key] for key in ("device", "python", "torch")} | {"native": cpu_has_bfloat16()}
     content = {"machine": machine, "curves": curves, "largest_difference": largest, "noise_between_seeds": noise}
     write_json(given.out or RESULTS / f"bf16-curve-{record['device'].replace(' ', '-')}.json", content)
-    print(f"loss of steps 251 to 300: float32 {ends['float32']}, bfloat16 {ends['bfloat16']}")
+    print(f"loss of steps 251 to 300: float32 {ends['float32']}, bfloat16 {ends['bf16']}")
     print(f"largest difference of two means of 50 steps {largest:.2g}, standard deviation between seeds {noise:.2g}")
 
 

@@ -189,10 +189,11 @@ def draw(network: Mapping[str, Any], out: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(2, len(network), figsize=(11, 5), sharey="row", layout="constrained")
-    for column, (axis, points) in enumerate(network.items()):
+    for column, axis in enumerate(AXES):
+        points = network[axis]
         for row, (quantity, unit) in enumerate((("seconds", "CPU seconds"), ("bytes", "peak MiB"))):
             panel, scale = panels[row, column], 1 if quantity == "seconds" else 2**20
-            for task in points[0]["tasks"]:
+            for task in sorted(points[0]["tasks"]):
                 costs = [point["tasks"][task][quantity] / scale for point in points]
                 panel.loglog([point["size"] for point in points], costs, marker="o", label=task)
             panel.set_xticks([point["size"] for point in points], [point["size"] for point in points], minor=False)
@@ -206,8 +207,8 @@ def draw(network: Mapping[str, Any], out: Path) -> None:
 def page(content: Mapping[str, Any]) -> str:
     network = content["network"]
     lines, steepest = [], []
-    for task in network["depth"][0]["tasks"]:
-        found = {(q, axis): exponent(network[axis], task, q) for q in ("seconds", "bytes") for axis in network}
+    for task in sorted(network["depth"][0]["tasks"]):
+        found = {(q, axis): exponent(network[axis], task, q) for q in ("seconds", "bytes") for axis in AXES}
         lines.append(f"| {task} | " + " | ".join(f"{p:.2f}" for p in found.values()) + " |")
         (_, axis), p = max(((key, p) for key, p in found.items() if key[0] == "seconds"), key=lambda pair: pair[1])
         steepest.append(f"{task} with {axis} (p = {p:.2f})")
