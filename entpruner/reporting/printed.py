@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from string import Template
 
-MOST_COLUMNS = 8
+MOST_COLUMNS = 7
 """As many as fit on a page 1,000 pixels wide."""
 HTML = Template("""\
 <!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
