@@ -46,7 +46,7 @@ def publish(results: Path, target: Path) -> None:
     metrics = {Path(path).parent.name: content for path, content in found.items()}
     if not metrics:
         raise UserError(f"{arms}: no arm has a {METRICS} to publish; run: make results")
-    with whole_folder(target) as partial:
+    with whole_folder(target, with_checksums=False) as partial:  # git has its own
         shown = [path for path in files_of(results) if any(map(path.is_relative_to, SHOWN))]
         copied = [path.as_posix() for path in shown if path.name.endswith(COPIED)]
         for path in copied:

@@ -22,7 +22,7 @@ os.umask(UMASK)
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, with_checksums: bool = True) -> Iterator[Path]:
     """A folder to write into. If the block ends well, it becomes ``target`` and replaces an earlier one.
 
     Until then it is called ``<target>.partial``. After an error nothing is left of it. Whoever reads a file of the
@@ -33,8 +33,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     with renamed(partial, target):
         yield partial
-        checksums = {file.name: checksum_of(file) for file in sorted(partial.iterdir()) if file.is_file()}
-        (partial / CHECKSUMS).write_text(json.dumps(checksums, indent=1) + "\n")
+        if with_checksums:
+            checksums = {file.name: checksum_of(file) for file in sorted(partial.iterdir()) if file.is_file()}
+            (partial / CHECKSUMS).write_text(json.dumps(checksums, indent=1) + "\n")
 
 
 @contextmanager
