@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, ChromaTransformer2DModel, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    ChromaTransformer2DModel,
+    DDIMScheduler,
+    DiffusionPipeline,
+    DiTPipeline,
+    DiTTransformer2DModel,
+)
 from diffusers.hooks import apply_group_offloading
 from scoring_context import context, network
 from test_pipeline_classes import small
@@ -23,7 +30,7 @@ from entpruner.errors import UserError
 from entpruner.params.pipelines import OwnPipeline, Recovery
 from entpruner.pipelines import pruning
 from entpruner.pipelines.blocks import REFUSED, require_known
-from entpruner.pipelines.capture import Captured, CapturedContext
+from entpruner.pipelines.capture import Captured, CapturedContext, captured, embedded
 from entpruner.pipelines.replay import Call, Denoiser
 from entpruner.pipelines.surgery import fixed
 from entpruner.scores import Scores, score
@@ -399,3 +406,51 @@ def test_a_recovery_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, mo
     assert resumed == losses
     ours, theirs = whole.network.state_dict(), again.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# ------------------------------------------------------------------------------------------------------ stock pipelines
+
+ELSEWHERE = """if True:
+    import sys, torch, diffusers
+    from pathlib import Path
+    sys.modules["entpruner"] = None  # importing it fails from here on
+    found = {}
+    for folder in sorted(Path(sys.argv[1]).iterdir()):
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(folder / "pruned")
+        assert type(pipeline) is getattr(diffusers, folder.name)
+        pipeline.set_progress_bar_config(disable=True)
+        made = pipeline(**torch.load(folder / "arguments.pt"), generator=torch.Generator().manual_seed(1))[0]
+        found[folder.name] = torch.as_tensor(made)
+    torch.save(found, sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers: pip install entpruner[diffusers]")
+def test_stock_pipelines_load_what_is_left_and_make_with_it_what_the_network_in_memory_makes(tmp_path: Path) -> None:
+    from small_pipelines import PIPELINES, small_pipeline
+
+    expected: dict[str, Tensor] = {}
+    for name in PIPELINES:
+        source, folder = tmp_path / "sources" / name, tmp_path / "left" / name
+        (folder / "pruned").mkdir(parents=True)
+        made, arguments = small_pipeline(name)
+        made.save_pretrained(source)
+        pipeline = DiffusionPipeline.from_pretrained(source)
+        pipeline.set_progress_bar_config(disable=True)
+        with embedded(pipeline, [arguments]):
+            (seen,) = captured(pipeline, [arguments], 1, 1, seed=0)
+            assert getattr(pipeline, "text_encoder", None) is None
+            subject = Denoiser(pipeline.transformer)
+            drop = (1, len(subject.units) - 1)  # the last one, too
+            pruning.cut(subject, drop, seen, source, folder / "pruned", torch.device("cpu"))
+            images = pipeline(**arguments, generator=torch.Generator().manual_seed(1))[0]
+        expected[name] = torch.as_tensor(images)
+        torch.save(arguments, folder / "arguments.pt")
+    command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE, tmp_path / "left", tmp_path / "found.pt"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    found = torch.load(tmp_path / "found.pt")
+    assert found.keys() == expected.keys() and len(found) >= 14
+    apart = {
+        name: float((made - expected[name]).abs().max() / expected[name].abs().max()) for name, made in found.items()
+    }
+    assert {name: by for name, by in apart.items() if not by <= 1e-4} == {}
