@@ -143,7 +143,7 @@ def sampled(given: argparse.Namespace) -> None:
     how = settings(given)
     with out_of_memory_explained(RULES["sample"]):
         images, labels = own_model.sample(loaded(given), given.classes, how)
-    with whole_folder(given.out) as folder:
+    with whole_folder(given.out, with_checksums=False) as folder:
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             picture(image).save(folder / f"{number:05d}-class{label}.png")
         side = min(math.ceil(len(images) ** 0.5), 16)
