@@ -14,8 +14,7 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results quick smoke audit report verify ui test test-slurm fuzz lint docs screenshots bench growth bench-gpu \
-	save restore publish
+.PHONY: help results quick smoke audit report verify ui test test-slurm fuzz lint docs screenshots bench growth bench-gpu save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
