@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -10,10 +11,23 @@ from pathlib import Path
 from snakemake.logging import ColorizingTextHandler, logger
 from snakemake.settings.types import PreemptibleRules
 
-# The package of this checkout, and its commands, activated or not. No shell stays before a command to die of its signals.
-sys.path.insert(0, workflow.basedir)
+# The package of this checkout, which jobs run even where the commands of another one are installed. There is none where
+# Snakemake fetched these files as a module: then the installed package is all there is.
+CHECKOUT = str(Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent)
+ALREADY = os.environ.get("PYTHONPATH", "")
+if os.path.isdir(f"{CHECKOUT}/entpruner"):
+    sys.path.insert(0, CHECKOUT)
+    if workflow.is_main_process and ALREADY.split(os.pathsep)[0] != CHECKOUT:
+        asked = [sys.executable, "-P", "-c", "import entpruner; print(*entpruner.__path__)"]
+        installed = os.path.dirname(subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip())
+        if installed != CHECKOUT:
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [CHECKOUT, ALREADY]))
+            logger.warning(f"jobs run the code of {CHECKOUT}, not what is installed ({installed or 'nothing'})")
+
+# No shell stays before a command to die of its signals; but another workflow's own rules may have several commands.
 PROGRAMS = f'export PATH="{Path(sys.executable).parent}:$PATH"; '
-shell.prefix(f"{PROGRAMS}exec ")
+EXEC = "" if workflow.modifier.is_module else "exec "
+shell.prefix(PROGRAMS + EXEC)
 
 from entpruner.errors import UserError
 from entpruner.params.compute import Compute
@@ -45,7 +59,7 @@ except UserError as error:
 # On how many GPUs and the like commands are told where Snakemake does not look: another answer reruns nothing.
 if how := STUDY.params.compute.model_dump(include=Compute.AT_WILL, exclude_defaults=True):
     said = shlex.quote(json.dumps(how)).replace("{", "{{").replace("}", "}}")  # Snakemake formats it
-    shell.prefix(f"{PROGRAMS}export ENTPRUNER_COMPUTE={said}; exec ")
+    shell.prefix(f"{PROGRAMS}export ENTPRUNER_COMPUTE={said}; {EXEC}")
 
 # Without a place for the cache, Snakemake would remark on every such rule at each start.
 CACHED = "SNAKEMAKE_OUTPUT_CACHE" in os.environ
@@ -149,6 +163,11 @@ def asks(rule, *, only=None):
         what: asked_of(rule, lambda _, study, job, what=what: getattr(needs_of(job), what)) for what in Needs._fields
     }
     return asked.pop(only) if only else {what: ask for what, ask in asked.items() if what != "threads"}
+
+
+def all_cores(wildcards):
+    """How many there are is asked when a job is planned: a picture of the rules and a report need none."""
+    return workflow.cores
 
 
 # ------------------------------------------------------------------------------------------------------------ targets

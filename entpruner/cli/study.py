@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from entpruner.errors import UserError
@@ -90,7 +91,17 @@ def warm_up(given: argparse.Namespace) -> None:
     from entpruner import cli
     from entpruner.system import warm
 
+    require_params_files(given.program)
     served = [rule for rule in RULES.values() if rule.warm]
     modules = [*(rule.module for rule in served), "torch_fidelity"]
     warm.become(given.program, modules, [[cli.RULE, rule.name] for rule in served])
     warm.leave(cli.main())  # a child of the server, with a command of its own
+
+
+def require_params_files(program: Sequence[str]) -> None:
+    """Raise UserError for a target behind --configfile, which Snakemake would take for a file, with a traceback."""
+    taken = False
+    for word in program:
+        if taken and not word.startswith("-") and not Path(word).exists():
+            raise UserError(f"--configfile: {word}: no such file; a target stands before --configfile, or behind --")
+        taken = word in ("--configfile", "--configfiles") or (taken and not word.startswith("-"))

@@ -63,7 +63,7 @@ rule cost:
         **outputs("cost"),
     log:
         log_of("cost"),
-    threads: workflow.cores
+    threads: all_cores
     resources:
         **asks("cost"),
     params:
