@@ -5,6 +5,8 @@ PORT   ?= 5000
 EXAMPLES ?= 2000
 
 BIN       = .venv/bin
+UV        = $(shell command -v uv)
+INSTALL   = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet --disable-pip-version-check)
 SNAKEMAKE = $(BIN)/entpruner warm -- $(BIN)/snakemake --configfile params/$(STUDY).yaml --quiet host reason $(CACHE) --cores all
 CACHE     = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache)
 SAVED     = $(wildcard $(addprefix results/$(STUDY)/,data autoencoder latents classifier pretrain adapt scores arms cost tables figures audit))
@@ -14,7 +16,7 @@ REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results quick smoke audit report verify ui test test-slurm fuzz lint docs screenshots bench growth bench-gpu save restore publish
+.PHONY: help results quick smoke audit report verify ui test test-slurm fuzz lint docs screenshots dist bench growth bench-gpu save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -64,6 +66,9 @@ lint: .venv/ready  ## style and types of the Python and of the workflow
 docs: .venv/ready  ## the documentation: docs/_build/html/index.html
 	COLUMNS=100 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 
+dist: .venv/ready  ## a wheel and a source archive of the package: dist/
+	$(BIN)/python -c 'from setuptools import build_meta as build; build.build_sdist("dist"); build.build_wheel("dist")'
+
 bench: .venv/ready  ## how fast this is on the CPU at hand, against the plain form: docs/benchmarks.md
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/suite.py
 
@@ -92,7 +97,7 @@ publish: .venv/ready  ## write what is small to results/published/, where git ke
 	$(BIN)/python -m entpruner.reporting.publish results/$(STUDY) results/published/$(STUDY)
 	$(BIN)/python -m entpruner.cli expect results/published/$(STUDY) --out params/expected/$(STUDY).yaml
 
-# ---------------------------------------------------------------- set-up: a whole .venv is brought up to date, a half one made anew
+# ----------------------------------- set-up, by uv where it is there: a whole .venv is brought up to date, a half one made anew
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -100,6 +105,6 @@ publish: .venv/ready  ## write what is small to results/published/, where git ke
 	@echo 'Setting up .venv: some minutes, once'
 	test -e $@ || $(PYTHON) -m venv --clear .venv
 	rm -f $@
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(INSTALL) --require-hashes --requirement requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@

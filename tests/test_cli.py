@@ -110,6 +110,18 @@ def test_what_a_user_can_put_right_is_one_line(
     assert refused(capsys, "rule", "data", "--settings", GOOD, "--out", "x") == line
 
 
+@pytest.mark.parametrize("name", ["snakemake", "snakemake.api"])
+def test_a_library_of_an_extra_is_asked_for(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(settings: Settings, *, out: Path) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    stub_module(monkeypatch, run)
+    said = f"entpruner: {name} is not installed; run: pip install 'entpruner[workflow]'"
+    assert refused(capsys, "rule", "data", "--settings", GOOD, "--out", "x") == said
+
+
 def test_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(settings: Settings, *, out: Path) -> None:
         raise ZeroDivisionError

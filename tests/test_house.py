@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -35,10 +37,25 @@ def test_the_lock_pins_everything_by_hash_and_names_no_server(locked: dict[str, 
 def test_every_dependency_is_locked_at_a_version_it_allows(locked: dict[str, list[str]]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for text in chain(project["dependencies"], *project["optional-dependencies"].values()):
+        if text.startswith("entpruner["):
+            continue
         requirement = Requirement(text)
         pinned = Requirement(locked[canonicalize_name(requirement.name)][0].rstrip(" \\"))
         (version,) = (specifier.version for specifier in pinned.specifier)
         assert requirement.specifier.contains(version), f"{pinned} is locked, {requirement} is asked for"
+
+
+def test_score_and_prune_load_what_the_package_alone_needs() -> None:
+    """Not what the extras bring."""
+    extras = "diffusers dvc filelock matplotlib mlflow requests sklearn snakemake sqlalchemy torch_fidelity torchvision"
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({extras.split()}))  # None: an import of it fails
+import entpruner.own_model
+from entpruner.cli import command_line
+command_line()"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
 
 
 def test_conda_takes_its_versions_from_the_lock_alone() -> None:
@@ -67,7 +84,7 @@ def fresh(tmp_path: Path) -> Path:
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": os.environ["PATH"]}  # this test may itself be run by make, which would show in the environment
-    command = ["make", *arguments]
+    command = ["make", *([] if "UV=./uv" in arguments else ["UV="]), *arguments]
     return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
 
 
@@ -97,6 +114,43 @@ def test_a_new_lock_updates_the_environment_and_a_broken_update_makes_it_anew(fr
     (fresh / "broken").unlink()
     assert make(fresh, "results", "PYTHON=./python").returncode == 0
     assert done(fresh) == ["-m venv", "pip install", "pip install", "entpruner warm"]
+
+
+def test_uv_installs_where_it_is_there(fresh: Path) -> None:
+    (fresh / "uv").write_text('#!/bin/sh\necho "uv $*" >> log\n')
+    (fresh / "uv").chmod(0o755)
+    assert make(fresh, "results", "PYTHON=./python", "UV=./uv").returncode == 0
+    assert done(fresh) == ["-m venv", "uv pip", "uv pip", "entpruner warm"]
+
+
+def test_a_wheel_and_a_source_archive_are_built(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    shutil.copytree(ROOT / "entpruner", tmp_path / "entpruner", ignore=shutil.ignore_patterns("__pycache__"))
+    [build] = re.findall(r"^dist:.*\n\t\$\(BIN\)/python -c '(.*)'$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
+    [wheel], [_] = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
+    packed = set(ZipFile(wheel).namelist())
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "entpruner").rglob("*.py")}
+    assert packed > sources | {"entpruner/py.typed"}
+
+
+def test_the_image_has_what_set_up_needs() -> None:
+    """In the layer before the code."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = {word for line in lines[: lines.index("RUN make .venv/ready")] for word in line.split() if "COPY" in line}
+    assert {"Makefile", "requirements.lock", "pyproject.toml", "README.md"} <= copied
+    assert all((ROOT / word).exists() for word in copied - {"COPY", "--chown=entpruner:entpruner", "./"})
+
+
+@pytest.mark.parametrize("file", [".pre-commit-config.yaml", ".readthedocs.yaml", ".github/workflows/ci.yml"])
+def test_what_hosted_services_read_is_yaml(file: str) -> None:
+    assert yaml.safe_load((ROOT / file).read_text())
+
+
+def test_ci_runs_all_checks() -> None:
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["all"]["steps"]
+    assert ".ci/run" in [step.get("run") for step in steps]
 
 
 def test_an_old_python_is_refused_in_one_line(fresh: Path) -> None:

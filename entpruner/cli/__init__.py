@@ -68,6 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough, as with `entpruner verify | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be written has no reader
         return 128 + signal.SIGPIPE
+    except ModuleNotFoundError as error:
+        if (error.name or "entpruner").partition(".")[0] == "entpruner":
+            raise
+        print(f"entpruner: {error.name} is not installed; run: pip install 'entpruner[workflow]'", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"entpruner: {error}; check the path, its rights and the disk", file=sys.stderr)
         return 1
