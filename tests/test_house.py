@@ -47,7 +47,7 @@ def test_every_dependency_is_locked_at_a_version_it_allows(locked: dict[str, lis
 
 def test_score_and_prune_load_what_the_package_alone_needs() -> None:
     """Not what the extras bring."""
-    extras = "diffusers dvc filelock matplotlib mlflow requests sklearn snakemake sqlalchemy torch_fidelity torchvision"
+    extras = "altair diffusers dvc matplotlib mlflow requests sklearn snakemake sqlalchemy torch_fidelity torchvision"
     program = f"""
 import sys
 sys.modules.update(dict.fromkeys({extras.split()}))  # None: an import of it fails

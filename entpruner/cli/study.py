@@ -19,6 +19,17 @@ def params(parser: argparse.ArgumentParser) -> None:
         add_files(on_files)
         on_files.set_defaults(action=action)
     actions.add_parser("schema", help="print the JSON schema").set_defaults(action=schema)
+    on_images = actions.add_parser("init", help="write a study of images of yours, which runs as it is")
+    on_images.add_argument("images", type=Path, metavar="IMAGES", help="folder or archive of <class>/*.jpg or .png")
+    on_images.add_argument("--out", type=Path, required=True, metavar="FILE", help="the study is named like this file")
+    on_images.set_defaults(action=init)
+    on_grid = actions.add_parser("grid", help="write an ablation: an arm with other values of some keys, one arm each")
+    add_files(on_grid)
+    on_grid.add_argument("--arm", default="entpruner", help="the arm that is changed; default: entpruner")
+    values = "a key and its values: pruning.stages=1,2,4; several options make all combinations"
+    on_grid.add_argument("--set", dest="keys", action="append", required=True, metavar="KEY=VALUES", help=values)
+    on_grid.add_argument("--out", type=Path, required=True, metavar="FILE", help="the ablation, to lay over the study")
+    on_grid.set_defaults(action=grid)
 
 
 def plan(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +73,30 @@ def show(given: argparse.Namespace) -> None:
 
 def schema(_: argparse.Namespace) -> None:
     print(json.dumps(files.schema(), indent=2, ensure_ascii=False))
+
+
+def init(given: argparse.Namespace) -> None:
+    from entpruner.planning.initial import initial_study
+
+    write_new(given.out, initial_study(given.images, given.out.stem))
+    print(f"{given.out}: a study; next: entpruner plan {given.out}; snakemake --cores all --configfile {given.out}")
+
+
+def grid(given: argparse.Namespace) -> None:
+    from entpruner.params.grid import grid_of
+
+    text = grid_of(given.files, given.arm, given.keys)
+    write_new(given.out, text)
+    over = " ".join(map(str, [*given.files, given.out]))
+    print(f"{given.out}: an ablation; next: snakemake --cores all --configfile {over}")
+
+
+def write_new(file: Path, text: str) -> None:
+    """Write a file that is not there yet."""
+    if file.exists():
+        raise UserError(f"{file}: is there already; give another file, or remove it")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
 
 
 def forecast(given: argparse.Namespace) -> None:

@@ -4,13 +4,14 @@ from functools import partial
 from pathlib import Path
 
 from entpruner.data.archives import opened
+from entpruner.data.class_folders import held_out_splits
 from entpruner.data.cub import cub_splits
 from entpruner.data.digits import prepare_digits
 from entpruner.data.flowers import flowers_splits
 from entpruner.data.image_folder import folder_splits
 from entpruner.data.imagenet import prepare_imagenet
 from entpruner.data.labelled import vouched, write_images
-from entpruner.params.datasets import ArtBench, Cub, Dataset, Digits, Flowers, ImageFolder, ImageNet
+from entpruner.params.datasets import ArtBench, ClassFolders, Cub, Dataset, Digits, Flowers, ImageFolder, ImageNet
 
 
 def prepare(dataset: Dataset, out: Path, threads: int = 1) -> None:
@@ -28,6 +29,8 @@ def prepare(dataset: Dataset, out: Path, threads: int = 1) -> None:
             return prepare_imagenet(dataset, out, threads)
         case ImageFolder() | ArtBench():
             path, top, splits_in = dataset.file, dataset.top, partial(folder_splits, dataset)
+        case ClassFolders():
+            path, top, splits_in = dataset.file, dataset.top, partial(held_out_splits, dataset)
         case Cub():
             path, top, splits_in = dataset.file, "CUB_200_2011", partial(cub_splits, dataset)
         case Flowers():

@@ -58,6 +58,23 @@ class ImageFolder(Origin):
         return test
 
 
+class ClassFolders(Origin):
+    """A folder, .zip, .tar or .tar.gz that holds images as <class>/*.jpg or *.png, of which a share is held out.
+
+    Which images are held out follows from their names: the same folder gives the same split on every machine.
+    """
+
+    channels: ClassVar[int] = 3
+    top: ClassVar[str | None] = None
+
+    source: Literal["class_folders"]
+    """Which data set this is."""
+    image_size: Side
+    """The side of the stored images, which are square, in pixels."""
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    """The share of the images of each class that is held out: at least one of them, and not all."""
+
+
 class ArtBench(Origin):
     """ArtBench-10 (Liao et al. 2022): artbench-10-imagefolder-split.tar, or the folder that it holds.
 
@@ -159,6 +176,6 @@ class ImageNet(Frozen):
 
 
 Dataset = Annotated[
-    Digits | ImageFolder | ImageNet | Cub | Flowers | ArtBench,
+    Digits | ImageFolder | ClassFolders | ImageNet | Cub | Flowers | ArtBench,
     Field(discriminator="source"),
 ]

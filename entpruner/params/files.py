@@ -33,8 +33,13 @@ def read_study(files: Sequence[Path]) -> Study:
 
     Raises UserError, one line a problem: file, key path, what was given, what is allowed, the nearest known name.
     """
+    return read_config({}, files)
+
+
+def read_config(overlay: dict[str, Any], files: Sequence[Path]) -> Study:
+    """The study of params files with an overlay that is in no file; raises UserError as ``read_study`` does."""
     config: dict[str, Any] = {}
-    for document in _load_all(files).values():
+    for document in (*_load_all(files).values(), overlay):
         config = merge(config, document)
     return check(*over_default(config, files))
 

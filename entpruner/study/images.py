@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from entpruner.params.datasets import Dataset, ImageFolder
+from entpruner.params.datasets import ClassFolders, Dataset, ImageFolder
 
 
 class Images(NamedTuple):
@@ -26,7 +26,7 @@ ASSUMED = Images(train=50_000, test=10_000, classes=1000)
 
 def known_images(dataset: Dataset) -> Images:
     """The sizes of a data set as far as they are known without looking at a disk."""
-    return ASSUMED if isinstance(dataset, ImageFolder) else Images(*dataset.published)
+    return ASSUMED if isinstance(dataset, ImageFolder | ClassFolders) else Images(*dataset.published)
 
 
 def images_of(dataset: Dataset) -> Images:
@@ -34,14 +34,17 @@ def images_of(dataset: Dataset) -> Images:
 
     Raises UserError as the preparation of the data would, if the source is damaged or lacks a split.
     """
-    if not isinstance(dataset, ImageFolder):
+    if not isinstance(dataset, ImageFolder | ClassFolders):
         return known_images(dataset)
     if not Path(dataset.file).exists():
         return Images(0, 0, 0, dataset.file)
     from entpruner.data.archives import opened  # seconds of imports, which most studies do without
-    from entpruner.data.image_folder import select
+    from entpruner.data.class_folders import held_out_splits
+    from entpruner.data.image_folder import folder_splits
 
     with opened(Path(dataset.file)) as entries:
-        names, classes = select(entries, dataset)
-    train = sum(name.parts[0] == dataset.train for name in names)
-    return Images(train, len(names) - train, len(classes))
+        if isinstance(dataset, ImageFolder):
+            splits, classes = folder_splits(dataset, entries)
+        else:
+            splits, classes = held_out_splits(dataset, entries)
+    return Images(len(splits["train"]), len(splits["test"]), len(classes))
