@@ -21,7 +21,7 @@ if os.path.isdir(f"{CHECKOUT}/entpruner"):
         asked = [sys.executable, "-P", "-c", "import entpruner; print(*entpruner.__path__)"]
         installed = os.path.dirname(subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip())
         if installed != CHECKOUT:
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [CHECKOUT, ALREADY]))
+            os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [CHECKOUT, ALREADY])))
             logger.warning(f"jobs run the code of {CHECKOUT}, not what is installed ({installed or 'nothing'})")
 
 # No shell stays before a command to die of its signals; but another workflow's own rules may have several commands.
