@@ -245,6 +245,7 @@ def test_params_show_prints_the_merged_study_as_yaml(tmp_path: Path, capsys: pyt
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown == read_study(files).model_dump(mode="json")
     assert shown["pruning"] == {"stages": 1, "fraction": 0.5, "at": 1, "lookahead": 2, "tie": "more", "rerank": False,
+                                    "measured_on": "average",
                                 "weights": {"ntk": 1.0, "zico": 1.0}}  # fmt: skip
 
 
