@@ -1,5 +1,6 @@
 """Options of the test run, and what test files share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from hypothesis import HealthCheck, settings
 # The examples follow from the test's code alone, so that each run tries the same ones and keeps no database of them.
 settings.register_profile("entpruner", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("entpruner")
+
+# A run of the tests that outlives its terminal (nohup) ignores SIGHUP. The commands that it starts must not inherit it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
