@@ -19,7 +19,7 @@ from entpruner.rules.rule import Job
 from entpruner.study.resolved import ResolvedStudy
 from entpruner.system.files import write_json
 
-LABEL = "ours <script>alert(1)</script>\n&amp;"
+LABEL = "ours <script>alert(1)</script>&amp;"
 
 
 def write_page(folder: Path, label: str) -> str:

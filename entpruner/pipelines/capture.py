@@ -23,8 +23,7 @@ from torch.utils._pytree import tree_map
 from entpruner.errors import UserError
 from entpruner.params.pipelines import Sampled
 from entpruner.pipelines.replay import Call, Denoiser, first_tensor
-from entpruner.scores.context import Context
-from entpruner.scores.entropy import GROUPS
+from entpruner.scores.context import GROUPS, Context
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
 

@@ -16,9 +16,10 @@ from entpruner.params.base import Frozen
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.process import Process
-from entpruner.scores.entropy import GROUPS
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
+
+GROUPS = 16  # that the jackknife leaves out in turn
 
 
 class NotFiniteError(ArithmeticError):

@@ -26,7 +26,6 @@ from scipy.special import digamma
 from torch import Tensor
 
 VARIANCE_FLOOR = 1e-12  # outputs are of order 1: a spread of one millionth, near float32's resolution
-GROUPS = 16  # that the jackknife leaves out in turn
 
 
 def moments(x: Tensor, estimator: str) -> Tensor:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from entpruner.models.surgery import drop_blocks
-from entpruner.scores.context import Importance, ScoreContext
-from entpruner.scores.entropy import GROUPS, MomentSums, jackknife_stderr, moments, variance
+from entpruner.scores.context import GROUPS, Importance, ScoreContext
+from entpruner.scores.entropy import MomentSums, jackknife_stderr, moments, variance
 from entpruner.system.randomness import generator
 
 COST = {"sampling": "samples", "one_step": "removals"}
