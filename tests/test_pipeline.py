@@ -40,7 +40,7 @@ def tiny_study() -> dict[str, Any]:
     study["tables"]["table1"]["arms"] = ["full", "entpruner"]
     for figure in study["figures"].values():
         figure |= {"backbones": ["sit"]} if "backbones" in figure else {"arms": ["full", "entpruner"]}
-    study["pretrain"] |= {"steps": 200, "checkpoint_every": 10}
+    study["pretrain"] |= {"steps": 300, "checkpoint_every": 10}  # to be broken off several times
     study["evaluation"]["classifier"]["steps"] = 10
     return study
 
@@ -174,7 +174,7 @@ def test_the_report_shows_tables_and_figures_in_chapters(finished: Run, tmp_path
         assert f'"results/tiny/tables/{name}.html"' in page  # a page: it shows no CSV
     for name in tiny_study()["figures"]:
         assert f'"results/tiny/figures/{name}.png"' in page
-    assert '"results/tiny/index.html"' in page and page.index('"At a glance"') < page.index('"Tables": {')
+    assert '"At a glance": {"Other": ["results/tiny/index.html"' in page  # the menu's first entry: it sorts them
     assert '"Tables": {"Other": ["results/tiny/tables/' in page and '"Figures": {"Other": ["results/tiny/fig' in page
     for shown in (*tiny_study()["tables"].values(), *tiny_study()["figures"].values()):
         assert shown["caption"].split(". ")[-1] in page

@@ -94,8 +94,8 @@ def test_networks_of_a_study_of_latents_are_measured_on_pixels(folder: Path) -> 
 
 def test_so_are_the_sub_networks_of_its_audit(folder: Path) -> None:
     audit = folder / "results/faces/audit"
-    assert "trained from nothing" in (audit / "README.md").read_text()
-    assert "fine-tuning is shrunk to 2 steps" in (audit / "README.md").read_text()
+    assert "trained from nothing" in (audit / "detail.md").read_text()
+    assert "fine-tuning is shrunk to 2 steps" in (audit / "detail.md").read_text()
     parts = ("masks", "scores", "choices", "proxies", "schedules", "stability")
     for seed in (0, 1, 2):
         contents = {part: read_json(audit / part / f"sit-s{seed}.json") for part in parts}

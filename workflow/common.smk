@@ -26,7 +26,7 @@ if os.path.isdir(f"{CHECKOUT}/entpruner"):
 
 # No shell stays before a command to die of its signals; but another workflow's own rules may have several commands.
 PROGRAMS = f'export PATH="{Path(sys.executable).parent}:$PATH"; '
-EXEC = "" if workflow.modifier.is_module else "exec "
+EXEC = "exec " if workflow.modifier.is_main_snakefile() else ""
 shell.prefix(PROGRAMS + EXEC)
 
 from entpruner.errors import UserError

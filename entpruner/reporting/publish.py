@@ -91,9 +91,14 @@ def machine(records: Records) -> dict[str, Any]:
 
 
 def libraries() -> dict[str, str]:
-    """The installed versions of the libraries that this package depends on."""
-    needed = map(Requirement, requires("entpruner") or [])
-    return {requirement.name: version(requirement.name) for requirement in needed if not requirement.marker}
+    """The installed versions of the libraries that this package and its workflow depend on."""
+    extras = ("", "latents", "report", "tracking", "versions", "workflow")
+
+    def used(needed: Requirement) -> bool:
+        return needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras)
+
+    names = {needed.name for needed in map(Requirement, requires("entpruner") or []) if used(needed)}
+    return {name: version(name) for name in sorted(names - {"entpruner"})}
 
 
 if __name__ == "__main__":

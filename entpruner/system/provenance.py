@@ -20,6 +20,9 @@ WITHOUT_EFFECT = {
 }
 """Modules and packages that no number depends on, each with the reason."""
 
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "vl_convert": "vl-convert-python", "yaml": "pyyaml"}
+"""The distributions whose modules have other names."""
+
 
 @cache
 def code_digest(*modules: str) -> str:
@@ -100,7 +103,7 @@ def file_of(module: str) -> Path | None:
 def version_of(module: str) -> str | None:
     """Version of the distribution that a top-level module belongs to; None for Python's own."""
     try:
-        return version({"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}.get(module, module))
+        return version(DISTRIBUTIONS.get(module, module))
     except PackageNotFoundError:
         return None
 
