@@ -22,12 +22,16 @@ from entpruner.system.files import write_json
 LABEL = "ours <script>alert(1)</script>&amp;"
 
 
-def write_page(folder: Path, label: str) -> str:
-    """The page of a small study in ``folder``, in which EntPruner's arm has this label."""
+def write_page(folder: Path, label: str, alone: bool = False) -> str:
+    """The page of a small study in ``folder``, in which EntPruner's arm has this label and may be the only one."""
     from entpruner.commands.story import run
 
     params = yaml.safe_load((PARAMS / "smoke.yaml").read_text())
     params["arms"]["entpruner"]["label"] = label
+    if alone:
+        params["arms"] = {"entpruner": params["arms"]["entpruner"]}
+        params["tables"] = {"table1": params["tables"]["table1"] | {"arms": ["entpruner"]}}
+        params["figures"] = {}
     file = folder / "smoke.yaml"
     file.write_text(yaml.safe_dump(params))
     paths = Layout("smoke", folder)
@@ -79,6 +83,12 @@ def test_the_page_says_what_a_study_does_not_have(page: str) -> None:
     text = " ".join(unescape(page).split())
     assert "This study was not audited." in text
     assert "The samples of this study are not in its folder, so none is shown." in text
+
+
+def test_a_study_with_nothing_to_compare_has_a_page(folder: Path) -> None:
+    text = " ".join(unescape(write_page(folder, "ours", alone=True)).split())
+    assert "The study has no EntPruner arm beside an unpruned one, so blocks and votes are not shown." in text
+    assert "The study has no training curves to show." in text
 
 
 def test_the_audit_becomes_a_part_of_the_page(folder: Path) -> None:

@@ -70,7 +70,8 @@ def story_of(records: Records, settings: StorySettings, cited: Path, reference: 
     rows = table_from(records, settings.overview, cited, reference).rows
     compared = comparisons(rows)
     first = compared[0].where if compared else rows[0].where
-    shown: dict[str, charts.Drawn | None] = {"tradeoff": charts.tradeoff(rows, settings.called, first)}
+    shown: dict[str, charts.Drawn | None] = dict.fromkeys(("blocks", "votes", "curves"))
+    shown["tradeoff"] = charts.tradeoff(rows, settings.called, first)
     arms = {}
     if compared:
         lead = compared[0]
