@@ -83,7 +83,7 @@ def story_of(records: Records, settings: StorySettings, cited: Path, reference: 
     figure = path_of(records.folder, WITHIN.figure("samples").files["png"])
     return Story(
         settings,
-        compared[0].headline(settings.called) if compared else f"{len(rows)} networks, pruned and measured",
+        compared[0].headline(settings.called) if compared else f"Networks measured: {len(rows)}",
         rows,
         tuple(compared),
         pictures.strips(paths, arms) if arms else {},
