@@ -24,7 +24,7 @@ class Comparison:
     threads: int = 1
     rounds: int = 5
     clock: Callable[[], float] | None = None
-    """What is measured, in seconds: by default the time on the clock."""
+    """The function that is read before and after each call, in seconds. By default it is the time on the wall."""
 
 
 def measured(comparison: Comparison, device: torch.device) -> dict[str, Any]:

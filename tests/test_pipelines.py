@@ -34,7 +34,7 @@ from entpruner.pipelines.capture import Captured, CapturedContext, captured, emb
 from entpruner.pipelines.replay import Call, Denoiser
 from entpruner.pipelines.surgery import fixed
 from entpruner.scores import Scores, score
-from entpruner.scores.entropy import GROUPS
+from entpruner.scores.context import GROUPS
 
 DEPTH = 6
 SIZES: dict[str, Any] = {"num_layers": DEPTH, "num_attention_heads": 2, "attention_head_dim": 8, "sample_size": 8}
@@ -219,7 +219,7 @@ def test_the_pruned_pipeline_runs_where_this_package_is_not(own: Path, tmp_path:
     pipeline.transformer.transformer_blocks = nn.ModuleList(b for i, b in enumerate(blocks) if i not in gone)
     random = torch.Generator().manual_seed(0)
     expected = torch.from_numpy(pipeline([1], num_inference_steps=2, generator=random, output_type="np").images)
-    torch.testing.assert_close(torch.load(tmp_path / "images.pt"), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.load(tmp_path / "images.pt", weights_only=True), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_pruning_that_is_done_is_not_done_again_and_another_is_refused(
@@ -419,7 +419,8 @@ ELSEWHERE = """if True:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(folder / "pruned")
         assert type(pipeline) is getattr(diffusers, folder.name)
         pipeline.set_progress_bar_config(disable=True)
-        made = pipeline(**torch.load(folder / "arguments.pt"), generator=torch.Generator().manual_seed(1))[0]
+        arguments = torch.load(folder / "arguments.pt", weights_only=True)
+        made = pipeline(**arguments, generator=torch.Generator().manual_seed(1))[0]
         found[folder.name] = torch.as_tensor(made)
     torch.save(found, sys.argv[2])
 """
@@ -448,7 +449,7 @@ def test_stock_pipelines_load_what_is_left_and_make_with_it_what_the_network_in_
         torch.save(arguments, folder / "arguments.pt")
     command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE, tmp_path / "left", tmp_path / "found.pt"]
     subprocess.run(command, check=True, cwd=tmp_path)
-    found = torch.load(tmp_path / "found.pt")
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
     assert found.keys() == expected.keys() and len(found) >= 14
     apart = {
         name: float((made - expected[name]).abs().max() / expected[name].abs().max()) for name, made in found.items()

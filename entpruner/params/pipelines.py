@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from entpruner.params.base import Frozen, Positive, Seed
-from entpruner.params.compute import Compute
+from entpruner.params.compute import Compute, OneProcess
 from entpruner.params.scoring import Scoring
 
 
@@ -55,7 +55,7 @@ class OwnPipeline(Frozen):
     """Each draw is a captured call. The errors of the scores say whether there are enough."""
     pipeline: Sampled = Sampled()
     recovery: Recovery = Recovery()
-    compute: Compute = Compute()
+    compute: OneProcess = Compute()
 
     @field_validator("scoring")
     @classmethod
@@ -67,10 +67,3 @@ class OwnPipeline(Frozen):
                 "reduction pooled or timestep and block_influence noised: prompts have no classes or images"
             )
         return scoring
-
-    @field_validator("compute")
-    @classmethod
-    def _in_one_process(cls, compute: Compute) -> Compute:
-        if compute.processes > 1:
-            raise ValueError("gpus and nodes of 1: several processes share the commands of a study alone")
-        return compute

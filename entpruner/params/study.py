@@ -1,12 +1,12 @@
 """A whole params file: a study, or the settings for a model of one's own."""
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from entpruner.params.arms import ArmSpec
 from entpruner.params.audit import Audit
 from entpruner.params.backbones import Backbone
 from entpruner.params.base import Frozen, Named, Seed, Several
-from entpruner.params.compute import Compute
+from entpruner.params.compute import Compute, OneProcess
 from entpruner.params.datasets import Dataset
 from entpruner.params.evaluation import Evaluation
 from entpruner.params.latents import Latents
@@ -90,12 +90,5 @@ class OwnModel(Frozen):
     """The stages of pruning, and the vote."""
     sampling: Sampling = Sampling(samples=16, batch_size=16)
     """How images are sampled."""
-    compute: Compute = Compute()
+    compute: OneProcess = Compute()
     """The device, in one process."""
-
-    @field_validator("compute")
-    @classmethod
-    def _in_one_process(cls, compute: Compute) -> Compute:
-        if compute.processes > 1:
-            raise ValueError("gpus and nodes of 1: several processes share the commands of a study alone")
-        return compute

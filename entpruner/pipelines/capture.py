@@ -34,7 +34,7 @@ Arguments = list[dict[str, Any]]
 
 
 class Captured(NamedTuple):
-    """One call of the transformer, on the CPU."""
+    """One call of the transformer, with the output. Its tensors lie on the CPU."""
 
     call: Call
     output: Tensor

@@ -36,7 +36,7 @@ def seconds(subject: Denoiser, calls: Sequence[Captured], device: torch.device) 
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a pruning before it is done."""
+    """What is told of a pruning: what is known before it begins, and what its end adds."""
 
     known: dict[str, Any]
     calls: Sequence[Captured]

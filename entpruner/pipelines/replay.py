@@ -28,7 +28,7 @@ class Call(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """One pass of the hidden states through a block."""
+    """What one block was given, and what it returned, in one pass of the network."""
 
     name: str
     given: dict[str, Any]  # arguments by the names of the block's parameters

@@ -6,7 +6,7 @@ from html import escape
 from string import Template
 
 MOST_COLUMNS = 7
-"""As many as fit on a page 1,000 pixels wide."""
+"""The number of columns that fit on a page 1,000 pixels wide."""
 HTML = Template("""\
 <!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>$caption</title>
