@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from safetensors.torch import save_file
 
 from entpruner.layout import CHECKSUMS
 from entpruner.system import files
-from entpruner.system.files import intact, read_json, sha256_of, whole_file, whole_folder, write_json
+from entpruner.system.files import checksums_in, intact, read_json, sha256_of, whole_file, whole_folder, write_json
+from entpruner.system.noting import Written, noted
 from entpruner.system.recording import Stopwatch
 
 
@@ -128,8 +130,37 @@ def test_a_flipped_bit_is_found_by_whoever_reads_the_file(tmp_path: Path) -> Non
         with refused(target / name, "has changed since it was written", f"delete {target} and run the same again"):
             read(target / name)
     (target / CHECKSUMS).write_text("[1")
-    with refused(target / CHECKSUMS, "damaged", f"delete {target}"):
+    with refused(target / CHECKSUMS, "damaged", f"delete the files in {target}"):
         intact(target / "weights")
+
+
+def test_files_that_are_written_one_by_one_have_checksums_too(tmp_path: Path) -> None:
+    arm, places = tmp_path / "arm", [Written(tmp_path / "arm", "*.json"), Written(tmp_path / "arm/final", "*.json")]
+    arm.mkdir()
+    write_json(arm / "earlier.json", 0)
+    with noted(places):
+        write_json(arm / "metrics.json", 1)
+        (arm / "curve.csv").touch()
+        with whole_folder(arm / "final") as folder:
+            write_json(folder / "card.json", 3)
+    assert set(checksums_in(arm)) == {CHECKSUMS, "metrics.json"}  # nobody knows what earlier.json was
+    assert set(checksums_in(arm / "final")) == {"card.json"}
+    flip(arm / "metrics.json", at=0)
+    with refused(arm / "metrics.json", "has changed since it was written", f"delete {arm}/metrics.json and run"):
+        read_json(arm / "metrics.json")
+    with noted(places):
+        write_json(arm / "metrics.json", 2)
+    assert read_json(arm / "metrics.json") == 2
+
+
+def test_commands_may_note_files_of_a_folder_at_the_same_time(tmp_path: Path) -> None:
+    def command(number: int) -> None:
+        with noted([Written(tmp_path, f"{number}.json")]):
+            write_json(tmp_path / f"{number}.json", number)
+
+    with ThreadPoolExecutor(8) as pool:
+        [*pool.map(command, range(100))]
+    assert set(checksums_in(tmp_path)) == {path.name for path in tmp_path.iterdir()}
 
 
 def test_of_a_large_file_pieces_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from entpruner.cli import main
 from entpruner.system.files import whole_folder, write_json
+from entpruner.system.noting import Written, noted
 
 
 @pytest.fixture
@@ -69,6 +70,27 @@ def test_a_file_that_is_missing_and_checksums_that_are_damaged(study: Path, caps
         f"{study}/arms/full-s0/final/.checksums: damaged",
         f"{study}/pretrain/sit-s0/model.json: missing",
     ]
+
+
+def test_of_files_that_commands_wrote_one_by_one_those_that_changed_are_found(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arm = study / "arms/full-s0"
+    with noted([Written(arm, "*.json"), Written(study, "*.html")]):
+        for name in ("metrics.json", "cut-metrics.json", "gone.json"):
+            write_json(arm / name, {"fd": 1.0})
+        (study / "index.html").write_text("<p>1.0</p>")
+    (arm / "gone.json").unlink()  # as Snakemake deletes what a job is to make again
+    (arm / "mine.json").write_text("{}")
+    assert doctor(capsys, study) == (0, [])
+    (arm / "metrics.json").write_text('{\n "fd": 7.0\n}\n')
+    (study / ".checksums").write_text("{")
+    wrong = [f"{study}/.checksums: damaged", f"{arm}/metrics.json: has changed since it was written"]
+    assert doctor(capsys, study) == (1, wrong)
+    assert doctor(capsys, study, "--mend") == (0, [f"{line}; deleted" for line in wrong])
+    assert doctor(capsys, study) == (0, [])
+    assert sorted(path.name for path in arm.iterdir()) == [".checksums", "cut-metrics.json", "final", "mine.json"]
+    assert sorted(path.name for path in study.iterdir()) == ["arms", "pretrain"]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +15,11 @@ from typing import Any, get_args, get_type_hints
 from pydantic import ValidationError
 
 from entpruner.errors import UserError
+from entpruner.layout import WILDCARD, Layout
 from entpruner.rules import RULES
 from entpruner.rules.rule import Rule
 from entpruner.system import launch
+from entpruner.system.noting import Written, noted
 
 HOW = "ENTPRUNER_COMPUTE"
 """An environment variable of JSON: the keys of ``compute`` that change results by rounding alone."""
@@ -51,10 +53,20 @@ def run(arguments: Sequence[str]) -> None:
         with out_of_memory_explained(rule):
             module.run(settings, **given)
 
-    if rule.shared:
-        launch.together(work, ["rule", *arguments], settings.compute)
-    else:
-        work()
+    with noted(written(rule, given)):
+        if rule.shared:
+            launch.together(work, ["rule", *arguments], settings.compute)
+        else:
+            work()
+
+
+def written(rule: Rule, given: Mapping[str, Path]) -> Iterator[Written]:
+    """Where a rule's command writes its files, by the paths that it is given for what it makes."""
+    for option, artefact in rule.outputs(Layout("study")).items():
+        made = given[option]
+        for file in artefact.files.values():
+            yield Written(made if file.parent == artefact.path else made.parent, WILDCARD.sub("*", file.name))
+        yield from (Written(made.parent, names) for names in rule.beside)
 
 
 def options_of(command: Any) -> dict[str, Any]:

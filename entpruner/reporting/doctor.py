@@ -3,6 +3,7 @@
 import platform
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -53,20 +54,22 @@ def leftovers(study: Path) -> Iterator[Finding]:
 
 def damage(folder: Path) -> Iterator[Finding]:
     """Files of a folder that are not what was written, missing, or not from here."""
-    anew = partial(delete, folder)
+    anew = partial(delete_files, folder)
     try:
         expected = checksums_in(folder)
     except UserError:
         yield Finding(folder / CHECKSUMS, "damaged", anew)
         return
+    one_by_one = expected.pop(CHECKSUMS, None)
     found = {file.name for file in folder.iterdir() if file.is_file()} - {CHECKSUMS}
     for name in sorted(expected):
-        if name not in found:
+        if name in found and checksum_of(folder / name) != expected[name]:
+            mend = partial(delete, folder / name) if one_by_one else anew
+            yield Finding(folder / name, "has changed since it was written", mend)
+        elif name not in found and not one_by_one:
             yield Finding(folder / name, "missing", anew)
-        elif checksum_of(folder / name) != expected[name]:
-            yield Finding(folder / name, "has changed since it was written", anew)
     for name in sorted(found - expected.keys()):
-        if expected:
+        if expected and not one_by_one:
             yield Finding(folder / name, "not from here: no command wrote it")
         elif name.endswith(".json"):
             try:
@@ -100,6 +103,15 @@ def other_versions(study: Path) -> Iterator[Finding]:
     for (key, version), count in sorted(made.items()):
         says = f"{count} commands ran with {key} {version}, here is {here[key]}: a rerun may round otherwise"
         yield Finding(study, says)
+
+
+def delete_files(folder: Path) -> None:
+    """Delete a folder that a command made, or the files of one in which other commands have made folders."""
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def delete(path: Path) -> None:

@@ -12,7 +12,7 @@ from entpruner.models.checkpoints import ModelCard
 from entpruner.params.reporting import ColumnName
 from entpruner.reporting.records import Records
 from entpruner.study.arms import ArmIdentity
-from entpruner.system.files import read_json
+from entpruner.system.files import intact, read_json
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def curve_of(folder: Path) -> list[dict[str, float]]:
     """The logged points of all stages and of the recovery of the arm in ``folder``, in the order of their steps."""
     final = Layout.at(folder.parents[1]).final(folder.name).path
     files = [part / CURVE for part in (*stage_folders(folder), final)]
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return [json.loads(line) for file in files for line in intact(file).read_text().splitlines()]
 
 
 def stage_folders(folder: Path) -> list[Path]:

@@ -311,6 +311,7 @@ class Report(Rule):
     """Write what the audit found: sentences, tables and figures."""
 
     name, room = "audit_report", "audit.commands"
+    beside = ("*.md", "*.csv", "*.png", "*.svg", "*/*.md")
 
     def settings(self, study: ResolvedStudy, job: Job) -> AuditScope:
         audit, known = audit_of(study), study.params.backbones

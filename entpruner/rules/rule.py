@@ -81,6 +81,8 @@ class Rule(ABC):
     name: ClassVar[str]
     made: ClassVar[Callable[..., Artefact]]
     """The method of ``Layout`` that places what the command makes. Its arguments are named as Snakemake's wildcards."""
+    beside: ClassVar[Sequence[str]] = ()
+    """Patterns of further files that the command writes beside what it makes."""
     room: ClassVar[str] = "commands"
     """The package of the command's module, which has the rule's name."""
     shared: ClassVar[bool] = False

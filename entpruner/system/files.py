@@ -140,8 +140,8 @@ def intact(file: Path) -> Path:
     expected = checksums_in(file.parent).get(file.name)
     if expected and file.exists() and checksum_of(file) != expected:
         raise UserError(
-            f"{file}: it has changed since it was written, says {CHECKSUMS} beside it; delete {file.parent} and run "
-            "the same again"
+            f"{file}: it has changed since it was written, says {CHECKSUMS} beside it; delete "
+            f"{file if CHECKSUMS in checksums_in(file.parent) else file.parent} and run the same again"  # see noting.py
         )
     return file
 
@@ -153,7 +153,9 @@ def checksums_in(folder: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{folder / CHECKSUMS}: damaged ({error}); delete {folder} and run the same again") from None
+        raise UserError(
+            f"{folder / CHECKSUMS}: damaged ({error}); delete the files in {folder} and run the same again"
+        ) from None
 
 
 def checksum_of(file: Path) -> str:
