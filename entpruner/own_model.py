@@ -2,9 +2,9 @@
 
 ``entpruner score``, ``prune``, ``sample`` and ``export`` call the functions of the same names.
 
-A model is an official DiT or SiT file, or a folder of model.safetensors and model.json. Images are a folder or archive
-of ``<class>/*.jpg|png``, or a store of images or latents that the workflow made. A model that works on latents, as
-the official ones do, needs ``settings.latents``, which names their autoencoder.
+A model is an official DiT or SiT file, a folder of model.safetensors and model.json, or a DiT of diffusers. Images
+are a folder or archive of ``<class>/*.jpg|png``, or a store of images or latents that the workflow made. A model that
+works on latents, as the official ones do, needs ``settings.latents``, which names their autoencoder.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from entpruner.data.class_folders import prepare_class_folders
 from entpruner.data.latent_store import AnyStore, LatentStore, open_store
 from entpruner.errors import UserError
 from entpruner.evaluation.sampling import sample_images
-from entpruner.layout import MANIFEST, SCORES
+from entpruner.layout import CARD, CODEC_CONFIG, MANIFEST, PIPELINE, SCORES
 from entpruner.models.checkpoints import (
     ModelCard,
     export_official,
@@ -41,6 +41,7 @@ from entpruner.models.checkpoints import (
     save_model,
     unnamed_classes,
 )
+from entpruner.models.diffusers_names import load_diffusers, save_diffusers
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import renumbered
 from entpruner.params.arms import SIZED, Criterion, Override, Schedule
@@ -71,14 +72,17 @@ class Model(NamedTuple):
 
 
 def load(path: str | Path, process: str | None = None, num_heads: int | None = None) -> Model:
-    """Read a folder that this package wrote, or an official file (.pt, .pth, .safetensors).
+    """Read a folder that this package wrote, an official file (.pt, .pth, .safetensors), or a folder of diffusers.
 
-    An official file does not tell its ``process``, so it must be given: a key of PROCESSES, ``diffusion`` for a DiT and
-    ``flow`` for a SiT. ``num_heads`` is needed if the width is not that of a published DiT.
+    The latter is a DiTPipeline, or the transformer of one. An official file does not tell its ``process``, so it must
+    be given: a key of PROCESSES, ``diffusion`` for a DiT and ``flow`` for a SiT. ``num_heads`` is needed if the width
+    is not that of a published DiT.
 
     Raises UserError for a file that is missing, unsafe or not a DiT or SiT.
     """
     path = Path(path)
+    if of_diffusers(path):
+        return Model(*load_diffusers(path))
     if path.is_dir():
         return Model(*load_model(path))
     if process not in PROCESSES:
@@ -88,6 +92,11 @@ def load(path: str | Path, process: str | None = None, num_heads: int | None = N
     weights = read_weights(path)
     network = official_network(path, weights, official_architecture(path, weights, num_heads))
     return Model(network, official_card(network, PROCESSES[process], sha256_of(path)))
+
+
+def of_diffusers(folder: Path) -> bool:
+    """Whether a folder is a pipeline of diffusers, or a network of one."""
+    return not (folder / CARD).exists() and any((folder / name).exists() for name in (PIPELINE, CODEC_CONFIG))
 
 
 def score(
@@ -261,6 +270,27 @@ def export(model: Model, path: str | Path) -> None:
     has another number of classes. Raises UserError for a network with adapters, and for a U-Net.
     """
     export_official(Path(path), model.network)
+
+
+def export_diffusers(model: Model, folder: str | Path, settings: OwnModel | None = None) -> None:
+    """Write a DiT for diffusers: a DiTPipeline, or without ``settings.latents`` its transformer alone.
+
+    The pipeline works on latents, so it is written with the autoencoder that ``settings.latents`` names. diffusers
+    computes other frequencies of time than DiT: see ``TIME_FIX``. "No class" is row 1000, as the pipeline expects it.
+
+    Raises UserError for a SiT, which diffusers has no pipeline for, and as ``export`` does.
+    """
+    latents, folder = (settings or OwnModel()).latents, Path(folder)
+    if folder.exists():
+        raise UserError(f"{folder}: is there already; give another folder, or remove it")
+    with temporary_folder() as fetched, whole_folder(folder, with_checksums=False) as partial:
+        autoencoder = None
+        if latents is not None:
+            require_match(model.card, settings or OwnModel())
+            fetch_autoencoder(latents, fetched)
+            autoencoder = load_autoencoder(fetched, latents, torch.device("cpu")).network
+            autoencoder.register_to_config(scaling_factor=latents.scale)
+        save_diffusers(partial, model.network, model.card, autoencoder)
 
 
 # ------------------------------------------------------------------------------------------------------------- parts

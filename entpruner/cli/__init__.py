@@ -26,7 +26,7 @@ COMMANDS = {
         "score": "score every block of a model, on images of yours",
         "prune": "prune a model while it is trained on images of yours",
         "sample": "sample images from a model",
-        "export": "write a model for the official DiT or SiT code",
+        "export": "write a model for the official DiT or SiT code, or for diffusers",
     },
     "a study": {
         "params": "check params files, or show what they mean",

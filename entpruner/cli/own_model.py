@@ -5,6 +5,8 @@
 
 import argparse
 import math
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -62,9 +64,13 @@ def sample(parser: argparse.ArgumentParser) -> None:
 
 
 def export(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "example:\n  entpruner export pruned/final --out pruned.pt"
+    parser.epilog = "example:\n  entpruner export pruned/final --out pruned.pt\n"
+    parser.epilog += "  entpruner export pruned/final --to diffusers --vae stabilityai/sd-vae-ft-ema --out pruned-dit"
     add_model(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".pt, .pth or .safetensors")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help=".pt, .pth, .safetensors, or a folder")
+    whose = "whose names: the official code's (a file), or diffusers' (a folder, of a DiT); default: official"
+    parser.add_argument("--to", choices=("official", "diffusers"), default="official", help=whose)
+    parser.add_argument("--vae", help="autoencoder of the DiTPipeline; without it, its transformer alone is written")
     parser.set_defaults(action=exported)
 
 
@@ -109,7 +115,7 @@ def scored(given: argparse.Namespace) -> None:
 
     if given.out.is_dir():
         raise UserError(f"{given.out}: a folder; give the name of a file to write")
-    if is_pipeline(given.model):
+    if on_prompts(given):
         scores = scored_pipeline(given)
     else:
         how = settings(given)  # before a model is read, which may take a minute
@@ -122,7 +128,7 @@ def scored(given: argparse.Namespace) -> None:
 def pruned(given: argparse.Namespace) -> None:
     from entpruner import own_model
 
-    if is_pipeline(given.model):
+    if on_prompts(given):
         return pruned_pipeline(given)
     how = settings(given)
     with out_of_memory_explained(RULES["prune"]):
@@ -152,16 +158,31 @@ def sampled(given: argparse.Namespace) -> None:
 
 def exported(given: argparse.Namespace) -> None:
     from entpruner import own_model
+    from entpruner.models.diffusers_names import TIME_FIX
 
+    if given.to == "official" and given.vae is not None:
+        raise UserError("--vae: an official file has no autoencoder; leave it out, or add --to diffusers")
     model = loaded(given)
-    own_model.export(model, given.out)
-    print(f"{given.out}: depth={len(model.card.kept_blocks)}, num_classes={len(model.card.class_names)}")
+    shape = f"depth={len(model.card.kept_blocks)}, num_classes={len(model.card.class_names)}"
+    if given.to == "official":
+        own_model.export(model, given.out)
+        print(f"{given.out}: {shape}")
+        return
+    own_model.export_diffusers(model, given.out, read_own_model([], latents_of(given.vae)))
+    name, kind = ("transformer", "DiTTransformer2DModel") if given.vae is None else ("pipeline", "DiTPipeline")
+    print(f"{given.out}: {shape}\n\n{name} = diffusers.{kind}.from_pretrained('{given.out}')")
+    print(TIME_FIX if given.vae else TIME_FIX.replace("pipeline.transformer", name), end="")
 
 
-def is_pipeline(model: Path) -> bool:
-    """Whether a path is a folder of diffusers, or may be an id on the hub, as ``Lightricks/LTX-Video``."""
+def on_prompts(given: argparse.Namespace) -> bool:
+    """Whether the model is a folder of diffusers, or may be an id on the hub, and is shown a file of prompts.
+
+    A DiT of diffusers that is shown a folder or archive of images is read as one of ours.
+    """
+    model, images = given.model, given.images
     on_the_hub = len(model.parts) == 2 and not model.suffix and model.parts[0] not in ("/", "..", "~")
-    return (model / PIPELINE).exists() or (model / CODEC_CONFIG).exists() or (on_the_hub and not model.exists())
+    pipeline = (model / PIPELINE).exists() or (model / CODEC_CONFIG).exists() or (on_the_hub and not model.exists())
+    return pipeline and not (images.is_dir() or zipfile.is_zipfile(images) or tarfile.is_tarfile(images))
 
 
 def scored_pipeline(given: argparse.Namespace) -> "Scores":
@@ -213,7 +234,13 @@ def settings(given: argparse.Namespace) -> OwnModel:
         section, _, key = option.partition(".")
         if key and value is not None:
             options.setdefault(section, {})[key] = value
-    if given.vae is not None:
-        elsewhere = given.vae.count("/") == 1 and given.vae[0] not in "./~" and not Path(given.vae).is_dir()
-        options["latents"] = {"kind": "kl", "hub" if elsewhere else "folder": given.vae}
+    options |= latents_of(given.vae)
     return read_own_model([] if given.params is None else [given.params], options)
+
+
+def latents_of(vae: str | None) -> dict[str, Any]:
+    """The section ``latents`` of an autoencoder that is named on the command line."""
+    if vae is None:
+        return {}
+    elsewhere = vae.count("/") == 1 and vae[0] not in "./~" and not Path(vae).is_dir()
+    return {"latents": {"kind": "kl", "hub" if elsewhere else "folder": vae}}
