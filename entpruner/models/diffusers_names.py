@@ -20,11 +20,14 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.layout import CODEC_CONFIG, CODEC_WEIGHTS, PIPELINE, PIPELINE_TRANSFORMER
-from entpruner.models.checkpoints import ModelCard, official_card, official_network, plain, unnamed_classes
+from entpruner.models.checkpoints import ModelCard, official_network, plain, unnamed_classes
+from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import LABEL_TABLE
 from entpruner.models.transformer import Transformer, sincos_position_table
 from entpruner.params.backbones import Architecture, Diffusion
 from entpruner.system.files import read_json, sha256_of
+
+Weights = dict[str, Tensor]
 
 OUTSIDE = {
     "x_embedder.proj": "pos_embed.proj",
@@ -97,9 +100,10 @@ def layers(depth: int) -> Iterator[tuple[str, str]]:
             yield f"blocks.{block}.{ours}", f"transformer_blocks.{block}.{theirs}"
 
 
-def to_diffusers(model: Transformer) -> dict[str, Tensor]:
+def to_diffusers(model: Transformer) -> Weights:
     """The weights by diffusers' names. Label tables become as long as ``NULL_ROW`` asks, by copies of "no class"."""
-    ours, found = model.state_dict(), {}
+    ours: Weights = model.state_dict()
+    found: Weights = {}
     table = ours[LABEL_TABLE]
     padding = table[-1:].expand(NULL_ROW - model.null_class, -1)
     for part in ("weight", "bias"):
@@ -114,7 +118,7 @@ def to_diffusers(model: Transformer) -> dict[str, Tensor]:
     return found
 
 
-def from_diffusers(theirs: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+def from_diffusers(theirs: Mapping[str, Tensor], depth: int) -> Weights:
     """DiT's weights of diffusers' ones, without the position table. Rows behind the first "no class" are left out.
 
     Raises UserError if the copies of the embedder differ.
@@ -186,18 +190,25 @@ def load_diffusers(folder: Path) -> tuple[Transformer, ModelCard]:
     )
     file = place / CODEC_WEIGHTS
     model = official_network(file, weights, architecture)
-    found = official_card(model, Diffusion(), sha256_of(file) if file.exists() else None)
-    return model, found.model_copy(update={"class_names": class_names(folder, architecture.num_classes)})
+    found = ModelCard(
+        architecture=architecture,
+        kept_blocks=model.kept_blocks,
+        process=Diffusion(),
+        class_names=class_names(folder, architecture.num_classes),
+        source_sha256=sha256_of(file) if file.exists() else None,
+    )
+    return model, found
 
 
 def class_names(folder: Path, count: int) -> tuple[str, ...]:
     """The names that a pipeline has for its classes; names made of numbers, where it has none or another number."""
     labels = read_json(folder / PIPELINE).get("id2label") if (folder / PIPELINE).exists() else None
-    known = labels and set(labels) == {str(label) for label in range(count)}
-    return tuple(labels[str(label)] for label in range(count)) if known else unnamed_classes(count)
+    if not labels or set(labels) != {str(label) for label in range(count)}:
+        return unnamed_classes(count)
+    return tuple(labels[str(label)] for label in range(count))
 
 
-def save_diffusers(folder: Path, model: Transformer, card: ModelCard, autoencoder: Any = None) -> None:
+def save_diffusers(folder: Path, model: BlockNetwork, card: ModelCard, autoencoder: Any = None) -> None:
     """Write a DiTPipeline into an existing folder; without an autoencoder, its transformer alone.
 
     Raises UserError for a network of another process than diffusion, and for what ``DiTTransformer2DModel`` cannot be.
@@ -206,8 +217,9 @@ def save_diffusers(folder: Path, model: Transformer, card: ModelCard, autoencode
 
     if not isinstance(card.process, Diffusion):
         raise UserError("a SiT: diffusers has no pipeline for it; give a DiT, or write a file for the official code")
-    network = DiTTransformer2DModel(**config_of(plain(model))).eval()
-    network.load_state_dict(to_diffusers(model))
+    dit = plain(model)
+    network = DiTTransformer2DModel(**config_of(dit)).eval()
+    network.load_state_dict(to_diffusers(dit))
     if autoencoder is None:
         network.save_pretrained(folder)
         return
