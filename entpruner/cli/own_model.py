@@ -182,7 +182,8 @@ def on_prompts(given: argparse.Namespace) -> bool:
     model, images = given.model, given.images
     on_the_hub = len(model.parts) == 2 and not model.suffix and model.parts[0] not in ("/", "..", "~")
     pipeline = (model / PIPELINE).exists() or (model / CODEC_CONFIG).exists() or (on_the_hub and not model.exists())
-    return pipeline and not (images.is_dir() or zipfile.is_zipfile(images) or tarfile.is_tarfile(images))
+    archive = images.is_file() and (zipfile.is_zipfile(images) or tarfile.is_tarfile(images))
+    return pipeline and not (images.is_dir() or archive)
 
 
 def scored_pipeline(given: argparse.Namespace) -> "Scores":
