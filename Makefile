@@ -12,11 +12,13 @@ CACHE     = $(if $(SNAKEMAKE_OUTPUT_CACHE),--cache)
 SAVED     = $(wildcard $(addprefix results/$(STUDY)/,data autoencoder latents classifier pretrain adapt scores arms cost tables figures audit))
 POINTERS  = $(wildcard results/$(STUDY)/*.dvc)
 REMOTE    = $(BIN)/dvc remote default >/dev/null 2>&1
+MLFLOW    = $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --allowed-hosts 'localhost:$(PORT),127.0.0.1:$(PORT)' \
+	--backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/mlartifacts
 
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results quick smoke audit report verify ui test test-slurm fuzz lint docs screenshots dist bench growth bench-gpu save restore publish
+.PHONY: help results quick smoke audit report verify ui watch test test-slurm fuzz lint docs screenshots dist bench growth bench-gpu save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -42,9 +44,12 @@ verify: .venv/ready  ## a verdict on every cell, from shipped records; DEPTH=2: 
 
 ui: .venv/ready  ## MLflow's page of all finished arms, on loopback (PORT=5000)
 	$(SNAKEMAKE) track --forcerun track
+	@sed -n 's|.*"page": "\(.*\)".*|Open http://127.0.0.1:$(PORT)/\1|p' results/$(STUDY)/tracking.json
+	$(MLFLOW)
+
+watch: .venv/ready  ## MLflow's page for trainings that send their curves to it (compute.mlflow), on loopback (PORT=5000)
 	@echo 'Open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning'   # else it shows language models
-	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --allowed-hosts 'localhost:$(PORT),127.0.0.1:$(PORT)' \
-		--backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/mlartifacts
+	$(MLFLOW)
 
 test: .venv/ready  ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal

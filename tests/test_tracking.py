@@ -1,5 +1,6 @@
 """MLflow shows exactly the records: after one sync, after two, after a change and from scratch."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from refusals import refused
 
 from entpruner.errors import UserError
-from entpruner.reporting.tracking import RunRecord, sync
+from entpruner.reporting.tracking import RunRecord, open_on_arms, sync
 
 CURVE = [{"step": step, "loss": 1 / (step + 1), "lr": 1e-4, "stage": 0} for step in range(0, 500, 5)]
 
@@ -187,3 +188,15 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="delete it") as error:
         synced(tmp_path, [])
     assert "\n" not in str(error.value)
+
+
+def test_the_page_opens_on_the_arms_with_metrics_as_columns(store: Path, records: list[RunRecord]) -> None:
+    synced(store, records)
+    page = open_on_arms("digits", store / "mlflow.db", ["seed"], ["fd_classifier"])
+    client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    view = json.loads(experiment.tags["mlflow.sharedViewState.arms"])
+    assert page.startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=arms")
+    assert view["selectedColumns"] == ["params.`seed`", "metrics.`fd_classifier`"]
+    listed = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[view["orderByKey"]])
+    assert [run.info.run_name for run in listed] == [f"arm, seed {seed}" for seed in range(3)]

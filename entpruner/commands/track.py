@@ -5,12 +5,14 @@ from pathlib import Path
 from entpruner.layout import DECISION, Layout
 from entpruner.reporting.records import Records
 from entpruner.reporting.results import curve_of, result_of, stage_folders
-from entpruner.reporting.tracking import RunRecord, sync
+from entpruner.reporting.tracking import RunRecord, open_on_arms, sync
 from entpruner.rules.report import TrackSettings
 from entpruner.study.arms import ArmIdentity
 from entpruner.system.files import write_json
 
 COSTS = ("blocks", "parameters", "macs", "speedup", "seconds_per_image")
+SHOWN_SETTINGS, SHOWN_METRICS = ("label", "backbone", "ratio", "seed"), ("agreement", "blocks", "speedup")
+"""The columns with which MLflow's page opens, beside the distance."""
 
 
 def run(settings: TrackSettings, *, results: Path, database: Path, artifacts: Path, out: Path) -> None:
@@ -22,7 +24,8 @@ def run(settings: TrackSettings, *, results: Path, database: Path, artifacts: Pa
         records.append(RunRecord(key=parent, name=table, files=shown, tags={"mlflow.note.content": caption}))
         records += [arm_record(settings.study, parent, results, arm) for arm in settings.arms[table]]
     counts = sync(settings.study, records, database, artifacts)
-    write_json(out, {"runs": sorted(record.key for record in records), **counts})
+    page = open_on_arms(settings.study, database, SHOWN_SETTINGS, (settings.distance, *SHOWN_METRICS))
+    write_json(out, {"runs": sorted(record.key for record in records), "page": page, **counts})
 
 
 def arm_record(study: str, parent: str, results: Path, arm: ArmIdentity) -> RunRecord:

@@ -17,6 +17,7 @@ from entpruner.rules.rule import TrainingSettings
 from entpruner.system import parallel
 from entpruner.system.devices import device_of
 from entpruner.system.files import read_json, whole_folder, write_json
+from entpruner.system.live import Live
 from entpruner.system.recording import Recorder
 from entpruner.training.distill import distilled
 from entpruner.training.loop import train
@@ -65,20 +66,22 @@ def train_into(
     inputs += inputs_of(settings, store, init, teacher)
     data, process = open_store(store), make_process(card.process)
     tuning = settings.training if isinstance(settings.training, Finetuning) else None
-    curve = train(
-        state,
-        process,
-        data.split("train"),
-        settings.training,
-        start=settings.start,
-        stop=settings.stop,
-        seed=settings.seed,
-        artefact=settings.artefact,
-        compute=settings.compute,
-        resume_folder=resume_folder,
-        fingerprint=recorder.fingerprint(*inputs),
-        objective=objective_of(settings, process, data, teacher),
-    )
+    with Live(settings.compute.mlflow, shown_as(out, settings), begins=begins(settings, resume_folder)) as live:
+        curve = train(
+            state,
+            process,
+            data.split("train"),
+            settings.training,
+            start=settings.start,
+            stop=settings.stop,
+            seed=settings.seed,
+            artefact=settings.artefact,
+            compute=settings.compute,
+            resume_folder=resume_folder,
+            fingerprint=recorder.fingerprint(*inputs),
+            objective=objective_of(settings, process, data, teacher),
+            live=live,
+        )
     if not parallel.is_first():
         return
     steps, kept = settings.stop - settings.start, state.ema.kept_blocks
@@ -105,6 +108,16 @@ def train_into(
         timing["total_seconds"] = earlier["total_seconds"] + timing["seconds"]
         write_json(folder / TIMING, timing)
     shutil.rmtree(resume_folder, ignore_errors=True)
+
+
+def shown_as(out: Path, settings: TrainingSettings) -> str:
+    """The name under which a training that writes ``out`` is watched. The stages of an arm share one."""
+    return (out.parent if settings.stage else out).as_posix()
+
+
+def begins(settings: TrainingSettings, resume_folder: Path) -> bool:
+    """Whether a training starts with the first step of its run, and not with a checkpoint."""
+    return settings.start == 0 and not resume_folder.exists()
 
 
 def objective_of(settings: TrainingSettings, process: Process, data: AnyStore, teacher: Path | None) -> Objective:

@@ -11,9 +11,10 @@ class Compute(Frozen):
     """Where and how a study runs. This is part of each result's record."""
 
     AT_WILL: ClassVar[frozenset[str]] = frozenset(
-        ("gpus", "nodes", "sharding", "micro_batch", "gradient_checkpointing", "compile", "gpu_memory")
+        ("gpus", "nodes", "sharding", "micro_batch", "gradient_checkpointing", "compile", "gpu_memory", "mlflow")
     )
-    """Keys that change how the same numbers are computed, to rounding: a killed run may go on with others."""
+    """Keys that change how the same numbers are computed, to rounding, or not even that: a killed run may go on with
+    others."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes a GPU if there is one."""
@@ -45,6 +46,9 @@ class Compute(Frozen):
     gpu_memory: float | None = Field(None, gt=0)
     """GiB of each GPU that the study is meant for. The workflow then says at its start if something does not fit;
     without it each command asks the GPU that it runs on."""
+    mlflow: str | None = Field(None, pattern=r"^https?://\S+$")
+    """The address of an MLflow server, such as ``make watch`` starts: trainings send it their curves while they run.
+    If it does not answer, they go on. Without an address nothing is sent."""
 
     @property
     def processes(self) -> int:

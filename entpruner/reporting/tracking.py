@@ -31,6 +31,8 @@ from mlflow.store.tracking import SEARCH_MAX_RESULTS_THRESHOLD
 from sqlalchemy.exc import SQLAlchemyError
 
 KEY, CONTENT, PARENT = "entpruner.key", "entpruner.content", "mlflow.parentRunId"
+VIEW = "arms"
+"""The name of the view of an experiment that its page opens on. MLflow keeps such a view in a tag of the experiment."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,25 @@ def sync(study: str, records: Sequence[RunRecord], database: Path, artifacts: Pa
             if "database is locked" in str(error):
                 raise UserError(f"{database}: another program has locked it; end it, or wait, and repeat") from None
             raise UserError(f"{database}: {reason}; delete it and repeat: it is rebuilt from the artefacts") from None
+
+
+def open_on_arms(study: str, database: Path, settings: Sequence[str], metrics: Sequence[str]) -> str:
+    """Let MLflow's page of a study open on its arms, with these settings and metrics as columns.
+
+    The arms are sorted by the first of the metrics, the lowest first. Returns the end of the address of the page.
+    """
+    client = opened(database)
+    experiment: str = client.get_experiment_by_name(study).experiment_id
+    shown = [f"params.`{name}`" for name in settings] + [f"metrics.`{name}`" for name in metrics]
+    view = {
+        "searchFilter": f"params.{settings[0]} != ''",  # a run without settings is that of a table
+        "orderByKey": f"metrics.`{metrics[0]}`",
+        "orderByAsc": True,
+        "selectedColumns": shown,
+    }
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
+    client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
+    return f"#/experiments/{experiment}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
 
 
 def opened(database: Path) -> MlflowClient:

@@ -176,6 +176,8 @@ class TrackSettings(Frozen):
     """The name of a table -> its caption."""
     arms: dict[str, tuple[ArmIdentity, ...]]
     """The name of a table -> the arms that are listed under it. An arm of several tables is listed under the first."""
+    distance: str
+    """The metric that the arms are sorted by: fid, or fd_<extractor>."""
 
 
 class Track(Rule):
@@ -196,6 +198,7 @@ class Track(Rule):
             study=study.params.study,
             captions={table: spec.caption for table, spec in study.params.tables.items()},
             arms={table: tuple(arm.identity for arm in arms) for table, arms in self.listed(study).items()},
+            distance=study.distance(),
         )
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:

@@ -16,6 +16,7 @@ WITHOUT_EFFECT = {
     "entpruner.system.recording": "it writes down how a result was made",
     "entpruner.system.provenance": "another way to make a digest makes another digest",
     "entpruner.system.progress": "it shows numbers and makes none",
+    "entpruner.system.live": "it shows numbers elsewhere and makes none",
     "entpruner.system.stopping": "it decides when a command ends, which goes on to the same result",
 }
 """Modules and packages that no number depends on, each with the reason."""

@@ -17,6 +17,7 @@ from entpruner.params.training import Training
 from entpruner.process import Process
 from entpruner.system import parallel
 from entpruner.system.devices import device_of
+from entpruner.system.live import Live
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
 from entpruner.system.stopping import StopRequest
@@ -52,11 +53,13 @@ def train(
     resume_folder: Path | None = None,
     fingerprint: str = "",
     objective: Objective | None = None,
+    live: Live | None = None,
 ) -> list[CurvePoint]:
     """Train ``state`` in place over the steps start..stop of a run of ``settings.steps``. Returns the curve.
 
     Only parameters that require a gradient are trained and averaged. ``objective`` is by default the loss of the
-    process; a network that it uses must already be on the device. ``state`` stays on the device. With
+    process; a network that it uses must already be on the device. ``live`` is shown each point of the curve at once.
+    ``state`` stays on the device. With
     ``compute.sharding: full`` it stays where it was, and the first process alone gets what was trained.
 
     Every random number follows from (seed, artefact, step). Checkpoints go to ``resume_folder``, which the caller
@@ -136,9 +139,10 @@ def train(
                 speed = (state.step - clock_step) * settings.batch_size / (now - clock)
                 mean = math.fsum(run.recent) / len(run.recent)
                 blocks = len(state.model.blocks)
-                run.curve.append(
-                    {"step": state.step, "loss": mean, "lr": lr, "images_per_second": speed, "blocks": blocks}
-                )
+                point = CurvePoint(step=state.step, loss=mean, lr=lr, images_per_second=speed, blocks=blocks)
+                run.curve.append(point)
+                if live is not None:
+                    live.add(point)
                 run.recent.clear()
                 progress.set_postfix_str(f"loss {mean:.4f}", refresh=False)
                 clock, clock_step = now, state.step
