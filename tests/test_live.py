@@ -17,6 +17,7 @@ class Server:
         self.gone, self.numbers = gone, count()
         self.runs: dict[str, str] = {}
         self.batches: list[tuple[str, list[tuple[str, float, int]]]] = []
+        self.ended: list[str] = []
 
     def client(self, _: str) -> "Server":
         return self
@@ -40,6 +41,9 @@ class Server:
 
     def delete_run(self, run: str) -> None:
         del self.runs[run]
+
+    def set_terminated(self, run: str) -> None:
+        self.ended.append(run)
 
     def log_batch(self, run: str, metrics: list) -> None:
         self.answer()
@@ -66,6 +70,7 @@ def test_each_point_arrives_once_and_in_order(server: Server) -> None:
     sent = [metric for _, batch in server.batches for metric in batch]
     assert sent == [("loss", step / 2, step) for step in range(1500)]
     assert all(len(batch) <= live.BATCH for _, batch in server.batches)
+    assert server.ended == ["run 0"]
 
 
 def test_a_later_stage_goes_on_with_the_run_and_a_new_training_replaces_it(server: Server) -> None:

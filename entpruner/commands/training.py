@@ -8,7 +8,7 @@ from typing import Any
 from entpruner.commands.inputs import model_for
 from entpruner.data.latent_store import AnyStore, open_store
 from entpruner.errors import UserError
-from entpruner.layout import CARD, CURVE, MANIFEST, STATE, TIMING, WEIGHTS
+from entpruner.layout import CARD, CURVE, MANIFEST, RESULTS, STATE, TIMING, WEIGHTS
 from entpruner.models.arithmetic import training_flops
 from entpruner.models.checkpoints import ModelCard, save_model
 from entpruner.params.training import Finetuning
@@ -112,7 +112,8 @@ def train_into(
 
 def shown_as(out: Path, settings: TrainingSettings) -> str:
     """The name under which a training that writes ``out`` is watched. The stages of an arm share one."""
-    return (out.parent if settings.stage else out).as_posix()
+    whole = out.parent if settings.stage else out
+    return (whole.relative_to(RESULTS) if whole.is_relative_to(RESULTS) else whole).as_posix()
 
 
 def begins(settings: TrainingSettings, resume_folder: Path) -> bool:

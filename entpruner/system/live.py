@@ -64,9 +64,9 @@ class Live:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
         while not self.over.wait(EVERY):
             self._send()
-        self._send()
+        self._send(last=True)
 
-    def _send(self) -> None:
+    def _send(self, last: bool = False) -> None:
         try:
             from mlflow import MlflowClient  # its import takes seconds
             from mlflow.entities import Metric
@@ -78,6 +78,8 @@ class Live:
                 client.log_batch(self.run, [Metric(*values) for values in batch])
                 for _ in batch:
                     self.waiting.popleft()
+            if last and self.run:
+                client.set_terminated(self.run)  # a later stage can add to it still
         except Exception as error:
             if not self.complained:
                 log.warning("no curve on %s: %s; the training goes on", self.address, str(error).split("\n")[0])
