@@ -96,7 +96,8 @@ def open_on_arms(study: str, database: Path, settings: Sequence[str], metrics: S
     The arms are sorted by the first of the metrics, the lowest first. Returns the end of the address of the page.
     """
     client = opened(database)
-    experiment: str = client.get_experiment_by_name(study).experiment_id
+    [found] = client.search_experiments(filter_string=f"name = '{study}'")
+    experiment: str = found.experiment_id
     shown = [f"params.`{name}`" for name in settings] + [f"metrics.`{name}`" for name in metrics]
     view = {
         "searchFilter": f"params.{settings[0]} != ''",  # a run without settings is that of a table
