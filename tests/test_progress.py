@@ -96,6 +96,18 @@ def test_a_workflow_has_one_line_below_its_messages(clock: list[float]) -> None:
     assert terminal.getvalue().endswith("\r")  # the line is gone
 
 
+def test_the_line_stands_in_for_what_a_log_shows_on_terminals_until_the_end() -> None:
+    on_terminal, in_file = logging.StreamHandler(Terminal()), logging.StreamHandler(io.StringIO())
+    vars(on_terminal)["is_tty"], vars(in_file)["is_tty"] = True, False  # as Snakemake's handlers say
+    log = logging.Logger("workflow")
+    log.handlers = [on_terminal, in_file]
+    StudyLine.begin(log)
+    line = log.handlers[1]
+    assert isinstance(line, StudyLine) and line.shown is on_terminal and log.handlers[0] is in_file
+    StudyLine.end(log)
+    assert log.handlers == [in_file, on_terminal] and line.line.disable  # closed
+
+
 def test_where_there_is_no_terminal_a_workflow_says_what_it_always_says() -> None:
     stream = io.StringIO()
     line = StudyLine(logging.StreamHandler(stream), stream)

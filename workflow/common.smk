@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from snakemake.logging import ColorizingTextHandler, logger
+from snakemake.logging import logger
 from snakemake.settings.types import PreemptibleRules
 
 # The package of this checkout, which jobs run even where the commands of another one are installed. There is none where
@@ -77,23 +77,6 @@ def check_cluster():
             require_job_states(given.status_command, given.init_seconds_before_status_checks)
         except UserError as error:
             sys.exit(str(error))
-
-
-def show_progress():
-    """On a terminal, put a line with the progress of the whole study below Snakemake's messages."""
-    for shown in [handler for handler in logger.handlers if isinstance(handler, ColorizingTextHandler)]:
-        if shown.is_tty:
-            logger.removeHandler(shown)
-            logger.addHandler(StudyLine(shown))
-
-
-def end_with(text):
-    """Take the line away again, and say this."""
-    for line in [handler for handler in logger.handlers if isinstance(handler, StudyLine)]:
-        logger.removeHandler(line)
-        logger.addHandler(line.shown)
-        line.close()
-    print(text, file=sys.stderr)
 
 
 def among(names):

@@ -55,6 +55,21 @@ class StudyLine(logging.Handler):
         self.line = tqdm(file=stream, disable=None, smoothing=0, leave=False, bar_format=form)
         self.line.clear()  # until the number of jobs is known
 
+    @classmethod
+    def begin(cls, log: logging.Logger) -> None:
+        """Put the line below what ``log`` shows on a terminal, by Snakemake's handler, which says that it is one."""
+        for shown in [handler for handler in log.handlers if getattr(handler, "is_tty", False)]:
+            log.removeHandler(shown)
+            log.addHandler(cls(shown))
+
+    @classmethod
+    def end(cls, log: logging.Logger) -> None:
+        """Take the line away, and let ``log`` show its messages as before."""
+        for line in [handler for handler in log.handlers if isinstance(handler, cls)]:
+            log.removeHandler(line)
+            log.addHandler(line.shown)
+            line.close()
+
     def emit(self, record: logging.LogRecord) -> None:
         """Show a message, or the progress that Snakemake reports as ``done`` and ``total`` of a record."""
         self.line.clear()
