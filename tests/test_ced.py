@@ -10,6 +10,7 @@ import torch
 from scoring_context import PROCESSES, KnownNetwork, context, gaussian_entropy, images, network, predictions
 from torch import Tensor, nn
 
+from entpruner.data.store import ImageSet
 from entpruner.errors import UserError
 from entpruner.models.surgery import drop_blocks
 from entpruner.params.backbones import Diffusion, ProcessSettings
@@ -201,12 +202,27 @@ def test_scores_are_those_of_dropping_each_block_by_hand(process: ProcessSetting
 def test_draws_are_stratified_and_cover_the_images() -> None:
     case = context(draws=100)  # of 40 images: two passes and a half
     batches = list(case.draws())
-    assert torch.cat([b.index for b in batches]).tolist() == list(range(100))
+    group = torch.cat([b.group for b in batches])[torch.cat([b.t for b in batches]).argsort()]
+    assert case.groups == 32 and group.bincount().tolist() == [4] * 4 + [3] * 28
+    assert (group[0::2] // 2).tolist() == (group[1::2] // 2).tolist()  # neighbouring times are in groups 2j and 2j + 1
     assert torch.cat([b.t for b in batches]).sort().values.tolist() == list(range(100))  # one in each of 100 strata
     seen = torch.cat([b.x for b in batches]).flatten(1)
     every = images().batch(torch.arange(40))[0].flatten(1)
     times_seen = (seen[:, None] == every).all(2).sum(0)
     assert set(times_seen.tolist()) == {2, 3}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_stated_error_is_the_spread_over_independent_draws(process: ProcessSettings) -> None:
+    """50 draws of everything: images of a set that each draw takes a small part of, times and noise."""
+    pixels = np.random.default_rng(2).integers(0, 256, (20_000, 1, 8, 8), dtype=np.uint8)
+    many = ImageSet(pixels, np.arange(20_000, dtype=np.int64) % 3, 3)
+    cases = [dataclasses.replace(context(process, draws=128, batch_size=128), images=many, seed=s) for s in range(50)]
+    found = [score("ced", case) for case in cases]
+    spread = np.std([scores.signed for scores in found], axis=0, ddof=1)
+    stated = np.sqrt(np.mean(np.square([scores.stderr for scores in found]), axis=0))
+    assert np.exp(np.log(stated / spread).mean()) == pytest.approx(1, abs=0.2)  # over the four blocks
+    assert stated / spread == pytest.approx(1, abs=0.35)  # each block's spread is known to 10 %
 
 
 def test_one_draw_has_no_standard_error() -> None:

@@ -222,10 +222,15 @@ def test_too_few_samples_have_no_entropy() -> None:
 # ------------------------------------------------------------------------------------------------------ standard errors
 
 
-def test_jackknife_of_the_mean_is_the_textbook_error() -> None:
-    x = normal(0, 30)
+def test_jackknife_of_the_mean_is_the_textbook_error_of_two_draws_a_stratum() -> None:
+    """In a stratified sample of n, two a stratum, the variance of the mean is estimated by Σ (x_1 - x_2)² / n²."""
+    x = normal(0, 30) + torch.arange(30) // 2  # the strata's means count for nothing
     replicates = (x.sum() - x) / 29
-    assert jackknife_stderr(replicates).item() == pytest.approx((x.std() / math.sqrt(30)).item())
+    assert jackknife_stderr(replicates).item() == pytest.approx(((x[0::2] - x[1::2]).norm() / 30).item())
+
+
+def test_what_is_one_group_has_no_error() -> None:
+    assert jackknife_stderr(normal(0, 2, 1)).isnan().tolist() == [True, True]
 
 
 def test_jackknife_error_covers_the_scatter_of_the_entropy() -> None:

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map
 from entpruner.errors import UserError
 from entpruner.params.pipelines import Sampled
 from entpruner.pipelines.replay import Call, Denoiser, first_tensor
-from entpruner.scores.context import GROUPS, Context
+from entpruner.scores.context import Context, groups_of
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
 
@@ -48,7 +48,7 @@ class Captured(NamedTuple):
 class Draw:
     """A captured call, as criteria see it. Its number is that of its sampling."""
 
-    index: Tensor  # (1,) int64
+    group: Tensor  # (1,) int64, the number of the sampling, whose draws are alike
     t: Tensor  # (1,)
     y: Tensor  # (1,) int64: there is one class
     inputs: tuple[Call]
@@ -64,7 +64,7 @@ class CapturedContext(Context):
 
     @property
     def groups(self) -> int:
-        return min(GROUPS, len({captured.sampling for captured in self.calls}))
+        return groups_of(len({captured.sampling for captured in self.calls}))
 
     @property
     def num_classes(self) -> int:
@@ -74,8 +74,8 @@ class CapturedContext(Context):
         with Progress(0, len(self.calls), batch_size=1, unit="draw") as progress:
             for captured in self.calls:
                 call, target = tree_map(lambda x: on(x, self.device), (captured.call, captured.output))
-                index, t = torch.tensor([captured.sampling]), torch.tensor([captured.fraction])
-                yield Draw(index.to(self.device), t.to(self.device), torch.zeros_like(index), (call,), target)
+                group, t = torch.tensor([captured.sampling]), torch.tensor([captured.fraction])
+                yield Draw(group.to(self.device), t.to(self.device), torch.zeros_like(group), (call,), target)
                 progress.update()
 
     def prediction(self, output: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class CapturedContext(Context):
         that. So what Taylor sums, |w slope|, estimates the root of what removing the weight w adds to the distance.
         """
         prediction = self.prediction(output).float()
-        random = generator(self.seed, self.artefact, "signs", int(batch.index), round(1e6 * float(batch.t)))
+        random = generator(self.seed, self.artefact, "signs", int(batch.group), round(1e6 * float(batch.t)))
         signs = torch.randint(2, prediction.shape, generator=random).to(prediction) * 2 - 1
         return (signs * prediction).sum(1) / prediction.shape[1] ** 0.5
 

@@ -19,7 +19,7 @@ from entpruner.process import Process
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator
 
-GROUPS = 16  # that the jackknife leaves out in turn
+GROUPS = 32  # that the jackknife leaves out in turn, two of which are compared with each other
 
 
 class NotFiniteError(ArithmeticError):
@@ -27,11 +27,11 @@ class NotFiniteError(ArithmeticError):
 
 
 class Drawn(Protocol):
-    """A batch of B draws, as criteria see them. All N draws of a context are numbered 0 … N-1."""
+    """A batch of B draws, as criteria see them."""
 
     @property
-    def index(self) -> Tensor:
-        """(B,) int64, the number of each draw, or of several that the jackknife leaves out together."""
+    def group(self) -> Tensor:
+        """(B,) int64. The jackknife leaves out together what is the same modulo the ``groups`` of the context."""
 
     @property
     def t(self) -> Tensor:
@@ -67,8 +67,8 @@ class Context(ABC):
 
     @property
     def groups(self) -> int:
-        """How many groups of draws the jackknife leaves out in turn. A draw's number, modulo this, is its group."""
-        return min(GROUPS, self.settings.draws)
+        """How many groups of draws the jackknife leaves out in turn."""
+        return groups_of(self.settings.draws)
 
     @property
     @abstractmethod
@@ -132,12 +132,13 @@ class ScoreContext(Context):
         passes = math.ceil(n / len(images))
         image = torch.cat([torch.randperm(len(images), generator=random) for _ in range(passes)])
         t = self.process.draw_times(n, random, stratified=True)
+        group = groups_of_neighbours(t, self.groups)
         with Progress(0, n, batch_size=1, unit="draw") as progress:
             for index in torch.split(torch.arange(n), self.settings.batch_size):
                 x, y = images.batch(image[index], drawn)
                 noise = torch.randn(x.shape, generator=random)
-                index, x, noise, times, y = (part.to(self.device) for part in (index, x, noise, t[index], y))
-                yield Draws(index, x, noise, times, y, self.process.add_noise(x, noise, times))
+                of, x, noise, times, y = (part.to(self.device) for part in (group[index], x, noise, t[index], y))
+                yield Draws(of, x, noise, times, y, self.process.add_noise(x, noise, times))
                 progress.update(len(index))
 
     def prediction(self, output: Tensor) -> Tensor:
@@ -188,8 +189,8 @@ class Scores(Frozen):
     stderr: tuple[float | None, ...]
     """The standard error of ``value`` over the draws.
 
-    For CED it is an upper bound. It takes the draws as independent, although their times are stratified and the images
-    are drawn without replacement. Other draws change ``value`` by less.
+    For CED and LD-Pruner it counts what the stratified times save. It takes images as drawn from a set without end:
+    where a set has fewer images than there are draws, other draws change ``value`` by less.
     """
     pooled: tuple[float, ...] | None = None
     """The signed change over all draws together."""
@@ -220,9 +221,9 @@ class Scores(Frozen):
 
 @dataclass(frozen=True)
 class Draws:
-    """A batch of B draws. All N draws of a context are numbered 0 … N-1."""
+    """A batch of B draws."""
 
-    index: Tensor  # (B,) int64, the draw's number
+    group: Tensor  # (B,) int64, the jackknife's group
     x: Tensor  # (B, C, H, W) clean images
     noise: Tensor  # (B, C, H, W)
     t: Tensor  # (B,)
@@ -233,6 +234,22 @@ class Draws:
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """What the network is called with."""
         return self.x_t, self.t, self.y
+
+
+def groups_of(n: int) -> int:
+    """How many groups the jackknife makes of n draws: an even number, or one group of a single draw."""
+    return max(1, min(GROUPS, n - n % 2))
+
+
+def groups_of_neighbours(value: Tensor, groups: int) -> Tensor:
+    """The jackknife's group of each draw: (N,) -> (N,) int64. Neighbours in ``value`` are in the groups 2j and 2j + 1.
+
+    In the order of ``value``, draws are dealt out to the groups, and the two of a pair change places after each round.
+    Without that, the first of them would always have the smaller values.
+    """
+    rank = value.argsort(stable=True).argsort()
+    place = rank % groups
+    return place if groups == 1 else place ^ (rank // groups % 2)
 
 
 def mean_by_stratum(values: Tensor, stratum: Tensor, size: int) -> Tensor:

@@ -96,12 +96,12 @@ class MomentSums:
         self.shape = (variants, strata, groups)
         self.sums: Tensor | None = None  # (V, S*G, 3, K), made when the first samples tell K and the device
 
-    def add(self, variant: int, stratum: Tensor, index: Tensor, moments: Tensor) -> None:
-        """Add samples of one variant. Their ``stratum`` and ``index``, which gives the group, are (B,) int64."""
+    def add(self, variant: int, stratum: Tensor, group: Tensor, moments: Tensor) -> None:
+        """Add samples of one variant. Their ``stratum`` and ``group``, which counts modulo G, are (B,) int64."""
         variants, strata, groups = self.shape
         if self.sums is None:
             self.sums = moments.new_zeros(variants, strata * groups, *moments.shape[1:])
-        self.sums[variant].index_add_(0, stratum * groups + index % groups, moments)
+        self.sums[variant].index_add_(0, stratum * groups + group % groups, moments)
 
     @property
     def by_group(self) -> Tensor:
@@ -121,11 +121,15 @@ class MomentSums:
 
 
 def jackknife_stderr(replicates: Tensor) -> Tensor:
-    """Standard error of a statistic from its values without each of G equal groups: (..., G) -> (...).
+    """Standard error of a statistic from its values without each of G equal groups: (..., G) -> (...). NaN for G = 1.
 
-    This is the delete-a-group jackknife: sqrt((G-1)/G Σ (replicate - mean)²). Every group has draws of all times t, so
-    the error does not count what their stratification saves: it is rather too large than too small.
+    This is the delete-a-group jackknife of a stratified sample with two groups a stratum, 2j and 2j + 1: (G-1)/G
+    sqrt(Σ_j (replicate_2j - replicate_2j+1)²). The two have neighbouring times, so times that are stratified over the
+    draws count as little as they vary. Images count as drawn from a set without end: over draws from a small set, of
+    which each draw takes most images, a statistic varies less than this says.
     """
     groups = replicates.shape[-1]
-    deviation = replicates - replicates.mean(-1, keepdim=True)
-    return ((groups - 1) / groups * deviation.square().sum(-1)).sqrt()
+    if groups == 1:
+        return replicates.new_full(replicates.shape[:-1], math.nan)
+    apart = replicates[..., 0::2] - replicates[..., 1::2]
+    return (groups - 1) / groups * apart.square().sum(-1).sqrt()

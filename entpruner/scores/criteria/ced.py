@@ -71,10 +71,10 @@ class Entropies:
 
 
 def predictions(context: Context) -> Iterator[tuple[int, Tensor, dict[str, Tensor], Tensor]]:
-    """(variant, draw numbers (B,), the stratum of each draw by reduction (B,), predictions (B, C, H, W))."""
+    """(variant, groups of the jackknife (B,), the stratum of each draw by reduction (B,), predictions (B, C, H, W))."""
     for variant, batch, prediction in context.removal_predictions():
         bins = context.bins(batch.t)
-        yield variant, batch.index, {"pooled": torch.zeros_like(bins), "timestep": bins, "class": batch.y}, prediction
+        yield variant, batch.group, {"pooled": torch.zeros_like(bins), "timestep": bins, "class": batch.y}, prediction
 
 
 def sizes(context: Context) -> dict[str, int]:
@@ -90,10 +90,10 @@ def from_moments(context: Context) -> Entropies:
         name: MomentSums(variants, size, groups if name == settings.reduction else 1)
         for name, size in sizes(context).items()
     }
-    for variant, index, stratum, prediction in predictions(context):
+    for variant, group, stratum, prediction in predictions(context):
         sample = moments(prediction, settings.estimator)
         for name in sums:
-            sums[name].add(variant, stratum[name], index, sample)
+            sums[name].add(variant, stratum[name], group, sample)
     return Entropies(
         total={name: entropy(variance(s.total)) for name, s in sums.items()},
         without_each_group=entropy(variance(sums[settings.reduction].without_each_group)),
@@ -109,11 +109,11 @@ def from_samples(context: Context) -> Entropies:
     settings = context.settings
     kept: list[list[Tensor]] = [[] for _ in range(1 + len(context.model.blocks))]  # by variant, batches of (B, K)
     seen: list[tuple[Tensor, dict[str, Tensor]]] = []
-    for variant, index, stratum, prediction in predictions(context):
+    for variant, group, stratum, prediction in predictions(context):
         # A view would keep the output's variance channels alive with it.
         kept[variant].append(prediction.flatten(1).to(torch.float32, copy=True))
         if variant == 0:
-            seen.append((index, stratum))
+            seen.append((group, stratum))
 
     fit = variances_of(context, kept[0][0].shape[1])
     parts = subsets(context, seen)
@@ -157,7 +157,7 @@ def subsets(context: Context, seen: list[tuple[Tensor, dict[str, Tensor]]]) -> d
     for name, size in sizes(context).items():
         stratum = torch.cat([of[name] for _, of in seen])
         parts[name] = stratum == torch.arange(size, device=stratum.device)[:, None]
-    group = torch.cat([index for index, _ in seen]) % groups
+    group = torch.cat([group for group, _ in seen]) % groups
     others = group != torch.arange(groups, device=group.device)[:, None]  # (G, N)
     parts["without each group"] = (parts[context.settings.reduction][:, None] & others).flatten(0, 1)
     return parts

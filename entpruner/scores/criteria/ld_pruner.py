@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from entpruner.models.surgery import drop_blocks
-from entpruner.scores.context import GROUPS, Importance, ScoreContext
+from entpruner.scores.context import Importance, ScoreContext, groups_of, groups_of_neighbours
 from entpruner.scores.entropy import MomentSums, jackknife_stderr, moments, variance
 from entpruner.system.randomness import generator
 
@@ -29,10 +29,10 @@ def score(context: ScoreContext) -> Importance:
     settings = context.settings
     sampling = settings.ld_pruner == "sampling"
     n = settings.ld_pruner_samples if sampling else settings.draws
-    sums = MomentSums(1 + len(context.model.blocks), strata=1, groups=min(GROUPS, n))
-    predicted = ((variant, batch.index, prediction) for variant, batch, prediction in context.removal_predictions())
-    for variant, index, latents in sampled_latents(context) if sampling else predicted:
-        sums.add(variant, torch.zeros_like(index), index, moments(latents, "diagonal"))
+    sums = MomentSums(1 + len(context.model.blocks), strata=1, groups=groups_of(n))
+    predicted = ((variant, batch.group, prediction) for variant, batch, prediction in context.removal_predictions())
+    for variant, group, latents in sampled_latents(context) if sampling else predicted:
+        sums.add(variant, torch.zeros_like(group), group, moments(latents, "diagonal"))
     stderr = jackknife_stderr(shift(sums.without_each_group[:, 0]))
     return Importance(shift(sums.total[:, 0]), stderr=stderr, draws=n)
 
@@ -45,7 +45,7 @@ def shift(moments: Tensor) -> Tensor:
 
 
 def sampled_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(variant, sample numbers (B,), latents (B, C, H, W)). Variant 0 is the whole network, i+1 lacks block i.
+    """(variant, groups of the jackknife (B,), latents (B, C, H, W)). Variant 0 is the whole network, i+1 lacks block i.
 
     All variants share the noise, the labels and the sampler's own noise.
     """
@@ -55,6 +55,7 @@ def sampled_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor
     n = settings.ld_pruner_samples
     noise = torch.randn(n, a.in_channels, a.input_size, a.input_size, generator=random)
     y = torch.arange(n) % a.num_classes
+    group = groups_of_neighbours(y, groups_of(n))
     for variant in range(1 + len(model.blocks)):
         network = drop_blocks(model, model.kept_blocks[variant - 1 : variant]) if variant else model
         for step, index in enumerate(torch.split(torch.arange(n), settings.batch_size), start=1):
@@ -65,4 +66,4 @@ def sampled_latents(context: ScoreContext) -> Iterator[tuple[int, Tensor, Tensor
                 context.sampling,
                 generator(context.seed, context.artefact, step),
             )
-            yield variant, index.to(context.device), latents
+            yield variant, group[index].to(context.device), latents
