@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,13 +25,16 @@ from diffusers.hooks import apply_group_offloading
 from scoring_context import context, network
 from test_pipeline_classes import small
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from entpruner.cli import main
 from entpruner.errors import UserError
+from entpruner.params.compute import Compute
 from entpruner.params.pipelines import OwnPipeline, Recovery
 from entpruner.pipelines import pruning
 from entpruner.pipelines.blocks import REFUSED, require_known
 from entpruner.pipelines.capture import Captured, CapturedContext, captured, embedded
+from entpruner.pipelines.needs import needed
 from entpruner.pipelines.replay import Call, Denoiser
 from entpruner.pipelines.surgery import fixed
 from entpruner.scores import Scores, score
@@ -269,11 +273,11 @@ def test_the_guard_finds_a_class_that_loads_silently_and_is_wrong(tmp_path: Path
     model = ChromaTransformer2DModel(**sizes, approximator_hidden_dim=16, axes_dims_rope=(4, 4, 8)).eval()
     inputs = {"encoder_hidden_states": torch.randn(1, 5, 12), "timestep": torch.tensor([0.5])}
     inputs |= {"img_ids": torch.zeros(9, 3), "txt_ids": torch.zeros(5, 3)}
-    seen = Captured(Call((torch.randn(1, 9, 4),), inputs), torch.zeros(1), 0, 0.5)
+    call = Call((torch.randn(1, 9, 4),), inputs)
     (tmp_path / "source").mkdir()
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match=r"ChromaTransformer2DModel cannot be pruned so: "):
-        pruning.cut(Denoiser(model), (1,), seen, tmp_path / "source", tmp_path / "out", torch.device("cpu"))
+        pruning.cut(Denoiser(model), (1,), call, tmp_path / "source", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +352,7 @@ def test_without_the_optional_packages_one_line_says_what_to_install(
     for module in ("loading", "pruning"):
         monkeypatch.setattr(f"entpruner.pipelines.{module}.find_spec", lambda _: None)
     assert entpruner(own, "prune", "dit", "classes.txt", "--ratio", "0.5", "--steps", "1", "--out", "y") == 1
-    assert "pip install entpruner[diffusers], or take --steps 0" in refused(capsys)
+    assert "pip install entpruner[diffusers], or take --recover full" in refused(capsys)
 
 
 def test_the_first_screen_imports_no_network_library() -> None:
@@ -360,37 +364,58 @@ def test_the_first_screen_imports_no_network_library() -> None:
 
 # ------------------------------------------------------------------------------------------------------------ recovery
 
-needs_peft = pytest.mark.skipif(
-    find_spec("peft") is None, reason="recovery needs peft: pip install entpruner[diffusers]"
-)
-SHORT = Recovery(steps=12, rank=4, batch_size=2, learning_rate=1e-2, checkpoint_every=4)
+METHODS = [
+    pytest.param(
+        "lora", marks=pytest.mark.skipif(find_spec("peft") is None, reason="needs peft: entpruner[diffusers]")
+    ),
+    "full",
+]
+GONE = (1, 4, 5)
 
 
-def recovered(model: DiTTransformer2DModel, state: Path, settings: Recovery = SHORT) -> tuple[Denoiser, list[float]]:
+def recovered(
+    model: DiTTransformer2DModel, method: Any, state: Path, gone: tuple[int, ...] = GONE, **compute: Any
+) -> tuple[Denoiser, list[float]]:
     from entpruner.pipelines.recovery import recovered
 
-    subject, seen = Denoiser(model), calls(2)
-    gone = ("transformer_blocks.1", "transformer_blocks.4", "transformer_blocks.5")
-    how = {"seed": 0, "device": torch.device("cpu"), "checkpointing": False, "state": state}
-    return subject, recovered(subject, gone, seen, scoring(model, seen).prediction, settings, **how)
+    subject = Denoiser(model)
+    typed = [tree_map(lambda x: x.to(model.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x, c)
+             for c in calls(2)]  # fmt: skip
+    names = tuple(f"transformer_blocks.{number}" for number in gone)
+    how = Recovery(method=method, steps=8, rank=4, batch_size=2, learning_rate=1e-2, checkpoint_every=3)
+    settings = OwnPipeline(recovery=how, compute=Compute(device="cpu", **compute))
+    return subject, recovered(subject, names, typed, scoring(model, typed).prediction, settings, state)
 
 
-@needs_peft
-def test_recovery_lowers_the_loss_and_leaves_plain_weights_that_compute_what_was_trained(tmp_path: Path) -> None:
+def equal(one: nn.Module, other: nn.Module) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("gone", [GONE, (0, 3)])
+def test_recovery_lowers_the_loss_and_leaves_plain_weights_that_compute_what_was_trained(
+    tmp_path: Path, method: str, gone: tuple[int, ...]
+) -> None:
+    """Also without block 0, whose embedder DiT's head uses: the others' copies stay as it is."""
     names = dit().state_dict().keys()
-    subject, losses = recovered(dit(), tmp_path / "state")
-    assert losses[-1] < 0.8 * losses[0] and not (tmp_path / "state").exists()
+    subject, losses = recovered(dit(), method, tmp_path / "state", gone)
+    assert losses[-1] < 0.8 * losses[0]
     assert subject.network.state_dict().keys() == names
+    assert all(weight.requires_grad for weight in subject.network.parameters())
     call = calls(1)[0].call
-    skipped = subject.without(call, 1, 4, 5)
-    pruning.remove(subject.network, [subject.units[block] for block in (1, 4, 5)])
+    skipped = subject.without(call, *gone)
+    pruning.remove(subject.network, [subject.units[block] for block in gone])
     apart = (Denoiser(subject.network)(call) - skipped).abs().max() / skipped.abs().max()
     assert apart <= 1e-5
 
 
-@needs_peft
-def test_a_recovery_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, losses = recovered(dit(), tmp_path / "whole")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_recovery_that_was_stopped_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """And one that was finished is there again, until the pruned pipeline is written."""
+    whole, losses = recovered(dit(), method, tmp_path / "whole")
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -398,14 +423,55 @@ def test_a_recovery_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, mo
     from entpruner.pipelines import recovery
 
     rate = recovery.rate
-    monkeypatch.setattr(recovery, "rate", lambda step, how: killed() if step == 6 else rate(step, how))
+    monkeypatch.setattr(recovery, "rate", lambda step, how: killed() if step == 5 else rate(step, how))
     with pytest.raises(KeyboardInterrupt):
-        recovered(dit(), tmp_path / "state")
+        recovered(dit(), method, tmp_path / "state")
     monkeypatch.setattr(recovery, "rate", rate)
-    again, resumed = recovered(dit(), tmp_path / "state")
-    assert resumed == losses
-    ours, theirs = whole.network.state_dict(), again.network.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for folder in ("state", "whole"):
+        again, resumed = recovered(dit(), method, tmp_path / folder)
+        assert resumed == losses and equal(whole.network, again.network)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_checkpointed_blocks_learn_the_same(tmp_path: Path, method: str) -> None:
+    """Nothing is drawn at random in it, as DiT does in training for its labels."""
+    subject, losses = recovered(dit(), method, tmp_path / "a")
+    again, other = recovered(dit(), method, tmp_path / "b", gradient_checkpointing=True)
+    assert other == pytest.approx(losses, rel=1e-5) and not again.network.is_gradient_checkpointing
+    for one, two in zip(subject.network.parameters(), again.network.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+
+
+def test_all_weights_learn_in_bfloat16_and_keep_their_types(tmp_path: Path) -> None:
+    stored = [parameter.dtype for parameter in dit().bfloat16().parameters()]
+    subject, losses = recovered(dit().bfloat16(), "full", tmp_path / "a")
+    assert losses[-1] < 0.8 * losses[0] and losses != recovered(dit(), "full", tmp_path / "b")[1]
+    assert [parameter.dtype for parameter in subject.network.parameters()] == stored
+
+
+def test_a_pruning_is_foretold_and_leaves_no_state_of_its_training(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = ("--ratio", "0.34", "--steps", "1", "--recover", "full", "--out", "full")
+    with caplog.at_level("INFO"):
+        assert entpruner(own, "prune", "dit", "classes.txt", *options) == 0
+    assert re.search(r"scoring \S+ h, recovery \S+ h, done about ", caplog.text)
+    assert re.search(r"memory: \S+ GB to score, \S+ GB .* to recover; disk: \S+ GB meanwhile", caplog.text)
+    assert {path.name for path in (own / "full").iterdir()} == {"asked.json", "scores.json", "final"}
+    assert "1 steps of distillation into all weights" in (own / "full/final/README.md").read_text()
+
+
+def test_what_a_pruning_needs_is_counted() -> None:
+    model = dit()
+    count = sum(weight.numel() for weight in model.parameters())
+    blocks = sum(weight.numel() for weight in model.transformer_blocks.parameters())
+    how = OwnPipeline(recovery=Recovery(method="full", steps=10, batch_size=2))
+    found = needed(Denoiser(model), calls(1)[0], 0.5, how)
+    position = 16 * 16 * 4  # 16 tokens of width 16 in a table that is no weight
+    states = DEPTH * 2 * 16 * 16 * 4  # of two samples
+    assert found.memory == 4 * count + position + states
+    assert found.training == found.memory + 16 * (count - blocks // 2) and found.state == 24 * (count - blocks // 2)
+    assert found.scoring == pytest.approx(64 * 7 / 2 * found.call)
+    assert found.recovery == pytest.approx(20 * (1 + 0.5 * 3) * found.call)
+    assert needed(Denoiser(model), calls(1)[0], 0.5, OwnPipeline(recovery=Recovery(steps=0))).state == 0
 
 
 # ------------------------------------------------------------------------------------------------------ stock pipelines
@@ -443,7 +509,7 @@ def test_stock_pipelines_load_what_is_left_and_make_with_it_what_the_network_in_
             assert getattr(pipeline, "text_encoder", None) is None
             subject = Denoiser(pipeline.transformer)
             drop = (1, len(subject.units) - 1)  # the last one, too
-            pruning.cut(subject, drop, seen, source, folder / "pruned", torch.device("cpu"))
+            pruning.cut(subject, drop, seen.call, source, folder / "pruned")
             images = pipeline(**arguments, generator=torch.Generator().manual_seed(1))[0]
         expected[name] = torch.as_tensor(images)
         torch.save(arguments, folder / "arguments.pt")

@@ -43,6 +43,8 @@ def prune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by", choices=("blocks", "parameters"), default="blocks", help="of a pipeline: what the share is of"
     )
+    recovery = "of a pipeline: which weights learn, adapters or all of them, or that none does; default: lora"
+    parser.add_argument("--recover", choices=("lora", "full", "none"), help=recovery)
     parser.add_argument("--schedule", choices=get_args(Schedule)[1:], default="vote", help="default: vote")
     add_key(parser, "--steps", "finetune.steps", int, "of training from the first stage on")
     add_key(parser, "--adapt-steps", "adapt.steps", int, "of training on new classes before")
@@ -130,6 +132,8 @@ def pruned(given: argparse.Namespace) -> None:
 
     if on_prompts(given):
         return pruned_pipeline(given)
+    if given.recover is not None:
+        raise UserError("--recover is for a pipeline of diffusers; a DiT or SiT has finetune.method (--params)")
     how = settings(given)
     with out_of_memory_explained(RULES["prune"]):
         smaller = own_model.prune(
@@ -217,6 +221,8 @@ def pipeline_settings(given: argparse.Namespace) -> OwnPipeline:
     options: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
     if (steps := vars(given).get("finetune.steps")) is not None:
         options["recovery"] = {"steps": steps}
+    if (method := vars(given).get("recover")) is not None:
+        options.setdefault("recovery", {}).update({"steps": 0} if method == "none" else {"method": method})
     if device := vars(given)["compute.device"]:
         options["compute"] = {"device": device}
     return read_settings(OwnPipeline, [] if given.params is None else [given.params], options)

@@ -27,14 +27,18 @@ class Sampled(Frozen):
 
 
 class Recovery(Frozen):
-    """Low-rank distillation: the network without blocks learns to do what the whole one does. One copy is in memory."""
+    """Distillation: the network without blocks learns to do what the whole one does."""
 
+    method: Literal["lora", "full"] = "lora"
+    """Low-rank adapters, with one copy of the network in memory; or all weights, with a second copy as the teacher."""
     steps: int = Field(500, ge=0)
     """Optimizer steps; 0 for none. Published work takes 100 to 100,000."""
     batch_size: Positive = 4
     """Captured calls whose gradients are added up for a step."""
     rank: Positive = 64
-    learning_rate: float = Field(1e-4, gt=0)
+    """Of the adapters."""
+    learning_rate: float | None = Field(None, gt=0)
+    """The highest one; None is 1e-4 for adapters and 1e-5 for all weights."""
     warmup: float = Field(0.02, ge=0, le=1)
     """Share of the steps over which the rate rises; then it falls as a cosine, to 0."""
     output: float = Field(1.0, ge=0)
@@ -44,7 +48,11 @@ class Recovery(Frozen):
     calls: Positive = 256
     """Calls that are captured to learn from, if there are steps; they are gone through several times."""
     checkpoint_every: Positive = 100
-    """Steps between two checkpoints, which a killed run goes on from."""
+    """Steps between two checkpoints, which a killed run goes on from. Only the last one is kept."""
+
+    @property
+    def highest_rate(self) -> float:
+        return self.learning_rate or {"lora": 1e-4, "full": 1e-5}[self.method]
 
 
 class OwnPipeline(Frozen):

@@ -33,6 +33,10 @@ REFUSED = {
 }
 """Classes that are known to come out wrong, each with the reason."""
 
+COPIES = {"DiTTransformer2DModel": "norm1.emb."}
+"""Part of the names of weights that every block has a copy of, by class. The head uses the copy of block 0, so this
+block can go while all copies are equal: recovery leaves them as they are."""
+
 
 class Stack(NamedTuple):
     """Blocks in a row, whose number the configuration states."""

@@ -73,9 +73,9 @@ class CapturedContext(Context):
     def draws(self) -> Iterator[Draw]:
         with Progress(0, len(self.calls), batch_size=1, unit="draw") as progress:
             for captured in self.calls:
-                call, target = tree_map(lambda x: on(x, self.device), (captured.call, captured.output))
                 group, t = torch.tensor([captured.sampling]), torch.tensor([captured.fraction])
-                yield Draw(group.to(self.device), t.to(self.device), torch.zeros_like(group), (call,), target)
+                inputs, target = (captured.call.to(self.device),), captured.output.to(self.device)
+                yield Draw(group.to(self.device), t.to(self.device), torch.zeros_like(group), inputs, target)
                 progress.update()
 
     def prediction(self, output: Tensor) -> Tensor:
@@ -107,10 +107,6 @@ class CapturedContext(Context):
     def bins(self, t: Tensor) -> Tensor:
         bins = self.settings.bins
         return (t * bins).long().clamp(max=bins - 1)
-
-
-def on(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
 
 
 # ------------------------------------------------------------------------------------------------------- running it

@@ -1,87 +1,45 @@
 """What a pruning leaves to look at: the model card, the record of how it was made, and pictures before and after."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from PIL import Image
-from torch.utils._pytree import tree_map
 
 from entpruner.layout import COMPARED_PICTURES, PRUNING
-from entpruner.pipelines.capture import Arguments, Captured, noise_of, on
+from entpruner.pipelines.capture import Arguments, Captured, noise_of
+from entpruner.pipelines.needs import seconds
 from entpruner.pipelines.replay import Denoiser
-from entpruner.scores import Scores
 
 SHOWN = 4  # samplings in the comparison
 DISTANT = 4  # calls that the distance is measured on
 
 
-@torch.no_grad()
-def seconds(subject: Denoiser, calls: Sequence[Captured], device: torch.device) -> float:
-    """Seconds of a call: the least of some runs, after one that does not count."""
-    call = tree_map(lambda x: on(x, device), calls[0].call)
-    found = []
-    for _ in range(4):
-        start = time.perf_counter()
-        subject(call)[..., :1].cpu()  # waits for the device
-        found.append(time.perf_counter() - start)
-    return min(found[1:])
+def before(subject: Denoiser, drop: tuple[int, ...], calls: Sequence[Captured]) -> dict[str, Any]:
+    """What the record says of the whole network, and of it without blocks."""
+    return {
+        "class": type(subject.network).__name__,
+        "blocks_removed": [list(subject.units[block]) for block in drop],
+        "blocks_before": len(subject.units),
+        "parameters_before": parameters(subject.network),
+        "seconds_before": seconds(subject, calls[0]),
+        "distance_without_recovery": distance(subject, calls, drop),
+    }
 
 
-@dataclass(frozen=True)
-class Report:
-    """What is told of a pruning: what is known before it begins, and what its end adds."""
-
-    known: dict[str, Any]
-    calls: Sequence[Captured]
-    device: torch.device
-    without: float
-
-    @classmethod
-    def before(
-        cls,
-        model: Path,
-        by: str,
-        ratio: float,
-        scores: Scores,
-        subject: Denoiser,
-        drop: tuple[int, ...],
-        calls: Sequence[Captured],
-        device: torch.device,
-    ) -> Self:
-        known = {
-            "base_model": str(model),
-            "class": type(subject.network).__name__,
-            "criterion": scores.criterion,
-            "ratio": ratio,
-            "ratio_of": by,
-            "blocks_removed": [list(subject.units[block]) for block in drop],
-            "blocks_before": len(subject.units),
-            "parameters_before": parameters(subject.network),
-            "seconds_before": seconds(subject, calls, device),
-            "seed": scores.seed,
-            "draws": scores.draws,
-        }
-        return cls(known, calls, device, distance(subject, calls, device, drop))
-
-    def after(self, network: ModelMixin, losses: Sequence[float]) -> dict[str, Any]:
-        """The whole record, for the pruned network."""
-        subject = Denoiser(network)
-        return self.known | {
-            "blocks_after": len(subject.units),
-            "parameters_after": parameters(network),
-            "seconds_after": seconds(subject, self.calls, self.device),
-            "distance_without_recovery": self.without,
-            "distance": distance(subject, self.calls, self.device),
-            "recovery_steps": len(losses),
-            "versions": {name: version(name) for name in ("entpruner", "diffusers", "torch")},
-        }
+def after(subject: Denoiser, calls: Sequence[Captured]) -> dict[str, Any]:
+    """What the record says of the pruned network."""
+    return {
+        "blocks_after": len(subject.units),
+        "parameters_after": parameters(subject.network),
+        "seconds_after": seconds(subject, calls[0]),
+        "distance": distance(subject, calls),
+        "versions": {name: version(name) for name in ("entpruner", "diffusers", "torch")},
+    }
 
 
 def parameters(network: ModelMixin) -> int:
@@ -89,12 +47,11 @@ def parameters(network: ModelMixin) -> int:
 
 
 @torch.no_grad()
-def distance(subject: Denoiser, calls: Sequence[Captured], device: torch.device, drop: tuple[int, ...] = ()) -> float:
+def distance(subject: Denoiser, calls: Sequence[Captured], drop: tuple[int, ...] = ()) -> float:
     """How far the outputs, without some blocks, lie from those of the whole network: mean squares, relative to them."""
-    found = []
-    for call, target in ((captured.call, captured.output.to(device)) for captured in calls):
-        given = tree_map(lambda x: on(x, device), call)
-        output = subject.without(given, *drop) if drop else subject(given)
+    found, device = [], subject.network.device
+    for call, target in ((captured.call.to(device), captured.output.to(device)) for captured in calls[:DISTANT]):
+        output = subject.without(call, *drop) if drop else subject(call)
         found.append(((output - target).float().square().mean() / target.float().square().mean()).item())
     return sum(found) / len(found)
 
@@ -131,7 +88,8 @@ def card(found: dict[str, Any], final: Path, pictured: bool) -> str:
     names = ", ".join(name for unit in found["blocks_removed"] for name in unit)
     share = 1 - found["parameters_after"] / found["parameters_before"]
     steps, speed = found["recovery_steps"], found["seconds_before"] / found["seconds_after"]
-    recovery = f"{steps} steps of low-rank distillation" if steps else "none"
+    how = {"lora": "low-rank adapters", "full": "all weights"}[found["recovery"]]
+    recovery = f"{steps} steps of distillation into {how}" if steps else "none"
     rows = {
         "blocks": ("{blocks_before}", "{blocks_after}"),
         "parameters of the transformer": ("{parameters_before:,}", f"{{parameters_after:,}} ({share:.0%} fewer)"),

@@ -14,13 +14,12 @@ from typing import Literal
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from entpruner.errors import UserError
 from entpruner.layout import COMPARED_PICTURES, PIPELINE_TRANSFORMER, PRUNED, PRUNING, README, RECOVERY_STATE, SCORES
 from entpruner.own_model import claim, missing
 from entpruner.params.criteria import CRITERIA
-from entpruner.params.pipelines import OwnPipeline
+from entpruner.params.pipelines import OwnPipeline, Recovery
 from entpruner.params.pruning import blocks_to_remove
 from entpruner.pipelines import page
 from entpruner.pipelines.blocks import require_known
@@ -30,11 +29,11 @@ from entpruner.pipelines.capture import (
     CapturedContext,
     captured,
     embedded,
-    on,
     samplings,
 )
 from entpruner.pipelines.loading import folder_of, loaded
-from entpruner.pipelines.replay import Denoiser
+from entpruner.pipelines.needs import needed
+from entpruner.pipelines.replay import Call, Denoiser
 from entpruner.pipelines.surgery import empties, fixed, remove
 from entpruner.scores import Scores
 from entpruner.scores import score as importance
@@ -88,7 +87,7 @@ def prune(
     """
     settings = settings or OwnPipeline()
     require_criterion(criterion, ratio)
-    require_peft(settings.recovery.steps)
+    require_peft(settings.recovery)
     folder = folder_of(model)
     asked = settings.model_dump(mode="json", exclude={"compute"})
     asked |= {"model": str(model), "prompts": list(prompts), "ratio": ratio, "criterion": criterion, "by": by}
@@ -104,19 +103,29 @@ def prune(
     with embedded(pipeline, each):
         calls = captured(pipeline, each, settings.pipeline.kept, pool, settings.seed)
         subject = Denoiser(pipeline.transformer)
-        foretell(subject, calls, settings, device)
+        needs = needed(subject, calls[0], ratio, settings)
+        log.info(needs.told())
+        require_space(out, needs.state, "the training's state")
         scores = kept_scores(out, criterion, context(subject, calls[: settings.scoring.draws], ratio, settings))
         drop = chosen(subject, scores, ratio, by)
         log.info("removing blocks %s of %d", " ".join(map(str, drop)), len(subject.units))
-        before = page.pictures(pipeline, each, settings.seed)
-        report = page.Report.before(model, by, ratio, scores, subject, drop, calls[: page.DISTANT], device)
-        losses = recover(subject, drop, calls, ratio, settings, device, out)
+        pictures = page.pictures(pipeline, each, settings.seed)
+        found = {
+            "base_model": str(model),
+            "criterion": criterion,
+            "ratio": ratio,
+            "ratio_of": by,
+            "seed": settings.seed,
+        }
+        found |= {"draws": scores.draws, "recovery": settings.recovery.method, **page.before(subject, drop, calls)}
+        found["recovery_steps"] = len(recover(subject, drop, calls, ratio, settings, out))
         with whole_folder(final) as partial:
-            cut(subject, drop, calls[0], folder, partial, device)
-            found = report.after(subject.network, losses)
+            cut(subject, drop, calls[0].call.to(device), folder, partial)
+            found |= page.after(Denoiser(subject.network), calls)
             write_json(partial / PRUNING, found)
-            page.compare(before, page.pictures(pipeline, each, settings.seed), partial / COMPARED_PICTURES)
-            (partial / README).write_text(page.card(found, final, bool(before)))
+            page.compare(pictures, page.pictures(pipeline, each, settings.seed), partial / COMPARED_PICTURES)
+            (partial / README).write_text(page.card(found, final, bool(pictures)))
+    (out / RECOVERY_STATE).unlink(missing_ok=True)
     return final
 
 
@@ -131,9 +140,11 @@ def require_criterion(criterion: str, ratio: float | None) -> None:
         raise UserError(f"{criterion} chooses a set of blocks; give the ratio of blocks to remove (--ratio)")
 
 
-def require_peft(steps: int) -> None:
-    if steps and find_spec("peft") is None:
-        raise UserError("recovery needs one more package; run: pip install entpruner[diffusers], or take --steps 0")
+def require_peft(recovery: Recovery) -> None:
+    if recovery.steps and recovery.method == "lora" and find_spec("peft") is None:
+        raise UserError(
+            "recovery by adapters needs one more package; run: pip install entpruner[diffusers], or take --recover full"
+        )
 
 
 def enough_samplings(
@@ -192,53 +203,29 @@ def chosen(subject: Denoiser, scores: Scores, ratio: float, by: By) -> tuple[int
     return tuple(sorted(drop))
 
 
-def foretell(subject: Denoiser, calls: Sequence[Captured], settings: OwnPipeline, device: torch.device) -> None:
-    """Log how long scoring and recovery will take, from the time of one call."""
-    seconds = page.seconds(subject, calls[:1], device)
-    passes = settings.scoring.draws * (len(subject.units) + 1) / 2
-    steps = settings.recovery.steps * settings.recovery.batch_size
-    log.info(
-        "a call takes %.3g s: scoring %.2g h, recovery about %.2g h", seconds, passes * seconds / 3600,
-        4 * steps * seconds / 3600,
-    )  # fmt: skip
-
-
 def recover(
     subject: Denoiser,
     drop: tuple[int, ...],
     calls: Sequence[Captured],
     ratio: float,
     settings: OwnPipeline,
-    device: torch.device,
     out: Path,
 ) -> list[float]:
     """The losses of the recovery, after which the weights are the recovered ones; none if there are no steps."""
     if not settings.recovery.steps:
         return []
-    from entpruner.pipelines.recovery import recovered  # peft is optional
+    from entpruner.pipelines.recovery import recovered
 
     gone = tuple(name for block in drop for name in subject.units[block])
-    return recovered(
-        subject,
-        gone,
-        calls,
-        context(subject, calls, ratio, settings).prediction,
-        settings.recovery,
-        seed=settings.seed,
-        device=device,
-        checkpointing=settings.compute.gradient_checkpointing,
-        state=out / RECOVERY_STATE,
-    )
+    prediction = context(subject, calls, ratio, settings).prediction
+    return recovered(subject, gone, calls, prediction, settings, out / RECOVERY_STATE)
 
 
-def cut(
-    subject: Denoiser, drop: tuple[int, ...], seen: Captured, source: Path, out: Path, device: torch.device
-) -> None:
+def cut(subject: Denoiser, drop: tuple[int, ...], call: Call, source: Path, out: Path) -> None:
     """Remove the blocks and write the pipeline, whose other parts are copied from ``source``.
 
     Raises UserError if what the stock loader makes of the files is not what the network computed without the blocks.
     """
-    call = tree_map(lambda x: on(x, device), seen.call)
     expected = subject.without(call, *drop)
     remove(subject.network, [subject.units[block] for block in drop])
     for path in source.iterdir():
@@ -247,7 +234,7 @@ def cut(
         (shutil.copytree if path.is_dir() else shutil.copy2)(path, out / path.name)
     network: ModelMixin = subject.network
     network.save_pretrained(out / PIPELINE_TRANSFORMER)
-    again = type(network).from_pretrained(out / PIPELINE_TRANSFORMER, dtype=network.dtype).to(device).eval()
+    again = type(network).from_pretrained(out / PIPELINE_TRANSFORMER, dtype=network.dtype).to(network.device).eval()
     kept, found = network.state_dict(), again.state_dict()
     if kept.keys() != found.keys() or not all(torch.equal(kept[name], found[name]) for name in kept):
         raise UserError(

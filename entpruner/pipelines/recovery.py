@@ -1,17 +1,21 @@
-"""Recovery of a pruned transformer by low-rank distillation, with one copy of the network in memory.
+"""Recovery of a pruned transformer by distillation: without some blocks, it learns to do what it does with them.
 
-The teacher is the network with all its blocks and without its adapters. The student is the same network with its
-adapters and with the blocks skipped that will go. It learns, on captured calls, to answer as the teacher does:
+The teacher is the network with all its blocks. The student is the network that passes over the blocks that will go. On
+captured calls it learns to answer as the teacher does:
 
     loss = output · mean (student - teacher)² / mean teacher²  +  seams · mean (s - t)²
 
-where s and t are the states that enter the block behind each gap, every token scaled to length 1. In the end the
-adapters are merged into the weights. The two terms are those of released block-pruned models (BK-SDM, Kim et al. 2024).
+where s and t are the states that enter the block behind each gap, every token scaled to length 1. The two terms are
+those of released block-pruned models (BK-SDM, Kim et al. 2024). What is trained is either low-rank adapters, which are
+merged into the weights in the end, or all weights. Adapters need one copy of the network, which is the teacher while
+they are off. All weights need a teacher of their own.
 """
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,15 +23,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from entpruner.errors import Stopped
-from entpruner.params.pipelines import Recovery
-from entpruner.pipelines.capture import Captured, on
+from entpruner.params.compute import Compute
+from entpruner.params.pipelines import OwnPipeline, Recovery
+from entpruner.pipelines.blocks import COPIES
+from entpruner.pipelines.capture import Captured
 from entpruner.pipelines.replay import Call, Denoiser, arguments, forwards, handed_on, slots_of
 from entpruner.system.files import whole_file
 from entpruner.system.progress import Progress
@@ -40,22 +43,75 @@ Streams = list[Tensor]
 """The states of one token stream or two, at every seam in turn."""
 
 
+class Adapters:
+    """Low-rank adapters, in float32, beside the linear layers of the blocks that stay."""
+
+    def __init__(self, student: Denoiser, gone: tuple[str, ...], rank: int, seed: int) -> None:
+        from peft import LoraConfig, get_peft_model  # optional
+
+        layers = ((f"{block}.{name}", layer) for block, module in student.named.items() if block not in gone
+                  for name, layer in module.named_modules())  # fmt: skip
+        names = [name for name, layer in layers if isinstance(layer, nn.Linear) and not is_copy(student, name)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "adapters"))
+            self.adapted = get_peft_model(student.network, LoraConfig(r=rank, lora_alpha=rank, target_modules=names))
+        self.student, self.precision = student, nullcontext()
+
+    @contextmanager
+    def teacher(self) -> Iterator[Denoiser]:
+        with self.adapted.disable_adapter():
+            yield self.student
+
+    def end(self) -> None:
+        self.adapted.merge_and_unload()
+
+
+class AllWeights:
+    """All weights but those of the blocks that go, in float32; passes are in bfloat16 where the device is to."""
+
+    def __init__(self, student: Denoiser, gone: tuple[str, ...], compute: Compute) -> None:
+        network, self.stored = student.network, student.network.dtype
+        frozen = {id(student.named[name]): student.named[name] for name in gone}  # both have these
+        self.whole = Denoiser(deepcopy(network, frozen).requires_grad_(False), student.units)
+        half = self.stored != torch.float32 or compute.bfloat16_on(network.device.type)
+        self.precision = torch.autocast(network.device.type, torch.bfloat16, enabled=half)
+        self.dtypes: dict[nn.Parameter, torch.dtype] = {}
+        for name, parameter in network.named_parameters():
+            stays = not is_copy(student, name) and not name.startswith(tuple(f"{block}." for block in gone))
+            parameter.requires_grad_(stays)
+            if stays:
+                self.dtypes[parameter] = parameter.dtype
+                parameter.data = parameter.data.float()
+
+    @contextmanager
+    def teacher(self) -> Iterator[Denoiser]:
+        yield self.whole
+
+    def end(self) -> None:
+        for parameter, dtype in self.dtypes.items():
+            parameter.data = parameter.data.to(dtype)
+
+
+def is_copy(student: Denoiser, name: str) -> bool:
+    """Whether a layer or weight is one that every block has a copy of, which must stay equal."""
+    return COPIES.get(type(student.network).__name__, "\0") in name
+
+
 @dataclass
 class Distillation:
-    """A network with adapters, and the blocks that its student passes over."""
+    """A student, what is trained of it, and the blocks that it passes over."""
 
-    subject: Denoiser
+    student: Denoiser
+    trained: Adapters | AllWeights
     gone: tuple[str, ...]
 
-    def teacher(self, call: Call) -> tuple[Tensor, Streams]:
-        """The output and the states at the seams of the whole network without adapters."""
-        self.enable(False)
-        with torch.no_grad():
-            output, visits = self.subject.watched(call)
-        self.enable(True)
+    def taught(self, call: Call) -> tuple[Tensor, Streams]:
+        """The output and the states at the seams of the whole network."""
+        with torch.no_grad(), self.trained.teacher() as teacher:
+            output, visits = teacher.watched(call)
         slots = handed_on(visits)
         self.passing = {
-            self.subject.named[v.name]: self.subject.passing(v, slots) for v in visits if v.name in self.gone
+            self.student.named[v.name]: self.student.passing(v, slots) for v in visits if v.name in self.gone
         }
         behind = [v for before, v in pairwise(visits)
                   if before.name in self.gone and v.name not in self.gone]  # fmt: skip
@@ -67,12 +123,14 @@ class Distillation:
 
         The backward pass is made while blocks are passed over: checkpointed blocks run in it again.
         """
-        target, wanted = self.teacher(call)
+        target, wanted = self.taught(call)
         states: Streams = []
-        watched = {self.subject.named[name]: self.watching(name, states) for name in self.seams}
+        watched = {self.student.named[name]: self.watching(name, states) for name in self.seams}
         with forwards(self.passing | watched):
-            apart, scale = prediction(self.subject(call)) - prediction(target), prediction(target)
-            loss = settings.output * apart.float().square().mean() / scale.float().square().mean().clamp(min=1e-12)
+            with self.trained.precision:
+                output = self.student(call)
+            apart, scale = prediction(output).float() - prediction(target).float(), prediction(target).float()
+            loss = settings.output * apart.square().mean() / scale.square().mean().clamp(min=1e-12)
             for state, teacher in zip(states, wanted, strict=True):
                 distance = F.normalize(state.float(), dim=-1) - F.normalize(teacher.float(), dim=-1)
                 loss = loss + settings.seams * distance.square().sum(-1).mean() / len(wanted)
@@ -80,7 +138,7 @@ class Distillation:
         return float(loss.detach())
 
     def watching(self, name: str, states: Streams) -> Callable[..., Any]:
-        block, forward, wanted = self.subject.named[name], self.subject.named[name].forward, len(self.seams[name])
+        block, forward, wanted = self.student.named[name], self.student.named[name].forward, len(self.seams[name])
 
         def run(*args: Any, **kwargs: Any) -> Any:
             given = arguments(block, args, kwargs)
@@ -90,59 +148,51 @@ class Distillation:
 
         return run
 
-    def enable(self, on: bool) -> None:
-        for module in self.subject.network.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.enable_adapters(on)
-
 
 def recovered(
     subject: Denoiser,
     gone: tuple[str, ...],
     calls: Sequence[Captured],
     prediction: Callable[[Tensor], Tensor],
-    settings: Recovery,
-    *,
-    seed: int,
-    device: torch.device,
-    checkpointing: bool,
+    settings: OwnPipeline,
     state: Path,
 ) -> list[float]:
-    """Train the blocks that stay, and merge what they learned into their weights. Returns the loss of every step.
+    """Train the network without the blocks ``gone``. Returns the loss of every step.
 
-    ``state`` is the file from which a stopped training goes on, and which is deleted at the end.
+    ``state`` is the file from which a stopped training goes on, or from which one that has ended is there again.
     Raises Stopped if the process was asked to stop.
     """
-    adapters = with_adapters(subject, gone, settings.rank, seed)
-    optimizer = torch.optim.AdamW(adapters.values(), lr=settings.learning_rate, weight_decay=0.0)
-    losses = resumed(state, adapters, optimizer)
-    if checkpointing and getattr(subject.network, "_supports_gradient_checkpointing", False):
-        subject.network.enable_gradient_checkpointing()
-        subject.network.train()
-    distillation = Distillation(subject, gone)
-    with StopRequest() as stop, Progress(len(losses), settings.steps, settings.batch_size) as progress:
-        for step in range(len(losses), settings.steps):
+    how, seed, network = settings.recovery, settings.seed, subject.network
+    if how.method == "lora":
+        trained: Adapters | AllWeights = Adapters(subject, gone, how.rank, seed)
+    else:
+        trained = AllWeights(subject, gone, settings.compute)
+    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), weight_decay=0.0)
+    losses = resumed(state, parameters, optimizer)
+    if settings.compute.gradient_checkpointing and network._supports_gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+    distillation = Distillation(subject, trained, gone)
+    with StopRequest() as stop, Progress(len(losses), how.steps, how.batch_size) as progress:
+        for step in range(len(losses), how.steps):
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * rate(step, settings)
-            chosen = torch.randint(len(calls), (settings.batch_size,), generator=generator(seed, "recovery", step))
-            found = [
-                distillation.loss(
-                    tree_map(lambda x: on(x, device), calls[i].call), settings, prediction, 1 / len(chosen)
-                )
-                for i in chosen.tolist()
-            ]
+                group["lr"] = how.highest_rate * rate(step, how)
+            chosen = torch.randint(len(calls), (how.batch_size,), generator=generator(seed, "recovery", step))
+            found = []
+            for i in chosen.tolist():
+                call = calls[i].call.to(network.device)
+                found.append(distillation.loss(call, how, prediction, 1 / len(chosen)))
             optimizer.step()
             optimizer.zero_grad()
             losses.append(sum(found) / len(found))
             progress.set_postfix_str(f", loss {losses[-1]:.4g}")
             progress.update()
-            if stop.made or (step + 1) % settings.checkpoint_every == 0:
-                save(state, adapters, optimizer, losses)
+            if stop.made or (step + 1) % how.checkpoint_every == 0 or step + 1 == how.steps:
+                save(state, parameters, optimizer, losses)
             if stop.made:
-                raise Stopped(f"stopped after step {step + 1} of {settings.steps}; the same command goes on")
-    merge(subject.network)
-    subject.network.eval()
-    state.unlink(missing_ok=True)
+                raise Stopped(f"stopped after step {step + 1} of {how.steps}; the same command goes on")
+    trained.end()
+    network.requires_grad_(True).disable_gradient_checkpointing()
     return losses
 
 
@@ -154,38 +204,9 @@ def rate(step: int, settings: Recovery) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, settings.steps - warm)))
 
 
-def with_adapters(subject: Denoiser, gone: tuple[str, ...], rank: int, seed: int) -> dict[str, nn.Parameter]:
-    """Put adapters beside the linear layers of the blocks that stay. Only their parameters, in float32, are trained."""
-    targets = [
-        f"{block}.{name}"
-        for block, module in subject.named.items()
-        if block not in gone
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear)
-    ]
-    subject.network.requires_grad_(False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "adapters"))
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), subject.network)
-    parameters = {name: p for name, p in subject.network.named_parameters() if p.requires_grad}
-    for parameter in parameters.values():
-        parameter.data = parameter.data.float()
-    return parameters
-
-
-@torch.no_grad()
-def merge(network: nn.Module) -> None:
-    """Add the adapters to the weights, and put the plain layers back."""
-    for name, module in list(network.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-            network.set_submodule(name, module.get_base_layer())
-    network.requires_grad_(True)
-
-
-def save(file: Path, adapters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[float]) -> None:
+def save(file: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[float]) -> None:
     kept = {"losses": torch.tensor(losses, dtype=torch.float64)}
-    for name, parameter in adapters.items():
+    for name, parameter in trained.items():
         kept[name] = parameter.detach()
         kept |= {f"{name}/{key}": value for key, value in optimizer.state[parameter].items()}
     with whole_file(file) as partial:
@@ -193,12 +214,12 @@ def save(file: Path, adapters: dict[str, nn.Parameter], optimizer: torch.optim.O
 
 
 @torch.no_grad()
-def resumed(file: Path, adapters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> list[float]:
-    """The losses until now, after adapters and moments are those of the file, if there is one."""
+def resumed(file: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> list[float]:
+    """The losses until now, after weights and moments are those of the file, if there is one."""
     if not file.exists():
         return []
     kept = load_file(file)
-    for name, parameter in adapters.items():
+    for name, parameter in trained.items():
         parameter.copy_(kept[name])
         moments = ("step", "exp_avg", "exp_avg_sq")
         optimizer.state[parameter] = {key: kept[f"{name}/{key}"] for key in moments}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from entpruner.models.network import Removable
 from entpruner.pipelines.blocks import Unit, units
@@ -25,6 +26,9 @@ class Call(NamedTuple):
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+    def to(self, device: torch.device) -> "Call":
+        return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, self)
 
 
 class Visit(NamedTuple):
