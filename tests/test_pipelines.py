@@ -464,14 +464,13 @@ def test_what_a_pruning_needs_is_counted() -> None:
     count = sum(weight.numel() for weight in model.parameters())
     blocks = sum(weight.numel() for weight in model.transformer_blocks.parameters())
     how = OwnPipeline(recovery=Recovery(method="full", steps=10, batch_size=2))
-    found = needed(Denoiser(model), calls(1)[0], 0.5, how)
+    found = needed(Denoiser(model), calls(1)[0].call, 3.0, 0.5, how)
     position = 16 * 16 * 4  # 16 tokens of width 16 in a table that is no weight
     states = DEPTH * 2 * 16 * 16 * 4  # of two samples
     assert found.memory == 4 * count + position + states
     assert found.training == found.memory + 16 * (count - blocks // 2) and found.state == 24 * (count - blocks // 2)
-    assert found.scoring == pytest.approx(64 * 7 / 2 * found.call)
-    assert found.recovery == pytest.approx(20 * (1 + 0.5 * 3) * found.call)
-    assert needed(Denoiser(model), calls(1)[0], 0.5, OwnPipeline(recovery=Recovery(steps=0))).state == 0
+    assert (found.scoring, found.recovery) == (64 * 7 / 2 * 3, 20 * (1 + 0.5 * 3) * 3)
+    assert needed(Denoiser(model), calls(1)[0].call, 3.0, 0.5, OwnPipeline(recovery=Recovery(steps=0))).state == 0
 
 
 # ------------------------------------------------------------------------------------------------------ stock pipelines

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from entpruner.params.pipelines import OwnPipeline
-from entpruner.pipelines.capture import Captured
-from entpruner.pipelines.replay import Denoiser
+from entpruner.pipelines.replay import Call, Denoiser
 
 ADAMW, KEPT = 16, 12
 """Bytes of a weight that is trained: itself, its gradient and two moments in float32; and without the gradient."""
@@ -38,13 +37,12 @@ class Needs(NamedTuple):
         return f"a call takes {self.call:.3g} s: {hours}\nmemory: {score} to score" + recovery * bool(self.recovery)
 
 
-def needed(subject: Denoiser, seen: Captured, ratio: float, settings: OwnPipeline) -> Needs:
-    """What a pruning by ``ratio`` needs, of a trial of one call."""
+def needed(subject: Denoiser, call: Call, seconds: float, ratio: float, settings: OwnPipeline) -> Needs:
+    """What a pruning by ``ratio`` needs, where a call takes so many ``seconds``."""
     how, network, stays = settings.recovery, subject.network, 1 - ratio
-    call = seconds(subject, seen)
     again, backward = settings.compute.gradient_checkpointing, {"lora": 1, "full": 2}[how.method]
     passes = how.steps * how.batch_size * (1 + stays * (1 + backward + again))
-    _, visits = subject.watched(seen.call.to(network.device))
+    _, visits = subject.watched(call)
     weights = size(network.parameters()) + size(network.buffers())
     states = size(x for x in tree_leaves([visit.output for visit in visits]) if isinstance(x, Tensor))
     layers = [layer for layer in subject.blocks.modules() if isinstance(layer, nn.Linear)]
@@ -54,9 +52,9 @@ def needed(subject: Denoiser, seen: Captured, ratio: float, settings: OwnPipelin
         trained = every - ratio * blocks
     trained *= bool(how.steps)
     return Needs(
-        call=call,
-        scoring=settings.scoring.draws * (len(subject.units) + 1) / 2 * call,
-        recovery=passes * call,
+        call=seconds,
+        scoring=settings.scoring.draws * (len(subject.units) + 1) / 2 * seconds,
+        recovery=passes * seconds,
         memory=weights + states,
         training=weights + states + round(ADAMW * trained),
         state=2 * round(KEPT * trained),
@@ -68,9 +66,8 @@ def size(tensors: Iterable[Tensor]) -> int:
 
 
 @torch.no_grad()
-def seconds(subject: Denoiser, seen: Captured) -> float:
+def seconds(subject: Denoiser, call: Call) -> float:
     """Seconds of a call: the least of some runs, after one that does not count."""
-    call = seen.call.to(subject.network.device)
     found = []
     for _ in range(4):
         start = time.perf_counter()

@@ -26,7 +26,7 @@ def before(subject: Denoiser, drop: tuple[int, ...], calls: Sequence[Captured]) 
         "blocks_removed": [list(subject.units[block]) for block in drop],
         "blocks_before": len(subject.units),
         "parameters_before": parameters(subject.network),
-        "seconds_before": seconds(subject, calls[0]),
+        "seconds_before": seconds(subject, calls[0].call.to(subject.network.device)),
         "distance_without_recovery": distance(subject, calls, drop),
     }
 
@@ -36,7 +36,7 @@ def after(subject: Denoiser, calls: Sequence[Captured]) -> dict[str, Any]:
     return {
         "blocks_after": len(subject.units),
         "parameters_after": parameters(subject.network),
-        "seconds_after": seconds(subject, calls[0]),
+        "seconds_after": seconds(subject, calls[0].call.to(subject.network.device)),
         "distance": distance(subject, calls),
         "versions": {name: version(name) for name in ("entpruner", "diffusers", "torch")},
     }

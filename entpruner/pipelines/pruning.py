@@ -32,7 +32,7 @@ from entpruner.pipelines.capture import (
     samplings,
 )
 from entpruner.pipelines.loading import folder_of, loaded
-from entpruner.pipelines.needs import needed
+from entpruner.pipelines.needs import needed, seconds
 from entpruner.pipelines.replay import Call, Denoiser
 from entpruner.pipelines.surgery import empties, fixed, remove
 from entpruner.scores import Scores
@@ -103,7 +103,8 @@ def prune(
     with embedded(pipeline, each):
         calls = captured(pipeline, each, settings.pipeline.kept, pool, settings.seed)
         subject = Denoiser(pipeline.transformer)
-        needs = needed(subject, calls[0], ratio, settings)
+        call = calls[0].call.to(device)
+        needs = needed(subject, call, seconds(subject, call), ratio, settings)
         log.info(needs.told())
         require_space(out, needs.state, "the training's state")
         scores = kept_scores(out, criterion, context(subject, calls[: settings.scoring.draws], ratio, settings))
@@ -120,7 +121,7 @@ def prune(
         found |= {"draws": scores.draws, "recovery": settings.recovery.method, **page.before(subject, drop, calls)}
         found["recovery_steps"] = len(recover(subject, drop, calls, ratio, settings, out))
         with whole_folder(final) as partial:
-            cut(subject, drop, calls[0].call.to(device), folder, partial)
+            cut(subject, drop, call, folder, partial)
             found |= page.after(Denoiser(subject.network), calls)
             write_json(partial / PRUNING, found)
             page.compare(pictures, page.pictures(pipeline, each, settings.seed), partial / COMPARED_PICTURES)
