@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from diffusers import (
     DiTTransformer2DModel,
 )
 from diffusers.hooks import apply_group_offloading
+from huggingface_hub.errors import GatedRepoError
 from scoring_context import context, network
 from test_pipeline_classes import small
 from torch import Tensor, nn
@@ -31,10 +33,12 @@ from entpruner.cli import main
 from entpruner.errors import UserError
 from entpruner.params.compute import Compute
 from entpruner.params.pipelines import OwnPipeline, Recovery
-from entpruner.pipelines import pruning
+from entpruner.pipelines import pruning, recovery
 from entpruner.pipelines.blocks import REFUSED, require_known
-from entpruner.pipelines.capture import Captured, CapturedContext, captured, embedded
+from entpruner.pipelines.capture import Captured, CapturedContext, captured, embedded, spread
+from entpruner.pipelines.loading import folder_of
 from entpruner.pipelines.needs import needed
+from entpruner.pipelines.recovery import recover
 from entpruner.pipelines.replay import Call, Denoiser
 from entpruner.pipelines.surgery import fixed
 from entpruner.scores import Scores, score
@@ -46,7 +50,7 @@ SIZES |= {"out_channels": 8, "norm_num_groups": 4, "num_embeds_ada_norm": 1000}
 PARAMS = """
 scoring: {draws: 8}
 pipeline: {steps: 4, kept: 2}
-recovery: {steps: 0}
+recovery: {steps: 0, calls: 12}
 compute: {device: cpu}
 """
 pytestmark = pytest.mark.usefixtures("process_settings")
@@ -184,10 +188,19 @@ def test_blocks_that_are_offloaded_in_groups_are_replayed_equally() -> None:
 
 
 def test_score_writes_scores_of_draws_that_are_the_same_each_time(own: Path) -> None:
-    for file in ("a.json", "b.json"):
-        assert entpruner(own, "score", "dit", "classes.txt", "--out", file) == 0
-    assert (own / "a.json").read_bytes() == (own / "b.json").read_bytes()
+    """And in ``prune``."""
+    assert entpruner(own, "score", "dit", "classes.txt", "--ratio", "0.34", "--out", "a.json") == 0
+    assert (own / "a.json").read_bytes() == (own / "pruned/scores.json").read_bytes()
     assert Scores.from_json(json.loads((own / "a.json").read_text())).draws == 8
+
+
+def test_the_calls_that_are_kept_are_spread_over_the_times_however_many_they_are() -> None:
+    for samplings in (5, 16, 40):
+        met = [spread(20, 4, sampling) for sampling in range(samplings)]
+        assert all(len(set(numbers)) == 4 and min(numbers) >= 0 and max(numbers) < 20 for numbers in met)
+        counted = Counter(number for numbers in met for number in numbers)
+        assert max(counted.values()) - min(counted[number] for number in range(20)) <= 2
+    assert spread(3, 4, 1) == [0, 1, 2]
 
 
 # --------------------------------------------------------------------------------------------------------------- prune
@@ -280,6 +293,15 @@ def test_the_guard_finds_a_class_that_loads_silently_and_is_wrong(tmp_path: Path
         pruning.cut(Denoiser(model), (1,), call, tmp_path / "source", tmp_path / "out")
 
 
+def test_blocks_are_counted_where_the_class_s_default_is_the_count() -> None:
+    with torch.device("meta"):
+        model = DiTTransformer2DModel(num_attention_heads=2, attention_head_dim=8)
+    subject = Denoiser(model)
+    assert len(subject.units) == 28
+    pruning.remove(model, [subject.units[3]])
+    assert model.config.num_layers == len(model.transformer_blocks) == 27
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -333,6 +355,31 @@ def test_bad_input_is_one_line(
     assert not (own / "x/final").exists() and not (own / "x").is_file()
 
 
+class GatedError(GatedRepoError):
+    def __init__(self) -> None:
+        """Without the answer of a server."""
+
+
+def test_a_model_behind_a_login_is_refused_with_the_way_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: Any, **__: Any) -> str:
+        raise GatedError
+
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    with pytest.raises(UserError, match=r"some/model: its owners ask for a login; .* hf auth login"):
+        folder_of(Path("some/model"))
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers: pip install entpruner[diffusers]")
+def test_a_prompt_of_ten_thousand_words_is_cut_off_by_its_pipeline() -> None:
+    from small_pipelines import small_pipeline
+
+    pipeline, arguments = small_pipeline("FluxPipeline")
+    arguments["prompt"] = "cat " * 10_000
+    with embedded(pipeline, [arguments]):
+        (seen,) = captured(pipeline, [arguments], 1, 1, seed=0)
+    assert seen.call.kwargs["encoder_hidden_states"].shape[1] == 8
+
+
 def test_ten_thousand_prompts_are_as_good_as_those_that_are_drawn(own: Path) -> None:
     (own / "many.txt").write_text("1\n" * 10_000)
     assert entpruner(own, "score", "dit", "many.txt", "--out", "many.json") == 0
@@ -376,15 +423,12 @@ GONE = (1, 4, 5)
 def recovered(
     model: DiTTransformer2DModel, method: Any, state: Path, gone: tuple[int, ...] = GONE, **compute: Any
 ) -> tuple[Denoiser, list[float]]:
-    from entpruner.pipelines.recovery import recovered
-
     subject = Denoiser(model)
     typed = [tree_map(lambda x: x.to(model.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x, c)
              for c in calls(2)]  # fmt: skip
-    names = tuple(f"transformer_blocks.{number}" for number in gone)
     how = Recovery(method=method, steps=8, rank=4, batch_size=2, learning_rate=1e-2, checkpoint_every=3)
     settings = OwnPipeline(recovery=how, compute=Compute(device="cpu", **compute))
-    return subject, recovered(subject, names, typed, scoring(model, typed).prediction, settings, state)
+    return subject, recover(subject, gone, typed, scoring(model, typed).prediction, settings, state)
 
 
 def equal(one: nn.Module, other: nn.Module) -> bool:
@@ -420,8 +464,6 @@ def test_a_recovery_that_was_stopped_goes_on_to_the_same_bits(
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    from entpruner.pipelines import recovery
-
     rate = recovery.rate
     monkeypatch.setattr(recovery, "rate", lambda step, how: killed() if step == 5 else rate(step, how))
     with pytest.raises(KeyboardInterrupt):
@@ -456,6 +498,8 @@ def test_a_pruning_is_foretold_and_leaves_no_state_of_its_training(own: Path, ca
     assert re.search(r"scoring \S+ h, recovery \S+ h, done about ", caplog.text)
     assert re.search(r"memory: \S+ GB to score, \S+ GB .* to recover; disk: \S+ GB meanwhile", caplog.text)
     assert {path.name for path in (own / "full").iterdir()} == {"asked.json", "scores.json", "final"}
+    scores = [(own / name / "scores.json").read_bytes() for name in ("full", "pruned")]
+    assert scores[0] == scores[1]  # though more calls were captured, to learn from
     assert "1 steps of distillation into all weights" in (own / "full/final/README.md").read_text()
 
 

@@ -79,9 +79,12 @@ def stacks(model: ModelMixin) -> tuple[Stack, ...]:
 
 
 def skeleton(kind: type[ModelMixin], config: Mapping[str, Any]) -> ModelMixin:
-    """The network of a configuration, whose weights have names and shapes and no memory."""
+    """The network of a configuration, whose weights have names and shapes and no memory.
+
+    diffusers marks values that nobody gave, and would take the class's own in their place.
+    """
     with torch.device("meta"):
-        return kind.from_config(dict(config))
+        return kind.from_config({key: value for key, value in config.items() if key != "_use_default_values"})
 
 
 def lengths(model: nn.Module) -> dict[str, int]:

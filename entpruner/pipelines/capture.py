@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from entpruner.errors import UserError
-from entpruner.params.pipelines import Sampled
+from entpruner.params.pipelines import OwnPipeline, Sampled
 from entpruner.pipelines.replay import Call, Denoiser, first_tensor
 from entpruner.scores.context import Context, groups_of
 from entpruner.system.progress import Progress
@@ -125,11 +125,12 @@ def read_prompts(path: Path) -> list[str]:
     return [prompt for prompt in prompts if prompt]
 
 
-def samplings(pipeline: DiffusionPipeline, prompts: Sequence[str], how: Sampled, most: int, seed: int) -> Arguments:
-    """What the pipeline is called with in each of ``most`` samplings, or fewer: prompts drawn without replacement."""
-    order = torch.randperm(len(prompts), generator=generator(seed, "prompts")).tolist()[:most]
+def samplings(pipeline: DiffusionPipeline, prompts: Sequence[str], settings: OwnPipeline, draws: int) -> Arguments:
+    """What the pipeline is called with in the samplings that ``draws`` are kept of: prompts without replacement."""
+    most = -(-draws // settings.pipeline.kept)
+    order = torch.randperm(len(prompts), generator=generator(settings.seed, "prompts")).tolist()[:most]
     log.info("%d of %d prompts", len(order), len(prompts))
-    return [given(pipeline, prompts[number], how) for number in order]
+    return [given(pipeline, prompts[number], settings.pipeline) for number in order]
 
 
 @torch.no_grad()
@@ -143,7 +144,7 @@ def captured(pipeline: DiffusionPipeline, each: Arguments, kept: int, draws: int
         for sampling in count():
             random = noise_of(seed, sampling)
             calls = calls_of(pipeline, each[sampling % len(each)] | {"generator": random})
-            positions = spread(len(calls), kept, sampling, -(-draws // kept))[: draws - len(found)]
+            positions = spread(len(calls), kept, sampling)[: draws - len(found)]
             found += [Captured(*calls[i], sampling, 1 - (i + 0.5) / len(calls)) for i in positions]
             progress.update(len(positions))
             if len(found) == draws:
@@ -156,10 +157,13 @@ def noise_of(seed: int, sampling: int) -> torch.Generator:
     return generator(seed, "sampling", sampling)
 
 
-def spread(calls: int, kept: int, sampling: int, samplings: int) -> list[int]:
-    """``kept`` of the calls' numbers, at even distances. Samplings begin at different ones, so that all are met."""
+def spread(calls: int, kept: int, sampling: int) -> list[int]:
+    """``kept`` of the calls' numbers, at even distances. Samplings begin at different ones, so that all are met.
+
+    They begin at multiples of the golden ratio, which lie evenly however many there are: the first calls are the same.
+    """
     kept = min(kept, calls)
-    start = (sampling % samplings + 0.5) / samplings
+    start = (sampling * (5**0.5 - 1) / 2 + 0.5) % 1
     return [int((i + start) * calls / kept) for i in range(kept)]
 
 

@@ -73,6 +73,7 @@ def loaded(folder: Path, dtype: str, device: torch.device) -> DiffusionPipeline:
         raise UserError(f"{folder}: diffusers cannot load it ({why}); get it again, with .safetensors files") from None
     require_known(pipeline.transformer)
     pipeline.transformer.eval()
+    pipeline.set_progress_bar_config(disable=True)  # of every sampling: ours shows all of them
     return pipeline.to(device)
 
 

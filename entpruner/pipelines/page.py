@@ -87,8 +87,8 @@ def card(found: dict[str, Any], final: Path, pictured: bool) -> str:
     """The model card: front matter for the hub, and a page for a reader."""
     names = ", ".join(name for unit in found["blocks_removed"] for name in unit)
     share = 1 - found["parameters_after"] / found["parameters_before"]
-    steps, speed = found["recovery_steps"], found["seconds_before"] / found["seconds_after"]
-    how = {"lora": "low-rank adapters", "full": "all weights"}[found["recovery"]]
+    steps, speed = found["recovery"]["steps"], found["seconds_before"] / found["seconds_after"]
+    how = {"lora": "low-rank adapters", "full": "all weights"}[found["recovery"]["method"]]
     recovery = f"{steps} steps of distillation into {how}" if steps else "none"
     rows = {
         "blocks": ("{blocks_before}", "{blocks_after}"),

@@ -23,16 +23,10 @@ from entpruner.params.pipelines import OwnPipeline, Recovery
 from entpruner.params.pruning import blocks_to_remove
 from entpruner.pipelines import page
 from entpruner.pipelines.blocks import require_known
-from entpruner.pipelines.capture import (
-    Arguments,
-    Captured,
-    CapturedContext,
-    captured,
-    embedded,
-    samplings,
-)
+from entpruner.pipelines.capture import Captured, CapturedContext, captured, embedded, samplings
 from entpruner.pipelines.loading import folder_of, loaded
 from entpruner.pipelines.needs import needed, seconds
+from entpruner.pipelines.recovery import recover
 from entpruner.pipelines.replay import Call, Denoiser
 from entpruner.pipelines.surgery import empties, fixed, remove
 from entpruner.scores import Scores
@@ -63,7 +57,7 @@ def score(
     settings = settings or OwnPipeline()
     require_known(pipeline.transformer)
     require_criterion(criterion, ratio)
-    each = enough_samplings(pipeline, prompts, settings, settings.scoring.draws)
+    each = samplings(pipeline, prompts, settings, settings.scoring.draws)
     with embedded(pipeline, each):
         calls = captured(pipeline, each, settings.pipeline.kept, settings.scoring.draws, settings.seed)
     return importance(criterion, context(Denoiser(pipeline.transformer), calls, ratio, settings))
@@ -99,7 +93,7 @@ def prune(
     device = configure(settings.compute)
     pipeline = loaded(folder, settings.pipeline.dtype, device)
     pool = max(settings.scoring.draws, settings.recovery.calls if settings.recovery.steps else 0)
-    each = enough_samplings(pipeline, prompts, settings, pool)
+    each = samplings(pipeline, prompts, settings, pool)
     with embedded(pipeline, each):
         calls = captured(pipeline, each, settings.pipeline.kept, pool, settings.seed)
         subject = Denoiser(pipeline.transformer)
@@ -111,15 +105,12 @@ def prune(
         drop = chosen(subject, scores, ratio, by)
         log.info("removing blocks %s of %d", " ".join(map(str, drop)), len(subject.units))
         pictures = page.pictures(pipeline, each, settings.seed)
-        found = {
-            "base_model": str(model),
-            "criterion": criterion,
-            "ratio": ratio,
-            "ratio_of": by,
-            "seed": settings.seed,
-        }
-        found |= {"draws": scores.draws, "recovery": settings.recovery.method, **page.before(subject, drop, calls)}
-        found["recovery_steps"] = len(recover(subject, drop, calls, ratio, settings, out))
+        found = {"base_model": str(model), "criterion": criterion, "draws": scores.draws, "seed": settings.seed}
+        found |= {"ratio": ratio, "ratio_of": by, "recovery": settings.recovery.model_dump(mode="json")}
+        found |= page.before(subject, drop, calls)
+        if settings.recovery.steps:
+            prediction = context(subject, calls, ratio, settings).prediction
+            recover(subject, drop, calls, prediction, settings, out / RECOVERY_STATE)
         with whole_folder(final) as partial:
             cut(subject, drop, call, folder, partial)
             found |= page.after(Denoiser(subject.network), calls)
@@ -146,12 +137,6 @@ def require_peft(recovery: Recovery) -> None:
         raise UserError(
             "recovery by adapters needs one more package; run: pip install entpruner[diffusers], or take --recover full"
         )
-
-
-def enough_samplings(
-    pipeline: DiffusionPipeline, prompts: Sequence[str], settings: OwnPipeline, draws: int
-) -> Arguments:
-    return samplings(pipeline, prompts, settings.pipeline, -(-draws // settings.pipeline.kept), settings.seed)
 
 
 def context(
@@ -202,24 +187,6 @@ def chosen(subject: Denoiser, scores: Scores, ratio: float, by: By) -> tuple[int
             "give another ratio"
         )
     return tuple(sorted(drop))
-
-
-def recover(
-    subject: Denoiser,
-    drop: tuple[int, ...],
-    calls: Sequence[Captured],
-    ratio: float,
-    settings: OwnPipeline,
-    out: Path,
-) -> list[float]:
-    """The losses of the recovery, after which the weights are the recovered ones; none if there are no steps."""
-    if not settings.recovery.steps:
-        return []
-    from entpruner.pipelines.recovery import recovered
-
-    gone = tuple(name for block in drop for name in subject.units[block])
-    prediction = context(subject, calls, ratio, settings).prediction
-    return recovered(subject, gone, calls, prediction, settings, out / RECOVERY_STATE)
 
 
 def cut(subject: Denoiser, drop: tuple[int, ...], call: Call, source: Path, out: Path) -> None:

@@ -149,20 +149,21 @@ class Distillation:
         return run
 
 
-def recovered(
+def recover(
     subject: Denoiser,
-    gone: tuple[str, ...],
+    drop: Sequence[int],
     calls: Sequence[Captured],
     prediction: Callable[[Tensor], Tensor],
     settings: OwnPipeline,
     state: Path,
 ) -> list[float]:
-    """Train the network without the blocks ``gone``. Returns the loss of every step.
+    """Train the network without some blocks. Returns the loss of every step.
 
     ``state`` is the file from which a stopped training goes on, or from which one that has ended is there again.
     Raises Stopped if the process was asked to stop.
     """
     how, seed, network = settings.recovery, settings.seed, subject.network
+    gone = tuple(name for block in drop for name in subject.units[block])
     if how.method == "lora":
         trained: Adapters | AllWeights = Adapters(subject, gone, how.rank, seed)
     else:
