@@ -492,15 +492,15 @@ def test_all_weights_learn_in_bfloat16_and_keep_their_types(tmp_path: Path) -> N
 
 
 def test_a_pruning_is_foretold_and_leaves_no_state_of_its_training(own: Path, caplog: pytest.LogCaptureFixture) -> None:
-    options = ("--ratio", "0.34", "--steps", "1", "--recover", "full", "--out", "full")
+    options = ("--ratio", "0.34", "--steps", "1", "--recover", "full", "--out", "foretold")
     with caplog.at_level("INFO"):
         assert entpruner(own, "prune", "dit", "classes.txt", *options) == 0
     assert re.search(r"scoring \S+ h, recovery \S+ h, done about ", caplog.text)
     assert re.search(r"memory: \S+ GB to score, \S+ GB .* to recover; disk: \S+ GB meanwhile", caplog.text)
-    assert {path.name for path in (own / "full").iterdir()} == {"asked.json", "scores.json", "final"}
-    scores = [(own / name / "scores.json").read_bytes() for name in ("full", "pruned")]
+    assert {path.name for path in (own / "foretold").iterdir()} == {"asked.json", "scores.json", "final"}
+    scores = [(own / name / "scores.json").read_bytes() for name in ("foretold", "pruned")]
     assert scores[0] == scores[1]  # though more calls were captured, to learn from
-    assert "1 steps of distillation into all weights" in (own / "full/final/README.md").read_text()
+    assert "1 steps of distillation into all weights" in (own / "foretold/final/README.md").read_text()
 
 
 def test_what_a_pruning_needs_is_counted() -> None:
