@@ -143,14 +143,28 @@ def test_the_image_has_what_set_up_needs() -> None:
     assert all((ROOT / word).exists() for word in copied - {"COPY", "--chown=entpruner:entpruner", "./"})
 
 
-@pytest.mark.parametrize("file", [".pre-commit-config.yaml", ".readthedocs.yaml", ".github/workflows/ci.yml"])
+@pytest.mark.parametrize("file", [".pre-commit-config.yaml", ".readthedocs.yaml"])
 def test_what_hosted_services_read_is_yaml(file: str) -> None:
     assert yaml.safe_load((ROOT / file).read_text())
 
 
-def test_ci_runs_all_checks() -> None:
-    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["all"]["steps"]
-    assert ".ci/run" in [step.get("run") for step in steps]
+def hosted(workflow: str, job: str) -> list[str]:
+    """The commands of a job of a hosted service."""
+    steps = yaml.safe_load((ROOT / f".github/workflows/{workflow}.yml").read_text())["jobs"][job]["steps"]
+    return [step["run"] for step in steps if "run" in step]
+
+
+def test_ci_runs_all_checks_and_asks_for_known_weaknesses_of_what_is_locked() -> None:
+    assert ".ci/run" in hosted("ci", "all")
+    [asks] = hosted("ci", "weaknesses")
+    assert "pip-audit" in asks and "--requirement requirements.lock --require-hashes" in asks
+
+
+def test_a_release_says_what_it_is_made_of() -> None:
+    *_, build, says, publishes = hosted("release", "release")
+    assert build == "make dist"
+    assert "cyclonedx-py requirements requirements.lock" in says and '--output-file "dist/' in says
+    assert publishes.startswith('gh release create "$GITHUB_REF_NAME" dist/*')
 
 
 def test_an_old_python_is_refused_in_one_line(fresh: Path) -> None:
