@@ -1,15 +1,18 @@
 """Temporary folders and runs: what a killed process left is found by the next one, and nothing of a living one."""
 
+import asyncio
 import os
 import signal
+import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from processes import in_a_fork
 
-from entpruner.system.runs import begin_run, unless_disk_is_full
-from entpruner.system.temporary import make_folder, temporary_folder
+from entpruner.system.runs import begin_run, unless_disk_is_full, with_inputs_not_of_the_future
+from entpruner.system.temporary import make_folder, move_into, move_out, temporary_folder
 
 
 @pytest.fixture
@@ -40,6 +43,52 @@ def test_the_folder_of_a_killed_process_is_deleted_by_the_next(temporary: Path) 
         other.mkdir()
         with temporary_folder() as another:
             assert set(temporary.iterdir()) == {mine, another, other}
+
+
+def test_a_program_that_is_killed_leaves_its_temporary_files_in_a_folder_that_goes(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Snakemake does, which makes a folder before it reads the workflow."""
+
+    def killed() -> None:
+        folder, _ = make_folder()
+        move_into(folder)
+        assert Path(tempfile.mkdtemp()).parent == folder
+        kill_self()
+
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    assert in_a_fork(killed) == -signal.SIGKILL
+    with temporary_folder() as mine:
+        assert set(temporary.iterdir()) == {mine}
+
+
+@pytest.mark.parametrize("before", ["/tmp", None])
+def test_what_a_program_starts_has_its_temporary_files_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("TMPDIR", before) if before else monkeypatch.delenv("TMPDIR", raising=False)
+    environment, where = dict(os.environ), tempfile.gettempdir()
+    move_into(tmp_path)
+    assert tempfile.gettempdir() == str(tmp_path)
+    for _ in range(2):
+        move_out()
+        assert dict(os.environ) == environment and tempfile.gettempdir() == where
+
+
+def test_inputs_from_before_the_clock_was_set_back_are_no_younger_than_outputs(tmp_path: Path) -> None:
+    old, future, made = (tmp_path / name for name in ("old", "future", "made"))
+    for file, later in ((old, -5), (future, 1_000), (made, -1)):
+        file.touch()
+        os.utime(file, (time.time() + later,) * 2)
+    times = [(file.stat().st_mtime_ns) for file in (old, made)]
+
+    async def check(*_: object) -> None:
+        assert [file.stat().st_mtime_ns for file in (old, made)] == times
+        assert future.stat().st_mtime_ns == made.stat().st_mtime_ns
+
+    job = SimpleNamespace(input=[str(old), str(future), str(tmp_path / "missing")])
+    asyncio.run(with_inputs_not_of_the_future(check)(job, [str(made)]))
 
 
 def test_locks_of_a_killed_run_are_deleted_and_those_of_a_living_one_stay(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 import fcntl
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from entpruner.system.files import DISK_FULL
+
+Check = Callable[[Any, Any], Awaitable[None]]
+"""Of a job of Snakemake's and its outputs."""
 
 
 def begin_run(state: Path = Path(".snakemake")) -> int | None:
@@ -34,6 +38,23 @@ def left_locked(state: Path = Path(".snakemake")) -> list[Path]:
         fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return sorted((state / "locks").glob("*"))
     return []
+
+
+def with_inputs_not_of_the_future(check: Check) -> Check:
+    """What Snakemake calls to ``check`` that the outputs of a job are not older than its inputs.
+
+    Inputs from before the clock was set back are dated like the outputs first, or the job would fail.
+    """
+
+    async def checked(job: Any, outputs: Any) -> None:
+        made = [Path(file).stat().st_mtime_ns for file in map(str, outputs) if Path(file).exists()]
+        for file in map(Path, map(str, job.input)):
+            with suppress(OSError):
+                if file.stat().st_mtime_ns > time.time_ns():
+                    os.utime(file, ns=(file.stat().st_atime_ns, min(made, default=time.time_ns())))
+        await check(job, outputs)
+
+    return checked
 
 
 def unless_disk_is_full(failed: Callable[[Any], None]) -> Callable[[Any], None]:

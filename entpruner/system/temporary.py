@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX, HELD = "entpruner-", "held"
+OUTSIDE = "ENTPRUNER_OUTSIDE"
+"""An environment variable: what TMPDIR was before ``move_into``."""
 
 
 @contextmanager
@@ -34,6 +36,21 @@ def make_folder() -> tuple[Path, int]:
     fcntl.flock(held, fcntl.LOCK_EX)
     (folder / "taking").rename(folder / HELD)  # others see it only when it is locked
     return folder, held
+
+
+def move_into(folder: Path) -> None:
+    """Have the temporary files of this process, and of those that it starts or becomes, lie in a folder."""
+    os.environ |= {OUTSIDE: os.environ.get("TMPDIR", ""), "TMPDIR": str(folder)}
+    tempfile.tempdir = None
+
+
+def move_out() -> None:
+    """Have later temporary files lie where they did before ``move_into``, if this process was started after it."""
+    before = os.environ.pop(OUTSIDE, None)
+    if before is not None:
+        del os.environ["TMPDIR"]
+        os.environ |= {"TMPDIR": before} if before else {}
+        tempfile.tempdir = None
 
 
 def abandoned() -> list[Path]:

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 from entpruner.errors import UserError
 from entpruner.system.provenance import code_digest
 from entpruner.system.stopping import end_with_parent
-from entpruner.system.temporary import make_folder
+from entpruner.system.temporary import make_folder, move_into
 
 ADDRESS = "ENTPRUNER_WARM"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # if anything else ends a client, its child gets SIGKILL
@@ -140,6 +140,7 @@ def become(program: Sequence[str], preload: Sequence[str], served: Sequence[Sequ
             return Server(folder, listener, alive, preload, served).serve()
         os.set_inheritable(held_by_program, True)
         os.environ[ADDRESS] = str(folder / "socket")
+        move_into(folder)  # the program may be killed, and leave what it made there
     os.execvp(program[0], list(program))
 
 
