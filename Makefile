@@ -18,7 +18,7 @@ MLFLOW    = $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --allowed-hosts
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help results quick smoke audit report verify ui watch test test-slurm fuzz lint docs screenshots dist bench growth bench-gpu save restore publish
+.PHONY: help results quick smoke audit report verify ui watch test test-slurm fuzz chaos lint docs screenshots dist bench growth bench-gpu save restore publish
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -59,6 +59,9 @@ test-slurm: .venv/ready  ## a small study through a SLURM of its own, as root, i
 
 fuzz: .venv/ready  ## input that nobody would write, so many examples of each kind: EXAMPLES=2000
 	FUZZ=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py
+
+chaos: .venv/ready  ## kill the smoke study again and again: the result must be the same bits (CHAOS=--help)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m chaos $(CHAOS)
 
 lint: .venv/ready  ## style and types of the Python and of the workflow
 	$(BIN)/ruff check
