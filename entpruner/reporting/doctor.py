@@ -13,6 +13,7 @@ from entpruner.errors import UserError
 from entpruner.layout import CHECKSUMS, IMAGES, MANIFEST, MOMENTS, TIMING, WITHIN
 from entpruner.reporting.records import files_of
 from entpruner.system.files import LARGE, checksum_of, checksums_in, read_json
+from entpruner.system.noting import ONE_BY_ONE
 from entpruner.system.runs import left_locked
 from entpruner.system.temporary import abandoned
 
@@ -57,10 +58,12 @@ def damage(folder: Path) -> Iterator[Finding]:
     anew = partial(delete_files, folder)
     try:
         expected = checksums_in(folder)
+        one_by_one = expected.pop(CHECKSUMS, None)
     except UserError:
+        expected, one_by_one = {}, "damaged"
+    if one_by_one not in (None, ONE_BY_ONE):
         yield Finding(folder / CHECKSUMS, "damaged", anew)
         return
-    one_by_one = expected.pop(CHECKSUMS, None)
     found = {file.name for file in folder.iterdir() if file.is_file()} - {CHECKSUMS}
     for name in sorted(expected):
         if name in found and checksum_of(folder / name) != expected[name]:
