@@ -2,6 +2,7 @@ STUDY  ?= digits
 DEPTH  ?= 1
 PYTHON ?= python3
 PORT   ?= 5000
+TORCH  ?= cuda
 EXAMPLES ?= 2000
 
 BIN       = .venv/bin
@@ -23,6 +24,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
 	@echo 'STUDY=digits is the params file and the folder under results/; PYTHON=python3 what .venv is made from.'
+	@echo 'TORCH=cpu sets up PyTorch without CUDA, at the first call.'
 
 results: .venv/ready  ## everything of the study: data, models, arms, tables, figures
 	$(SNAKEMAKE)
@@ -113,6 +115,12 @@ publish: .venv/ready  ## write what is small to results/published/, where git ke
 	@echo 'Setting up .venv: some minutes, once'
 	test -e $@ || $(PYTHON) -m venv --clear .venv
 	rm -f $@
+ifeq ($(TORCH),cpu)
+	$(INSTALL) --no-deps --index-url https://download.pytorch.org/whl/cpu $(shell sed -nE 's/^(torch(vision)?==[^ ]*).*/\1/p' requirements.lock)
+	awk '/^[a-z]/ {kept = !/^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/} kept' requirements.lock > .venv/cpu.lock
+	$(INSTALL) --no-deps --require-hashes --requirement .venv/cpu.lock
+else
 	$(INSTALL) --require-hashes --requirement requirements.lock
+endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@

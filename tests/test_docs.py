@@ -1,13 +1,16 @@
 """The README and the documentation: what they say is there, and what they tell a reader to type is understood."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from entpruner.cli import command_line
 from entpruner.params.files import schema
@@ -105,3 +108,34 @@ def test_every_key_of_a_params_file_is_described() -> None:
     keys = {(name, key): node for name, section in sections.items() for key, node in section["properties"].items()}
     assert len(keys) > 200
     assert [place for place, node in keys.items() if not node.get("description")] == []
+
+
+def test_a_release_has_one_version_title_and_licence() -> None:
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == project["version"]
+    assert f"\n## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
+    assert (zenodo["title"], zenodo["license"]) == (citation["title"], citation["license"])
+    assert project["license"] == citation["license"]
+    assert [one["name"] for one in zenodo["creators"]] == [one["name"] for one in citation["authors"]]
+
+
+def test_a_set_up_without_cuda_takes_all_else_from_the_lock() -> None:
+    """As make would do it, but for the installation."""
+    recipe = subprocess.run(
+        ["make", "--dry-run", "--always-make", ".venv/ready", "TORCH=cpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    [command] = re.findall(r"^awk .*(?= > )", recipe, re.MULTILINE)
+    left = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    whole = re.findall(r"^([a-z]\S*)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    kept = re.findall(r"^([a-z]\S*)==(\S+)", left, re.MULTILINE)
+    gone = {name: version for name, version in whole if (name, version) not in kept}
+    assert {"torch", "torchvision", "triton"} < gone.keys()
+    assert all(re.match("torch|triton|cuda-|nvidia-", name) for name in gone) and "torch-fidelity" not in gone
+    assert f"whl/cpu torch=={gone['torch']} torchvision=={gone['torchvision']}\n" in recipe
+    assert left.count("--hash=") > len(kept)

@@ -11,9 +11,9 @@ HTML = Template("""\
 <!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>$caption</title>
 <style>
-:root {color-scheme: light dark} body {font: 15px/1.5 system-ui, sans-serif; margin: 2rem; max-width: 62rem}
+:root {color-scheme: light dark} body {font: 13.5px/1.5 system-ui, sans-serif; margin: 1.2rem; max-width: 62rem}
 div {overflow-x: auto} table {border-collapse: collapse; font-variant-numeric: tabular-nums}
-th, td {padding: .35em .8em; text-align: right; white-space: nowrap; border-bottom: 1px solid #8884}
+th, td {padding: .35em .5em; text-align: right; white-space: nowrap; border-bottom: 1px solid #8884}
 th:first-child, td:first-child {text-align: left} tbody th {padding-top: 1.2em}
 ul {color: GrayText; padding-left: 1.2em}
 </style>

@@ -35,6 +35,8 @@ CONFIG: dict[str, Any] = {
     "header": {"labelColor": "var(--muted)", "titleColor": "var(--muted)", "labelFontSize": 12},
     "view": {"stroke": None},
 }
+NARROW = alt.Legend(columns=alt.ExprRef(f"width < 500 ? 3 : {len(FAMILIES)}"))
+"""A legend that has all kinds of arms, in two lines where the page is as narrow as a telephone."""
 SHOWN_SPEED = alt.Tooltip("speed-up:Q", format=".2f")
 ROOM = {"left": 24, "right": 8, "top": 5, "bottom": 5}
 """The space around such a picture: the reader's font may be wider than the one that it was laid out with."""
@@ -86,7 +88,7 @@ def tradeoff(rows: Sequence[Row], distance: str, lead: str) -> Drawn | None:
             scale=alt.Scale(zero=False, padding=24),
             axis=alt.Axis(tickCount=6, grid=False),
         ),
-        color=alt.Color("kind:N", scale=colours([point["kind"] for point in points]), title=None),
+        color=alt.Color("kind:N", scale=colours([point["kind"] for point in points]), title=None, legend=NARROW),
         opacity=alt.condition(kind, alt.value(0.9), alt.value(0.07)),
         tooltip=["method:N", "blocks:N", alt.Tooltip("shown:N", title=distance), SHOWN_SPEED, "seeds:Q"],
     )
