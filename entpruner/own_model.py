@@ -169,7 +169,7 @@ def prune(
         init = folder
     if missing(out / "final", "recovery"):
         last = RecoverSettings.of(arm, "final", settings.label_table, settings.compute)
-        recover.run(last, store=store, init=init, teacher=teacher, out=out / "final")
+        recover.run(last, store=store, init=init, scores=None, teacher=teacher, out=out / "final")
     return load(out / "final")
 
 

@@ -13,7 +13,7 @@ from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture, Flow
 from entpruner.params.compute import Compute
-from entpruner.params.training import Training
+from entpruner.params.training import OptimizerName, Training
 from entpruner.process import Process, make_process
 from entpruner.system.randomness import generator
 from entpruner.training.loop import train
@@ -56,8 +56,8 @@ def images(count: int = 10) -> ImageSet:
     return ImageSet(pixels, np.arange(count, dtype=np.int64) % 3, num_classes=3)
 
 
-def new_state() -> TrainState:
-    return TrainState.start(Transformer(ARCHITECTURE).initialize(generator(0, "weights")))
+def new_state(optimizer: OptimizerName = "adamw") -> TrainState:
+    return TrainState.start(Transformer(ARCHITECTURE).initialize(generator(0, "weights")), optimizer)
 
 
 def new_state_in_float64() -> TrainState:

@@ -121,6 +121,26 @@ def test_the_average_and_the_state_are_pruned_as_was_decided(root: Path) -> None
     assert load_model(root / "final")[1].kept_blocks == kept
 
 
+def test_a_monitored_arm_has_the_same_bits_and_its_timing_the_readings_of_all_its_stages(
+    root: Path, tmp_path: Path
+) -> None:
+    proxies = {"ntk": {"samples": 4}, "zico": {"batches": 8, "batch_size": 2}}
+    watched = {"watched": {"every": 4, "proxies": proxies, "pruning": {"stages": 2}, "total": TOTAL}}
+    first, last = tmp_path / "stage1", tmp_path / "final"
+    assert prune(root, 1, first, **watched) == 0
+    recover = ARM | {"artefact": "arms/a/final"} | of_stage(3) | watched
+    assert entpruner("recover", recover, store=root / "store", init=first, out=last) == 0
+    for name in ("model.safetensors", "train_state.safetensors"):
+        assert (first / name).read_bytes() == (root / "stage1" / name).read_bytes()
+    found = read_json(last / "timing.json")["monitor"]
+    assert [reading["step"] for reading in found["readings"]] == [0, 3, 7, 8, 9]
+    assert found["readings"][:2] == read_json(first / "timing.json")["monitor"]["readings"]
+    gone = 5 - found["readings"][0]["blocks"]
+    assert (found["readings"][0]["votes"] is None) == (gone == TOTAL)
+    assert found["last"]["zico"] == found["readings"][-1]["zico"]
+    assert 0 < found["share"] < 1
+
+
 def test_a_stage_votes_with_both_proxies_and_the_last_goes_to_the_target(root: Path) -> None:
     first, last = (read_json(root / f"stage{stage}/decision.json") for stage in (1, 2))
     assert first["how"] == "vote"
@@ -438,7 +458,7 @@ def test_checkpoints_of_other_inputs_are_not_gone_on_from(
         model, card = load_model(other)
         if changed == "init":
             state = TrainState.load(other, model)
-            next(iter(state.adam.values()))["exp_avg"] += 1
+            next(iter(state.moments.values()))["exp_avg"] += 1
             state.save(other)
         else:
             model.final_layer.linear.bias.data += 1

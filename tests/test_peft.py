@@ -17,7 +17,8 @@ from entpruner.models.checkpoints import ModelCard, load_model, save_model
 from entpruner.models.lora import LoraLinear
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Flow
-from entpruner.params.training import Finetuning, Lora
+from entpruner.params.lora import Lora
+from entpruner.params.training import Finetuning
 from entpruner.system.randomness import generator
 from entpruner.training.objective import Objective
 from entpruner.training.peft import merge, prepare, trained_parameters
@@ -101,7 +102,7 @@ def test_training_moves_what_is_trained_and_nothing_else(tmp_path: Path, method:
         now, average = state.model.get_parameter(name), state.ema.get_parameter(name)
         assert torch.equal(now, parameter) == (not parameter.requires_grad), name
         assert torch.equal(average, parameter) == (not parameter.requires_grad), name
-    assert state.adam.keys() == {name for name, p in before.named_parameters() if p.requires_grad}
+    assert state.moments.keys() == {name for name, p in before.named_parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize("method", ["lora", "adapters"])

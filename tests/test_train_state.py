@@ -12,6 +12,7 @@ from entpruner.layout import STATE as STATE_FILE
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture
 from entpruner.params.pruning import Pruning
+from entpruner.params.training import OptimizerName
 from entpruner.system.randomness import generator
 from entpruner.training.state import TrainState
 
@@ -20,9 +21,9 @@ ARCHITECTURE = Architecture(
 )
 
 
-def filled(depth: int = 4) -> TrainState:
+def filled(depth: int = 4, optimizer: OptimizerName = "adamw") -> TrainState:
     """A state whose every tensor is random, the average and the moments apart from the weights."""
-    state = TrainState.start(Transformer(ARCHITECTURE.model_copy(update={"depth": depth})))
+    state = TrainState.start(Transformer(ARCHITECTURE.model_copy(update={"depth": depth})), optimizer)
     random = generator(0, "state")
     with torch.no_grad():
         for tensor in [*dict(state.named_tensors()).values(), *state.ema.state_dict().values()]:
@@ -49,26 +50,30 @@ def test_one_setting_says_which_weights_proxies_and_re_ranking_see(measured_on: 
 def test_a_run_starts_with_its_own_average_and_zero_moments_of_all_trained_weights():
     model = Transformer(ARCHITECTURE).initialize(generator(0))
     state = TrainState.start(model)
-    assert state.adam.keys() == {name for name, _ in model.named_parameters()} - {"pos_embed"}
-    assert not any(tensor.any() for moments in state.adam.values() for tensor in moments.values())
+    assert state.moments.keys() == {name for name, _ in model.named_parameters()} - {"pos_embed"}
+    assert not any(tensor.any() for moments in state.moments.values() for tensor in moments.values())
     for name, parameter in state.ema.named_parameters():
         assert torch.equal(parameter, model.get_parameter(name))
         assert parameter.data_ptr() != model.get_parameter(name).data_ptr()
 
 
-def test_save_and_load_keep_every_bit_and_saving_again_every_byte(tmp_path: Path):
-    state = filled()
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_save_and_load_keep_every_bit_and_saving_again_every_byte(tmp_path: Path, optimizer: OptimizerName):
+    state = filled(optimizer=optimizer)
     state.save(tmp_path)
     first = (tmp_path / STATE_FILE).read_bytes()
-    loaded = TrainState.load(tmp_path, state.ema)
+    loaded = TrainState.load(tmp_path, state.ema, optimizer)
     assert_same(loaded, state)
     loaded.save(tmp_path)
     assert (tmp_path / STATE_FILE).read_bytes() == first
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 @pytest.mark.parametrize("drop", [{0}, {3}, {1, 2}])
-def test_dropping_blocks_keeps_the_rest_of_model_average_and_moments_bit_for_bit(drop: set[int]):
-    state = filled()
+def test_dropping_blocks_keeps_the_rest_of_model_average_and_moments_bit_for_bit(
+    drop: set[int], optimizer: OptimizerName
+):
+    state = filled(optimizer=optimizer)
     pruned = state.drop_blocks(drop)
     kept = tuple(block for block in range(4) if block not in drop)
     assert pruned.model.kept_blocks == pruned.ema.kept_blocks == kept

@@ -94,6 +94,13 @@ def test_the_learning_rate_warms_up_linearly_and_falls_as_half_a_cosine():
     assert {learning_rate(constant, step) for step in range(3, 14)} == {0.8}
 
 
+def test_warm_restarts_repeat_half_a_cosine_after_the_warm_up():
+    settings = Training(steps=14, learning_rate=0.8, warmup_steps=4, decay="restarts", restart_every=4)
+    rates = [learning_rate(settings, step) for step in range(14)]
+    assert rates[4:8] == rates[8:12] == pytest.approx([0.8, 0.4 + 0.4 / 2**0.5, 0.4, 0.4 - 0.4 / 2**0.5])
+    assert rates[12:] == rates[4:6] and rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+
+
 @given(count=st.integers(1, 20), batch_size=st.integers(1, 50), seed=st.integers(0, 3))
 def test_every_image_is_seen_once_an_epoch(count: int, batch_size: int, seed: int):
     steps = 3 * count // batch_size + 1
@@ -152,6 +159,40 @@ def test_steps_are_those_of_a_plain_adamw_loop(tmp_path: Path):
         FLOW.losses(plain, *batch)["loss"].mean().backward()
         torch.nn.utils.clip_grad_norm_(weights, 0.5)
         optimizer.step()
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(state.model.state_dict()[name], tensor), name
+
+
+OPTIMIZERS = [
+    pytest.param({"optimizer": "sgd", "momentum": 0.9}, id="sgd"),
+    pytest.param({"optimizer": "muon", "momentum": 0.95}, id="muon"),
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_are_those_of_torch_s_own_optimizers(tmp_path: Path, optimizer: dict[str, Any]):
+    options = SETTINGS.model_copy(update={"decay": "constant", "warmup_steps": 0, **optimizer})
+    state, plain = new_state(options.optimizer), new_state().model
+    run(state, tmp_path, settings=options)
+    weights = {name: weight for name, weight in plain.named_parameters() if weight.requires_grad}
+    common = {"lr": 1e-2, "weight_decay": 0.01}
+    if options.optimizer == "sgd":
+        steppers = [torch.optim.SGD(weights.values(), momentum=0.9, **common)]
+    else:
+        matrices = {name for name, weight in weights.items() if name.startswith("blocks.") and weight.dim() == 2}
+        assert len(matrices) == 3 * 5  # qkv, projection, two of the MLP and the modulation
+        muon = torch.optim.Muon(
+            [weights[name] for name in matrices], momentum=0.95, adjust_lr_fn="match_rms_adamw", **common
+        )
+        others = [weight for name, weight in weights.items() if name not in matrices]
+        steppers = [muon, torch.optim.AdamW(others, fused=True, **common)]
+    for step in range(9):
+        batch = draw_batch(images(), batch_indices(step, 4, 10, 0, "a"), FLOW, options, generator(0, "a", step))
+        plain.zero_grad()
+        FLOW.losses(plain, *batch)["loss"].mean().backward()
+        torch.nn.utils.clip_grad_norm_(weights.values(), 0.5)
+        for stepper in steppers:
+            stepper.step()
     for name, tensor in plain.state_dict().items():
         assert torch.equal(state.model.state_dict()[name], tensor), name
 
@@ -294,6 +335,19 @@ def test_killed_at_any_step_and_started_again_it_ends_with_the_same_bits(
     again = Hooked(lambda *_: None)
     assert ended(tmp_path, again) == uninterrupted
     assert again.calls == 9 - step // 3 * 3  # it went on from the last checkpoint
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_killed_with_any_optimizer_and_between_restarts_it_ends_with_the_same_bits(
+    tmp_path: Path, optimizer: dict[str, Any]
+):
+    options = SETTINGS.model_copy(update={"decay": "restarts", "restart_every": 4, **optimizer})
+    whole, again = new_state(options.optimizer), new_state(options.optimizer)
+    curve = run(whole, tmp_path / "whole", settings=options)
+    with pytest.raises(Kill):
+        run(new_state(options.optimizer), tmp_path / "killed", killed_at(7), options)
+    assert untimed(run(again, tmp_path / "killed", settings=options)) == untimed(curve)
+    assert bits(again) == bits(whole)
 
 
 @pytest.mark.parametrize("step", range(9))
@@ -566,7 +620,7 @@ def test_on_the_gpu_it_trains_and_goes_on_from_a_checkpoint(tmp_path: Path):
     curve = run(state, tmp_path, compute=gpu)
     assert [point["step"] for point in curve] == [4, 8, 9]
     assert all(tensor.is_cuda for _, tensor in state.named_tensors())
-    assert all(moments["step"] == 9 for moments in state.adam.values())
+    assert all(moments["step"] == 9 for moments in state.moments.values())
 
 
 @pytest.mark.gpu

@@ -229,11 +229,11 @@ def test_training_lowers_the_loss_and_goes_on_exactly_after_a_kill(tmp_path: Pat
 
 def test_moments_move_along_with_the_blocks() -> None:
     state = TrainState.start(network())
-    for number, moments in enumerate(state.adam.values()):
+    for number, moments in enumerate(state.moments.values()):
         moments["exp_avg"].fill_(number)
     pruned = state.drop_blocks({0, 4})
-    assert pruned.adam.keys() == dict(pruned.model.named_parameters()).keys()
-    before, after = state.adam["blocks.5.conv1.weight"], pruned.adam["blocks.3.conv1.weight"]
+    assert pruned.moments.keys() == dict(pruned.model.named_parameters()).keys()
+    before, after = state.moments["blocks.5.conv1.weight"], pruned.moments["blocks.3.conv1.weight"]
     assert torch.equal(after["exp_avg"], before["exp_avg"])
 
 

@@ -60,7 +60,8 @@ def run_schedule(
     assert isinstance(context.model, Transformer), "the proxies know no other network"
     stages = 1 if schedule == "one_shot" else pruning.stages
     bounds = stage_boundaries(stages, pruning.fraction, training.steps)
-    state, decisions, flops = TrainState.start(deepcopy(context.model)), list[Decision](), 0
+    state = TrainState.start(deepcopy(context.model), training.optimizer)
+    decisions, flops = list[Decision](), 0
     for stage in range(1, stages + 2):  # the last round is the recovery, which prunes nothing
         if stage <= stages:
             keys = context.process, context.images, context.seed, f"{context.artefact}/stage{stage}", context.device

@@ -98,7 +98,7 @@ def recovered(
 ) -> BlockNetwork:
     """The network with the moving average of its weights after the training ``recovery``. ``network`` itself ends with
     the trained weights."""
-    state = TrainState.start(network)
+    state = TrainState.start(network, recovery.optimizer)
     train(
         state,
         context.process,
@@ -125,12 +125,13 @@ def distance(network: BlockNetwork, bench: Bench, repeat: int) -> float:
 
 def short_recovery(finetune: Training, steps: int) -> Training:
     """The study's fine-tuning, shrunk to ``steps``. It trains all weights, with the same decay and batch size. The
-    warm-up and the half-life of the average are the same shares of the steps."""
+    warm-up, the restarts and the half-life of the average are the same shares of the steps."""
     settings = {name: getattr(finetune, name) for name in Training.model_fields}
     shrunk = steps / max(finetune.steps, 1)
     settings |= {"steps": steps, "warmup_steps": round(finetune.warmup_steps * shrunk), "log_every": max(steps, 1)}
-    if finetune.ema_half_life is not None:
-        settings["ema_half_life"] = max(1, round(finetune.ema_half_life * shrunk))
+    for name in ("ema_half_life", "restart_every"):
+        if settings[name] is not None:
+            settings[name] = max(1, round(settings[name] * shrunk))
     return Training(**settings)
 
 

@@ -13,7 +13,8 @@ from entpruner.training.state import TrainState
 
 
 def run(settings: AdaptSettings, *, store: Path, init: Path, out: Path) -> None:
-    recorder = Recorder([__name__], settings, configure(settings.compute))
+    recorder = Recorder([__name__, *settings.modules], settings, configure(settings.compute))
     random = generator(settings.seed, settings.artefact, "labels")
     model, card = moved_model(open_store(store), init, random, settings.label_table)
-    train_into(out, TrainState.start(model), card, settings, recorder, store=store, init=init)
+    state = TrainState.start(model, settings.training.optimizer)
+    train_into(out, state, card, settings, recorder, store=store, init=init)

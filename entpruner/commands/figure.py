@@ -16,6 +16,7 @@ from entpruner.reporting.arm_figures import (
     kept_blocks,
     samples,
 )
+from entpruner.reporting.monitor_figure import DECAYS, OPTIMIZERS, Monitored, monitored_trainings
 from entpruner.reporting.results import curve_of
 from entpruner.reporting.score_figures import ced_by_block, ced_by_timestep, entropy_vs_loss
 from entpruner.rules.report import FigureSettings
@@ -46,6 +47,8 @@ def run(settings: FigureSettings, *, results: Path, out: Path) -> None:
             draw_samples(arms, paths, out)
         case "kept_blocks":
             kept_blocks([KeptBlocks(row_label(arm, arms), kept(arm, paths), arm.depth) for arm in arms], out)
+        case "monitor":
+            monitored_trainings([monitored(arm, paths) for arm in arms], out)
         case "distance_vs_ratio":
             draw_distance_vs_ratio(arms, paths, settings.distance, out)
 
@@ -64,6 +67,15 @@ def draw_samples(arms: Sequence[ArmIdentity], paths: Layout, out: Path) -> None:
     data = Store.open(paths.pixels(first).path)
     made = [(row_label(arm, arms), Store.open(paths.samples(arm.key).path).split("samples")) for arm in arms]
     samples([("real", data.split("train")), *made], data.class_names, out)
+
+
+def monitored(arm: ArmIdentity, paths: Layout) -> Monitored:
+    """What the training of an arm read. Arms with the same optimizer share a panel."""
+    timing = read_json(paths.final(arm.key).files["timing"])
+    training = timing["settings"]["training"]
+    removed = "" if arm.ratio is None else f", {arm.ratio:.0%} removed"
+    label = DECAYS[training["decay"]] + removed
+    return Monitored(OPTIMIZERS[training["optimizer"]], label, timing["monitor"]["readings"])
 
 
 def kept(arm: ArmIdentity, paths: Layout) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from entpruner.training.state import TrainState
 
 
 def run(settings: PretrainSettings, *, store: Path, out: Path) -> None:
-    recorder = Recorder([__name__], settings, configure(settings.compute))
+    recorder = Recorder([__name__, *settings.modules], settings, configure(settings.compute))
     data = open_store(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)
@@ -24,4 +24,5 @@ def run(settings: PretrainSettings, *, store: Path, out: Path) -> None:
         process=settings.backbone.process,
         class_names=tuple(data.class_names),
     )
-    train_into(out, TrainState.start(model), card, settings, recorder, store=store)
+    state = TrainState.start(model, settings.training.optimizer)
+    train_into(out, state, card, settings, recorder, store=store)

@@ -28,7 +28,7 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
     """``teacher`` is the folder of the model that the arm began with. It is needed for ``training.distillation``."""
     device = configure(settings.compute)
     criteria = [] if settings.rescoring is None else [settings.rescoring.criterion]
-    recorder = Recorder([__name__, *map(module_of, criteria)], settings, device)
+    recorder = Recorder([__name__, *map(module_of, criteria), *settings.modules], settings, device)
     data = open_store(store)
     state, card = starting_state(settings, data, init)
     process, images = make_process(card.process), data.split("train")
@@ -75,5 +75,6 @@ def run(settings: PruneSettings, *, store: Path, init: Path, scores: Path, teach
         init=init,
         teacher=teacher,
         scores=scores,
+        order=decision["order"],
         documents=documents,
     )

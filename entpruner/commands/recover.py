@@ -14,12 +14,16 @@ from entpruner.training.peft import prepare
 from entpruner.training.state import TrainState
 
 
-def run(settings: RecoverSettings, *, store: Path, init: Path, teacher: Path | None, out: Path) -> None:
-    """``teacher`` is the folder of the model that the arm began with. It is needed for ``training.distillation``."""
-    recorder = Recorder([__name__], settings, configure(settings.compute))
+def run(
+    settings: RecoverSettings, *, store: Path, init: Path, scores: Path | None, teacher: Path | None, out: Path
+) -> None:
+    """``teacher`` is the folder of the model that the arm began with. It is needed for ``training.distillation``.
+    ``scores`` has the ranking for the votes of an arm that is not pruned and monitored.
+    """
+    recorder = Recorder([__name__, *settings.modules], settings, configure(settings.compute))
     begun = unpruned_state if is_fresh(settings) else starting_state
     state, card = begun(settings, open_store(store), init)
-    train_into(out, state, card, settings, recorder, store=store, init=init, teacher=teacher)
+    train_into(out, state, card, settings, recorder, store=store, init=init, teacher=teacher, scores=scores)
 
 
 def unpruned_state(settings: RecoverSettings, data: AnyStore, init: Path) -> tuple[TrainState, ModelCard]:
@@ -33,4 +37,4 @@ def unpruned_state(settings: RecoverSettings, data: AnyStore, init: Path) -> tup
     prepare(model, tuning, generator(settings.seed, settings.artefact, "method"))
     if tuning.method == "adapters":
         card = card.model_copy(update={"adapter_width": tuning.adapter_width})
-    return TrainState.start(model), card
+    return TrainState.start(model, tuning.optimizer), card

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from entpruner.models.arithmetic import training_flops
 from entpruner.models.checkpoints import ModelCard, save_model
 from entpruner.params.training import Finetuning
 from entpruner.process import Process, make_process
-from entpruner.rules.rule import TrainingSettings
+from entpruner.rules.rule import WATCHING, TrainingSettings
 from entpruner.system import parallel
 from entpruner.system.devices import device_of
 from entpruner.system.files import read_json, whole_folder, write_json
@@ -23,6 +25,7 @@ from entpruner.training.distill import distilled
 from entpruner.training.loop import train
 from entpruner.training.objective import Objective, data_loss
 from entpruner.training.peft import merge, trained_parameters
+from entpruner.training.reading import Reading, Watch
 from entpruner.training.state import TrainState
 
 
@@ -34,7 +37,8 @@ def is_fresh(settings: TrainingSettings) -> bool:
 def starting_state(settings: TrainingSettings, data: AnyStore, init: Path) -> tuple[TrainState, ModelCard]:
     """The state that a training begins with: the weights in ``init``, and in a later stage the whole state there."""
     model, card = model_for(data, init)
-    return (TrainState.start(model) if is_fresh(settings) else TrainState.load(init, model)), card
+    optimizer = settings.training.optimizer
+    return TrainState.start(model, optimizer) if is_fresh(settings) else TrainState.load(init, model, optimizer), card
 
 
 def train_into(
@@ -48,6 +52,7 @@ def train_into(
     init: Path | None = None,
     teacher: Path | None = None,
     scores: Path | None = None,
+    order: Sequence[int] | None = None,
     documents: dict[str, Any] | None = None,
 ) -> None:
     """Train ``state`` and write model, training state, curve and timing to ``out``.
@@ -55,8 +60,8 @@ def train_into(
     ``init`` is the folder that ``state`` was read from. In a later stage of an arm its steps, FLOPs and seconds are
     part of the totals. The seconds of a command that was killed count from when it went on. ``teacher`` is the folder
     of the network to learn from, where the settings ask for distillation. ``scores`` is a file that decided what was
-    dropped from ``state``. ``documents`` are further JSON files to write, by name. Checkpoints lie in ``<out>.resume``
-    until all is written.
+    dropped from ``state``, or what votes are about. ``order`` are the ranked blocks if they are not those of this file.
+    ``documents`` are further JSON files to write, by name. Checkpoints lie in ``<out>.resume`` until all is written.
 
     What a method of fine-tuning added is merged into the model, but not into the training state. No training goes on
     from a state to which a method has added something.
@@ -65,6 +70,7 @@ def train_into(
     inputs = [] if scores is None else [scores]
     inputs += inputs_of(settings, store, init, teacher)
     data, process = open_store(store), make_process(card.process)
+    watch = watch_of(settings, process, data, scores, order)
     tuning = settings.training if isinstance(settings.training, Finetuning) else None
     with Live(settings.compute.mlflow, shown_as(out, settings), begins=begins(settings, resume_folder)) as live:
         curve = train(
@@ -81,6 +87,7 @@ def train_into(
             fingerprint=recorder.fingerprint(*inputs),
             objective=objective_of(settings, process, data, teacher),
             live=live,
+            watch=watch,
         )
     if not parallel.is_first():
         return
@@ -106,8 +113,36 @@ def train_into(
             compiled=state.model.compiled,
         )
         timing["total_seconds"] = earlier["total_seconds"] + timing["seconds"]
+        if watch is not None:
+            timing["monitor"] = monitored(earlier, watch.readings, timing["total_seconds"])
         write_json(folder / TIMING, timing)
     shutil.rmtree(resume_folder, ignore_errors=True)
+
+
+def watch_of(
+    settings: TrainingSettings, process: Process, data: AnyStore, scores: Path | None, order: Sequence[int] | None
+) -> Watch | None:
+    """How the training is watched, or None if it is not monitored."""
+    if settings.watched is None:
+        return None
+    found: Watch = import_module(WATCHING).watch_of(settings, process, data.split("train"), scores, order)
+    return found
+
+
+def monitored(earlier: Mapping[str, Any], readings: Sequence[Reading], seconds: float) -> dict[str, Any]:
+    """What the timing says of the readings, of those of earlier stages, too. ``seconds`` is the time of all stages.
+
+    ``share`` is the part of this time that they took. ``pruned`` is the share of votes that would have removed blocks.
+    """
+    whole = [*earlier.get("monitor", {"readings": []})["readings"], *readings]
+    votes = [reading["votes"] for reading in whole if reading["votes"] is not None]
+    return {
+        "readings": whole,
+        "first": {key: whole[0][key] for key in ("kappa", "zico")},
+        "last": {key: whole[-1][key] for key in ("kappa", "zico")},
+        "pruned": sum(vote > 0 for vote in votes) / len(votes) if votes else None,
+        "share": sum(reading["seconds"] for reading in whole) / seconds,
+    }
 
 
 def shown_as(out: Path, settings: TrainingSettings) -> str:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from entpruner.params.training import Lora
+from entpruner.params.lora import Lora
 
 
 class LoraLinear(nn.Module):

@@ -76,8 +76,11 @@ def check(config: dict[str, Any], files: Sequence[Path] = ()) -> Study:
     """The study of a config that Snakemake has merged from ``files``; raises UserError as ``read_study`` does."""
     documents, config = _load_all(files), _plain(config)
     study, found = validated(Study, config)
+    doubted: list[Problem] = []  # they are not told, but what they are about is left out of what is checked next
     for more in (overrides, contradictions) if len(found) < SHOWN else ():
-        found += [problem for problem in more(_rest(config, found)) if not problem.doubtful(found)]
+        problems = [*more(_rest(config, [*found, *doubted]))]
+        doubted += [problem for problem in problems if problem.doubtful(found)]
+        found += [problem for problem in problems if not problem.doubtful(found)]
     if study is None or found:
         raise _error(found, documents)
     return study

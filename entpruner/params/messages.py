@@ -117,6 +117,8 @@ def _said(model: type[BaseModel], values: Any, detail: Any) -> tuple[Loc, str]:
             return loc, "got nothing; this key is required"
     if names := re.findall(r"'([^']*)'", context.get("expected", context.get("expected_tags", ""))):
         return loc, got(given, ", ".join(names), names)
+    if kind == "value_error" and given is None:  # a default that the rest of its section does not allow
+        return (*loc[: len(place) - 1], place[-1]), f"got nothing; allowed: {context['error']}"
     if kind in ALLOWED:
         return loc, got(given, ALLOWED[kind].format(**context))
     node = _schema(model, place)

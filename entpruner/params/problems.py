@@ -44,6 +44,7 @@ def contradictions(study: Study) -> Iterator[Problem]:
     if not any(problem.loc[:2] == ("datasets", "upstream") for problem in unfit):
         yield from _misfits(study)
     yield from _unfit_trainings(study)
+    yield from _unmonitored(study)
     yield from _impossible_ratios(study)
     yield from _too_many(study)
     for name, arm in study.arms.items():
@@ -114,12 +115,31 @@ def _unfit_trainings(study: Study) -> Iterator[Problem]:
         if "horizontal_flip" in given and training.horizontal_flip and not mirrored:
             allowed = "false; or latents.mirror true, for the latents of mirror images"
             yield Problem((*loc, "horizontal_flip"), got(True, allowed))
+        if "optimizer" in given and training.optimizer == "muon" and compute.sharding == "full":
+            allowed = "adamw or sgd with compute.sharding full: it cuts matrices apart, and Muon needs them whole"
+            yield Problem((*loc, "optimizer"), got("muon", allowed), needs)
+        if "monitor" in given and training.monitor and compute.sharding == "full":
+            allowed = "none with compute.sharding full, where no process has the whole network"
+            yield Problem((*loc, "monitor"), got({"every": training.monitor.every}, allowed), needs)
+        if isinstance(training, Finetuning) and training.monitor and training.method != "full":
+            allowed = f"none with method {training.method}: the proxies differentiate by all weights"
+            yield Problem((*loc, "monitor"), got({"every": training.monitor.every}, allowed), needs)
         if "batch_size" in given and training.batch_size % compute.processes:
             allowed = f"a multiple of {compute.processes}: so many processes (compute.gpus times nodes) share it evenly"
             yield Problem((*loc, "batch_size"), got(training.batch_size, allowed), needs)
         elif teacher and teacher.features and compute.in_pieces(training.batch_size):
             allowed = "none with finetune.distillation.features above 0, which compares whole batches of hidden states"
             yield Problem(("compute", "micro_batch"), got(compute.micro_batch, allowed), needs)
+
+
+def _unmonitored(study: Study) -> Iterator[Problem]:
+    """Arms that a figure shows the readings of, and that are not monitored."""
+    for figure, spec in study.figures.items():
+        for name in spec.arms if spec.kind == "monitor" else ():
+            arm = study.arms.get(name)
+            if arm and overridden(study.finetune, arm.override.finetune).monitor is None:
+                needs: tuple[Loc, ...] = (("arms", name), ("finetune",))
+                yield Problem(("figures", figure, "arms"), got(name, "arms with a finetune.monitor"), needs)
 
 
 def _impossible_ratios(study: Study) -> Iterator[Problem]:
@@ -129,6 +149,11 @@ def _impossible_ratios(study: Study) -> Iterator[Problem]:
         for name, arm in study.arms.items()
         for ratio in listed(arm.ratio or ())
     ]
+    for name, arm in study.arms.items():
+        monitor = overridden(study.finetune, arm.override.finetune).monitor
+        if monitor and monitor.ratio is not None:
+            loc = (*_given_at(name, arm, "finetune", "monitor"), "ratio")
+            ratios.append((loc, monitor.ratio, listed(arm.backbone)))
     if audit := study.audit:
         place: Loc = ("audit", "regime", "candidates")
         ratios += [((*place, i, "ratio"), one.ratio, audit.backbones) for i, one in enumerate(audit.regime.candidates)]

@@ -23,6 +23,7 @@ class Only(Frozen):
 ColumnName = Literal[
     "distance_before", "distance", "over_floor", "inception_score", "kid", "precision", "recall", "agreement",
     "trained_parameters", "parameters", "macs", "speedup", "steps", "training_flops", "training_seconds",
+    "kappa_first", "kappa_last", "zico_first", "zico_last", "votes", "monitoring",
 ]  # fmt: skip
 
 
@@ -56,9 +57,9 @@ class ScoresFigure(Frozen):
 
 class ArmsFigure(Frozen):
     """Training curves with the stages marked (Figure 8), samples side by side from the same noise, the blocks that
-    each arm kept, or the distance against the ratio."""
+    each arm kept, the distance against the ratio, or what monitored trainings read."""
 
-    kind: Literal["curves", "samples", "kept_blocks", "distance_vs_ratio"]
+    kind: Literal["curves", "samples", "kept_blocks", "distance_vs_ratio", "monitor"]
     """What the figure shows."""
     caption: str
     """The title of the figure."""

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from entpruner.params.base import Frozen, Positive
-from entpruner.params.training import Lora
+from entpruner.params.lora import Lora
 
 
 class LearnedMask(Frozen):

@@ -57,7 +57,7 @@ def on_this_machine(study: ResolvedStudy) -> Speed:
         one, settings = network.step(depth), study.params.finetune
         batch = affordable(settings.batch_size, one)
         settings = settings.model_copy(update={"steps": 1, "warmup_steps": 0, "batch_size": batch})
-        state = TrainState.start(build(a).initialize(generator("plan")))
+        state = TrainState.start(build(a).initialize(generator("plan")), settings.optimizer)
         run = partial(train, state, process, images, settings, start=0, stop=1, seed=0, artefact="plan")
         return batch * one / fastest(partial(run, compute=study.params.compute), device)
 

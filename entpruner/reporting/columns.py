@@ -16,6 +16,9 @@ SINCE_PRE_TRAINING = (
     "Steps, training, training time: since pre-training, so with the adaptation to the data that an arm begins with; a "
     "multiply-accumulate is two operations."
 )
+READINGS = (
+    "κ and ZiCo, first and last: of the whole network, at the first and at the last reading of the arm's own training."
+)
 WALL_TIME = "Training time is wall time: it depends on the machine, and on what else that was doing."
 
 Rule = Literal["exact", "relative", "absolute", "ratio of times", "time"]
@@ -107,6 +110,26 @@ COLUMNS: dict[ColumnName, Column] = {
     "training_flops": Column("training", "total_flops", ALL, unit="FLOP", notes=(SINCE_PRE_TRAINING,)),
     "training_seconds": Column(
         "training time (s)", "total_seconds", ALL, notes=(SINCE_PRE_TRAINING, WALL_TIME), rule="time"
+    ),
+    "kappa_first": Column("κ, first", "monitor.first.kappa", OWN, notes=(READINGS,)),
+    "kappa_last": Column("κ, last", "monitor.last.kappa", OWN, notes=(READINGS,)),
+    "zico_first": Column("ZiCo, first", "monitor.first.zico", OWN, notes=(READINGS,)),
+    "zico_last": Column("ZiCo, last", "monitor.last.zico", OWN, notes=(READINGS,)),
+    "votes": Column(
+        "votes to prune",
+        "monitor.pruned",
+        OWN,
+        notes=("Votes to prune: the share of the readings with a choice whose vote would have removed blocks.",),
+        rule="absolute",
+        bounds=SHARE,
+    ),
+    "monitoring": Column(
+        "monitoring",
+        "monitor.share",
+        OWN,
+        notes=("Monitoring: the share of the arm's time that the readings took.",),
+        rule="time",
+        bounds=SHARE,
     ),
 }
 

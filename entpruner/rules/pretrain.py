@@ -6,7 +6,7 @@ from entpruner.layout import MODEL, TIMING, Artefact, Layout, file, folder
 from entpruner.params.backbones import Backbone
 from entpruner.params.base import Frozen
 from entpruner.params.training import LabelTable, Training
-from entpruner.rules.rule import Given, Job, Rule, TrainingRule, TrainingSettings
+from entpruner.rules.rule import Given, Job, Rule, TrainingRule, TrainingSettings, Watched
 from entpruner.sizes import memory
 from entpruner.sizes.memory import Memory
 from entpruner.sizes.work import WORD, Work
@@ -20,13 +20,22 @@ class BackboneTraining(TrainingRule):
         section: Training = getattr(study.params, self.name)
         return section
 
+    def watched(self, study: ResolvedStudy, job: Job) -> Watched | None:
+        """What is read of the network. The proxies do not know U-Nets."""
+        if study.params.backbones[job.backbone].unet is not None:
+            return None
+        return Watched.of(self.training(study).monitor, study.params.proxies, study.params.pruning)
+
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         network, training = self.network(study, job), self.training(study)
-        return network.trained(network.depth, training, training.steps)
+        work, watched = network.trained(network.depth, training, training.steps), self.watched(study, job)
+        return work if watched is None else work + watched.work(network, network.depth, training.steps)
 
     def memory(self, study: ResolvedStudy, job: Job) -> Memory:
-        network = self.network(study, job)
-        return memory.training(network.architecture, range(network.depth), self.training(study), study.params.compute)
+        network, watched = self.network(study, job), self.watched(study, job)
+        shape, whole = network.architecture, range(network.depth)
+        trained = memory.training(shape, whole, self.training(study), study.params.compute)
+        return trained if watched is None else memory.largest([trained, memory.proxies(shape, whole, watched.proxies)])
 
 
 class PretrainSettings(TrainingSettings):
@@ -45,6 +54,7 @@ class Pretrain(BackboneTraining):
             seed=job.seed,
             backbone=study.params.backbones[job.backbone],
             training=self.training(study),
+            watched=self.watched(study, job),
             stop=self.training(study).steps,
             compute=study.compute,
         )
@@ -102,6 +112,7 @@ class Adapt(BackboneTraining):
             seed=job.seed,
             label_table=study.params.label_table,
             training=self.training(study),
+            watched=self.watched(study, job),
             stop=self.training(study).steps,
             compute=study.compute,
         )

@@ -9,7 +9,7 @@ from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import Pruning, candidate_counts
 from entpruner.params.sampling import Sampling
 from entpruner.params.training import LabelTable
-from entpruner.rules.rule import TRAINING_MEMORY, ArmTrainingSettings, Given, Job, TrainingRule
+from entpruner.rules.rule import TRAINING_MEMORY, ArmTrainingSettings, Given, Job, TrainingRule, Watched
 from entpruner.rules.score import Ranking
 from entpruner.sizes import memory
 from entpruner.sizes.memory import Memory
@@ -41,6 +41,7 @@ class PruneSettings(ArmTrainingSettings):
             pruning=arm.pruning,
             proxies=arm.proxies,
             training=arm.finetune,
+            watched=Watched.of(arm.finetune.monitor, arm.proxies, arm.pruning, arm.at_stake),
             stage=stage,
             stages=arm.stages,
             total=arm.blocks_removed,
@@ -68,11 +69,10 @@ class Prune(TrainingRule):
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         arm = study.arms[job.arm]
-        scored = study.paths.scores(arm.backbone, arm.data, arm.seed, arm.scores)
         return {
             "store": study.store(arm.data),
             "init": before(study, arm, job.stage),
-            "scores": file(scored.files["scores"]),
+            "scores": ranking(study, arm),
             "teacher": teacher(study, arm),
         }
 
@@ -82,6 +82,8 @@ class Prune(TrainingRule):
         grid = arm.grid
         steps = arm.boundaries[job.stage] - arm.boundaries[job.stage - 1]
         work = network.trained(arm.depth - grid[job.stage], arm.finetune, steps)
+        if watched := self.settings(study, job).watched:
+            work += watched.work(network, arm.depth - grid[job.stage], steps)
         if arm.schedule == "vote":
             work += voted(network, grid, job.stage, arm.pruning.lookahead, arm.proxies)
         if arm.pruning.rerank and job.stage > 1 and arm.criterion is not None:
@@ -94,7 +96,7 @@ class Prune(TrainingRule):
         arm, shape = study.arms[job.arm], self.network(study, job).architecture
         whole = range(arm.depth)
         parts = [memory.training(shape, whole, arm.finetune, study.params.compute)]
-        if arm.schedule == "vote":
+        if arm.schedule == "vote" or arm.finetune.monitor is not None:
             parts.append(memory.proxies(shape, whole, arm.proxies))
         if arm.pruning.rerank and arm.criterion is not None:
             parts.append(memory.scoring(shape, arm.criterion, arm.scoring, study.params.sampling))
@@ -114,6 +116,7 @@ class RecoverSettings(ArmTrainingSettings):
             artefact=artefact,
             seed=arm.seed,
             training=arm.finetune,
+            watched=Watched.of(arm.finetune.monitor, arm.proxies, arm.pruning, arm.at_stake),
             stage=arm.stages + 1,
             start=arm.boundaries[-2],
             stop=arm.boundaries[-1],
@@ -138,23 +141,33 @@ class Recover(TrainingRule):
         return {
             "store": study.store(arm.data),
             "init": before(study, arm, arm.stages + 1),
+            "scores": ranking(study, arm) if arm.schedule == "none" and arm.ranked_by else None,
             "teacher": teacher(study, arm),
         }
 
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         arm, network = study.arms[job.arm], self.network(study, job)
         steps = arm.boundaries[-1] - arm.boundaries[-2]
-        return network.trained(arm.blocks_left, arm.finetune, steps)
+        work, watched = network.trained(arm.blocks_left, arm.finetune, steps), self.settings(study, job).watched
+        return work if watched is None else work + watched.work(network, arm.blocks_left, steps)
 
     def memory(self, study: ResolvedStudy, job: Job) -> Memory:
         arm, shape = study.arms[job.arm], self.network(study, job).architecture
-        return memory.training(shape, range(arm.blocks_left), arm.finetune, study.params.compute)
+        left = range(arm.blocks_left)
+        trained = memory.training(shape, left, arm.finetune, study.params.compute)
+        watched = arm.finetune.monitor is not None
+        return memory.largest([trained, memory.proxies(shape, left, arm.proxies)]) if watched else trained
 
 
 def before(study: ResolvedStudy, arm: Arm, stage: int) -> Artefact:
     """The network that a stage begins with. Training states are read where an earlier stage of the arm left one."""
     start = study.before(arm, stage)
     return folder(start.path, MODEL) if stage == 1 else start
+
+
+def ranking(study: ResolvedStudy, arm: Arm) -> Artefact:
+    """The file with the ranking of the arm's blocks."""
+    return file(study.paths.scores(arm.backbone, arm.data, arm.seed, arm.scores).files["scores"])
 
 
 def teacher(study: ResolvedStudy, arm: Arm) -> Artefact | None:

@@ -65,8 +65,9 @@ def costs(study: ResolvedStudy, arms: Sequence[Arm]) -> list[Path]:
 
 class FigureSettings(Frozen):
     kind: Literal[
-        "entropy_vs_loss", "ced_by_block", "ced_by_timestep", "curves", "samples", "kept_blocks", "distance_vs_ratio"
-    ]
+        "entropy_vs_loss", "ced_by_block", "ced_by_timestep",
+        "curves", "samples", "kept_blocks", "distance_vs_ratio", "monitor",
+    ]  # fmt: skip
     backbones: tuple[str, ...] = ()
     """The backbones of a figure of scores, each with a panel."""
     data: str = ""
@@ -111,6 +112,8 @@ class Figure(Rule):
                 return [paths.samples(arm.key).files["manifest"] for arm in arms] + real
             case "kept_blocks":
                 return [paths.final(arm.key).files["card"] for arm in arms]
+            case "monitor":
+                return [paths.final(arm.key).files["timing"] for arm in arms]
             case "distance_vs_ratio":
                 return [paths.metrics(arm.key).path for arm in arms]
 

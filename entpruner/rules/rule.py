@@ -11,7 +11,9 @@ from entpruner.layout import Artefact, Layout
 from entpruner.params.base import Frozen
 from entpruner.params.compute import Compute
 from entpruner.params.criteria import module_of
-from entpruner.params.training import Finetuning, Training
+from entpruner.params.proxies import Proxies
+from entpruner.params.pruning import Pruning, removal_grid
+from entpruner.params.training import Finetuning, Monitor, Training
 from entpruner.sizes.memory import Memory
 from entpruner.sizes.work import Network, Work
 from entpruner.study.resolved import ResolvedStudy
@@ -29,16 +31,51 @@ class Seeded(Frozen):
     compute: Compute
 
 
+WATCHING = "entpruner.commands.watching"
+"""The module that reads a monitored network. It alone needs the proxies, so only the trainings that are monitored count
+it as a part of their code."""
+
+
+class Watched(Frozen):
+    """What a monitored training reads."""
+
+    every: int
+    proxies: Proxies
+    pruning: Pruning
+    total: int = 0
+    """The number of blocks that votes are about."""
+
+    @classmethod
+    def of(cls, monitor: Monitor | None, proxies: Proxies, pruning: Pruning, total: int = 0) -> "Watched | None":
+        if monitor is None:
+            return None
+        return cls(every=monitor.every, proxies=proxies, pruning=pruning, total=total)
+
+    def work(self, network: Network, blocks: int, steps: int) -> Work:
+        """The readings in so many steps of a network of so many blocks."""
+        grid = removal_grid(self.total, self.pruning.stages)
+        counts = sorted({count for count in grid if count < blocks})[: self.pruning.lookahead + 1]
+        reading = sum((network.proxied(blocks - count, self.proxies) for count in counts), Work())
+        return reading * (steps // self.every + 2)
+
+
 class TrainingSettings(Seeded):
     """Settings that every rule has that trains a network over a stretch of ``training.steps``."""
 
     training: Training
+    watched: Watched | None = None
+    """What is read of the network, if the training is monitored."""
     stage: int = 0
     """The number of an arm's stage, from 1, with the recovery as the last; 0 for what comes before the arms."""
     start: int = 0
     """The first step of the stretch."""
     stop: int
     """The step at which the stretch ends."""
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules that the training runs beside those that its command imports."""
+        return [WATCHING] if self.watched else []
 
 
 class ArmTrainingSettings(TrainingSettings):
@@ -115,7 +152,11 @@ class Rule(ABC):
 
     def code(self, study: ResolvedStudy, job: Job) -> str:
         """Digest of the code that a job runs."""
-        return code_digest(self.module, *map(module_of, self.criteria(study, job)))
+        return code_digest(self.module, *map(module_of, self.criteria(study, job)), *self.modules(study, job))
+
+    def modules(self, study: ResolvedStudy, job: Job) -> Sequence[str]:
+        """Further modules that a job runs."""
+        return ()
 
     @abstractmethod
     def settings(self, study: ResolvedStudy, job: Job) -> Frozen:
@@ -192,6 +233,11 @@ class TrainingRule(Rule):
 
     shared, resumes, on_gpu, copies = True, True, True, 7
     lower = TRAINING_MEMORY
+
+    def modules(self, study: ResolvedStudy, job: Job) -> Sequence[str]:
+        settings = self.settings(study, job)
+        assert isinstance(settings, TrainingSettings)
+        return settings.modules
 
 
 def several(given: Artefact | Sequence[Artefact] | None) -> Sequence[Artefact]:

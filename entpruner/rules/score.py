@@ -43,8 +43,8 @@ class Score(Rule):
         """How a job scores, and how many blocks an arm removes that reads the scores: none if a figure alone does."""
         wanted = (job.backbone, job.data, job.seed, job.scores)
         for arm in study.arms.values():
-            if arm.criterion is not None and (arm.backbone, arm.data, arm.seed, arm.scores) == wanted:
-                return Ranking.of(arm.criterion, arm.scoring, study.params.sampling), arm.blocks_removed
+            if arm.ranked_by is not None and (arm.backbone, arm.data, arm.seed, arm.scores) == wanted:
+                return Ranking.of(arm.ranked_by, arm.scoring, study.params.sampling), arm.at_stake
         return Ranking.of(job.scores, study.params.scoring, study.params.sampling), 0
 
     def criteria(self, study: ResolvedStudy, job: Job) -> tuple[str, ...]:

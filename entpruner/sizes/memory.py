@@ -72,6 +72,8 @@ class Memory(NamedTuple):
 def training(shape: Shape, blocks: Blocks, settings: Training, compute: Compute) -> Memory:
     """A training holds weights, their average, AdamW's moments, gradients, activations, and those of a teacher.
 
+    Other optimizers hold less than AdamW.
+
     Where processes split the state, each holds its part, and the weights and gradients of two blocks and of what lies
     outside the blocks as a whole.
     """

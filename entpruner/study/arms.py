@@ -64,6 +64,19 @@ class Arm(ArmIdentity):
         return 0 if self.ratio is None else blocks_to_remove(self.depth, self.ratio)
 
     @property
+    def ranked_by(self) -> Criterion | None:
+        """What ranks its blocks: its own criterion, or that of its monitor."""
+        monitor = self.finetune.monitor
+        return self.criterion if monitor is None else self.criterion or monitor.criterion
+
+    @property
+    def at_stake(self) -> int:
+        """The number of blocks that go, or that its monitor votes about."""
+        monitor = self.finetune.monitor
+        ratio = self.ratio if monitor is None else self.ratio or monitor.ratio
+        return 0 if ratio is None else blocks_to_remove(self.depth, ratio)
+
+    @property
     def blocks_left(self) -> int:
         return self.depth - self.blocks_removed
 
@@ -123,11 +136,7 @@ def claimed(study: Study, arms: Iterable[Arm]) -> list[tuple[str, Arm]]:
 
 def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ratio: float | None, seed: int) -> Arm:
     sections = {section: overridden(getattr(study, section), overlay) for section, overlay in spec.override}
-    depth = study.backbones[backbone].blocks
-    scores: list[str] = [spec.criterion or "none"]
-    scores += [name] if sections["scoring"] != study.scoring else []
-    scores += [str(blocks_to_remove(depth, ratio))] if ratio is not None and spec.criterion in SIZED else []
-    return Arm(
+    arm = Arm(
         name=name,
         label=spec.label,
         backbone=backbone,
@@ -137,8 +146,12 @@ def resolve(study: Study, name: str, spec: ArmSpec, backbone: str, data: str, ra
         criterion=spec.criterion,
         ratio=ratio,
         seed=seed,
-        depth=depth,
-        scores="-".join(scores),
+        depth=study.backbones[backbone].blocks,
+        scores="",
         start=spec.start,
         **sections,
     )
+    scores: list[str] = [arm.ranked_by or "none"]
+    scores += [name] if arm.scoring != study.scoring else []
+    scores += [str(arm.at_stake)] if arm.at_stake and arm.ranked_by in SIZED else []
+    return arm.model_copy(update={"scores": "-".join(scores)})

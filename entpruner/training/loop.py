@@ -1,4 +1,4 @@
-"""The training loop: AdamW, a moving average of the weights, and exact resume."""
+"""The training loop: an optimizer, a moving average of the weights, and exact resume."""
 
 import logging
 import math
@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
-from torch.optim.adamw import adamw
 
 from entpruner.data.store import Images
 from entpruner.errors import Stopped, UserError
@@ -23,6 +22,8 @@ from entpruner.system.randomness import generator
 from entpruner.system.stopping import StopRequest
 from entpruner.training.batches import batch_indices
 from entpruner.training.objective import Objective, data_loss
+from entpruner.training.optimizers import stepper
+from entpruner.training.reading import Watch
 from entpruner.training.resume import CurvePoint, Run, resume, write_checkpoint
 from entpruner.training.sharing import (
     accumulating,
@@ -54,12 +55,13 @@ def train(
     fingerprint: str = "",
     objective: Objective | None = None,
     live: Live | None = None,
+    watch: Watch | None = None,
 ) -> list[CurvePoint]:
     """Train ``state`` in place over the steps start..stop of a run of ``settings.steps``. Returns the curve.
 
     Only parameters that require a gradient are trained and averaged. ``objective`` is by default the loss of the
-    process; a network that it uses must already be on the device. ``live`` is shown each point of the curve at once.
-    ``state`` stays on the device. With
+    process; a network that it uses must already be on the device. ``live`` is shown each point of the curve and each
+    reading at once. The readings are left in ``watch``. ``state`` stays on the device. With
     ``compute.sharding: full`` it stays where it was, and the first process alone gets what was trained.
 
     Every random number follows from (seed, artefact, step). Checkpoints go to ``resume_folder``, which the caller
@@ -88,7 +90,8 @@ def train(
     whole.step = start
     whole.model.checkpointing = compute.gradient_checkpointing
     state, loss_of = shared(whole, objective or data_loss(process), compute, device)
-    run = Run(state, curve=[], recent=[], split=split)
+    readings = [] if watch is None else watch.readings
+    run = Run(state, curve=[], recent=[], readings=readings, split=split)
     last_good = None if resume_folder is None else resume(run, resume_folder, fingerprint)
     if compute.compile:
         state.model.compile_blocks()
@@ -98,7 +101,7 @@ def train(
     with torch.no_grad():
         weights = [local(parameter) for parameter in parameters]
     averages: list[Tensor] = [state.ema.get_parameter(name) for name in learning]
-    adam = [state.adam[name] for name in learning]
+    move = stepper(weights, [state.moments[name] for name in learning], settings)
     forget = 1 - 0.5 ** (1 / settings.half_life(stop - start))
 
     def drawn(step: int) -> tuple[Tensor, ...]:
@@ -107,6 +110,8 @@ def train(
 
     if state.step < stop:
         settle(loss_of, lambda: backward(loss_of, drawn(state.step), settings, compute, device))
+    if watch is not None and not readings:
+        take(watch, state, live)
     unread: list[Tensor] = []  # losses on the device, because reading one makes the GPU wait
     clock, clock_step = time.perf_counter(), state.step
     heeded = resume_folder is not None
@@ -117,7 +122,7 @@ def train(
             gradients = collect_gradients(parameters, weights)
             if settings.gradient_clip is not None:
                 clip_grads_with_norm_(weights, settings.gradient_clip, total_norm(gradients, split))
-            adamw_step(weights, adam, settings, lr)
+            move(lr)
             with torch.no_grad():
                 torch._foreach_lerp_(averages, weights, forget)
             for weight in weights:
@@ -128,7 +133,8 @@ def train(
             stopping = parallel.anywhere(stop_request.made) and state.step < stop
             at_point = state.step % settings.log_every == 0 or state.step == stop
             at_checkpoint = stopping or (state.step % settings.checkpoint_every == 0 and state.step < stop)
-            if at_point or at_checkpoint:
+            at_reading = watch is not None and (state.step % watch.every == 0 or state.step == stop)
+            if at_point or at_checkpoint or at_reading:
                 losses = parallel.mean(torch.stack(unread)).tolist()
                 unread.clear()
                 finite = bool(total_norm(weights, split).isfinite())
@@ -146,6 +152,8 @@ def train(
                 run.recent.clear()
                 progress.set_postfix_str(f"loss {mean:.4f}", refresh=False)
                 clock, clock_step = now, state.step
+            if watch is not None and at_reading:
+                clock += take(watch, state, live)
             if at_checkpoint and resume_folder is not None:
                 last_good = write_checkpoint(run, resume_folder, fingerprint)
                 progress.clear()
@@ -159,14 +167,26 @@ def train(
     return run.curve
 
 
+def take(watch: Watch, state: TrainState, live: Live | None) -> float:
+    """Take a reading. Returns the seconds that it took."""
+    seconds = watch.take(state)
+    if live is not None and watch.readings:
+        live.add(watch.readings[-1])
+    return seconds
+
+
 def learning_rate(settings: Training, step: int) -> float:
-    """The rate of a step (from 0) of the whole run: a linear warm-up, then a constant or half a cosine down to 0."""
+    """The rate of a step (from 0) of the whole run: a linear warm-up, then a constant, or half a cosine down to 0, once
+    or again and again."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     if settings.decay == "constant":
         return settings.learning_rate
-    done = (step - settings.warmup_steps) / (settings.steps - settings.warmup_steps)
-    return settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+    done, whole = step - settings.warmup_steps, settings.steps - settings.warmup_steps
+    if settings.decay == "restarts":
+        assert settings.restart_every is not None
+        done, whole = done % settings.restart_every, settings.restart_every
+    return settings.learning_rate * (1 + math.cos(math.pi * (done / whole))) / 2
 
 
 def draw_batch(
@@ -203,27 +223,6 @@ def backward(
             torch.autograd.backward(loss)
         losses.append(loss.detach())
     return torch.stack(losses).sum()
-
-
-@torch.no_grad()
-def adamw_step(parameters: list[Tensor], adam: list[dict[str, Tensor]], settings: Training, lr: float) -> None:
-    """One step of PyTorch's fused AdamW. Its Optimizer class is not used, because its imports take seconds."""
-    adamw(
-        parameters,
-        [parameter.grad for parameter in parameters if parameter.grad is not None],
-        [moments["exp_avg"] for moments in adam],
-        [moments["exp_avg_sq"] for moments in adam],
-        [],
-        [moments["step"] for moments in adam],
-        fused=True,
-        amsgrad=False,
-        beta1=settings.betas[0],
-        beta2=settings.betas[1],
-        lr=lr,
-        weight_decay=settings.weight_decay,
-        eps=1e-8,
-        maximize=False,
-    )
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:

@@ -28,6 +28,7 @@ from entpruner.errors import UserError
 from entpruner.params.base import Frozen
 from entpruner.system import parallel
 from entpruner.system.files import intact, read_json, sync, whole_folder, write_json
+from entpruner.training.reading import Reading
 from entpruner.training.sharing import local, rows_of
 from entpruner.training.state import TrainState
 
@@ -54,6 +55,7 @@ class Record(Frozen):
     step: int
     curve: list[CurvePoint]
     recent: list[float]
+    readings: list[Reading]
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Run:
     curve: list[CurvePoint]
     recent: list[float]
     """The losses of the steps since the last point of the curve."""
+    readings: list[Reading]
     split: bool
     """Whether each process holds some rows of the state."""
 
@@ -84,7 +87,9 @@ def write_checkpoint(run: Run, folder: Path, fingerprint: str) -> Path:
         save_file({name: local(tensor) for name, tensor in run.state.all_tensors().items()}, file)
         sync(file)
         if parallel.is_first():
-            write_json(partial / "run.json", record | {"curve": run.curve, "recent": run.recent})
+            write_json(
+                partial / "run.json", record | {"curve": run.curve, "recent": run.recent, "readings": run.readings}
+            )
     for other in folder.glob("step-*") if parallel.is_first() else ():  # beside them lie files of editors and systems
         if other != target:
             shutil.rmtree(other, ignore_errors=True)
@@ -135,6 +140,7 @@ def resume(run: Run, folder: Path, fingerprint: str) -> Path | None:
             for key, tensor in tensors.items():
                 local(held[key]).copy_(tensor)  # a copy, because the alignment of a mapped file can change sums
         run.state.step, run.curve, run.recent = record.step, record.curve, record.recent
+        run.readings[:] = record.readings
         log.info("going on from %s", path)
         return path
     return None

@@ -5,8 +5,8 @@ of all processes while the backward pass still runs. With ``full`` every process
 FSDP2 brings together the weights of one block at a time, for the passes through this block.
 
 FSDP2 cuts a tensor along its first dimension as ``torch.chunk`` does, so some processes may hold no row of it. The
-moving average and AdamW's moments are cut in the same way. AdamW and the average treat each number by itself, so they
-work on the rows of a process as on a whole tensor.
+moving average and the optimizer's moments are cut in the same way. AdamW, SGD and the average treat each number by
+itself, so they work on the rows of a process as on a whole tensor. Muon does not, and is refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -63,8 +63,8 @@ def _split(state: TrainState, objective: Objective, device: torch.device) -> tup
 
     for parameter in ema.parameters():
         parameter.data = held(parameter.data)
-    adam = {name: {kind: held(tensor) for kind, tensor in moments.items()} for name, moments in state.adam.items()}
-    return TrainState(model, ema, adam, state.step), loss
+    moments = {name: {kind: held(tensor) for kind, tensor in kept.items()} for name, kept in state.moments.items()}
+    return TrainState(model, ema, moments, state.step), loss
 
 
 def rows_of(length: int, rank: int | None = None) -> slice:

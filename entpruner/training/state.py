@@ -15,31 +15,30 @@ from entpruner.layout import STATE
 from entpruner.models.network import BlockNetwork
 from entpruner.models.surgery import drop_blocks, renumbered_parameters
 from entpruner.params.pruning import Weights
+from entpruner.params.training import OptimizerName
 from entpruner.system.files import intact
+from entpruner.training.optimizers import Moments, first_moments
 
 
 @dataclass
 class TrainState:
-    """Raw weights, their moving average, the state of AdamW and the global step.
+    """Raw weights, their moving average, the state of the optimizer and the global step.
 
-    A method of fine-tuning may have added parameters to both networks and frozen others (``training.peft``). ``adam``
-    has for each trained parameter ``step`` (0-d), ``exp_avg`` and ``exp_avg_sq`` (of the shape of the parameter).
+    A method of fine-tuning may have added parameters to both networks and frozen others (``training.peft``).
+    ``moments`` has what the optimizer keeps of each trained parameter (``training.optimizers``).
     """
 
     model: BlockNetwork
     ema: BlockNetwork
-    adam: dict[str, dict[str, Tensor]]
+    moments: dict[str, Moments]
     step: int
 
     @classmethod
-    def start(cls, model: BlockNetwork) -> "TrainState":
-        """The state before the first step: the average is a copy of ``model``, and AdamW's tensors are zero."""
+    def start(cls, model: BlockNetwork, optimizer: OptimizerName = "adamw") -> "TrainState":
+        """The state before the first step: the average is a copy of ``model``, and the moments are zero."""
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        adam = {
-            name: {"step": torch.zeros(()), **{kind: torch.zeros_like(parameter) for kind in ("exp_avg", "exp_avg_sq")}}
-            for name, parameter in trained.items()
-        }
-        return cls(model, deepcopy(model), adam, step=0)
+        moments = {name: first_moments(optimizer, name, parameter) for name, parameter in trained.items()}
+        return cls(model, deepcopy(model), moments, step=0)
 
     def drop_blocks(self, drop: Collection[int]) -> "TrainState":
         """The state without these blocks (original numbering) in model, average and moments.
@@ -50,7 +49,7 @@ class TrainState:
         return TrainState(
             model=drop_blocks(self.model, drop),
             ema=drop_blocks(self.ema, drop),
-            adam={new: self.adam[old] for new, old in old_names.items() if old in self.adam},
+            moments={new: self.moments[old] for new, old in old_names.items() if old in self.moments},
             step=self.step,
         )
 
@@ -62,18 +61,18 @@ class TrainState:
         """Move all tensors, in place."""
         self.model.to(device)
         self.ema.to(device)
-        self.adam = {name: {k: v.to(device) for k, v in moments.items()} for name, moments in self.adam.items()}
+        self.moments = {name: {k: v.to(device) for k, v in kept.items()} for name, kept in self.moments.items()}
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The raw weights and AdamW's tensors, by their names in ``train_state.safetensors``."""
+        """The raw weights and the moments, by their names in ``train_state.safetensors``."""
         for name, tensor in self.model.state_dict().items():
             yield f"model.{name}", tensor
-        for name, moments in self.adam.items():
-            for kind, tensor in moments.items():
+        for name, kept in self.moments.items():
+            for kind, tensor in kept.items():
                 yield f"{kind}.{name}", tensor
 
     def all_tensors(self) -> dict[str, Tensor]:
-        """The raw weights, AdamW's tensors, and the average by its names after ``ema.``."""
+        """The raw weights, the moments, and the average by its names after ``ema.``."""
         return dict(self.named_tensors()) | {f"ema.{name}": tensor for name, tensor in self.ema.state_dict().items()}
 
     def save(self, folder: Path) -> None:
@@ -81,13 +80,13 @@ class TrainState:
         save_file(dict(self.named_tensors()), folder / STATE, metadata={"step": str(self.step)})
 
     @classmethod
-    def load(cls, folder: Path, ema: BlockNetwork) -> "TrainState":
+    def load(cls, folder: Path, ema: BlockNetwork, optimizer: OptimizerName = "adamw") -> "TrainState":
         """The state that ``save`` wrote, with ``ema``, the model of the same folder, as the average.
 
-        Raises UserError for a file that is unreadable or is not the state of a network like ``ema``.
+        Raises UserError for a file that is unreadable or is not the state of such a network with this optimizer.
         """
         path = folder / STATE
-        state = cls.start(deepcopy(ema))
+        state = cls.start(deepcopy(ema), optimizer)
         state.ema = ema
         wanted = dict(state.named_tensors())
         try:
