@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FormatStrFormatter
 from numpy.typing import NDArray
 
 from entpruner.reporting.figures import PANEL, drawing, legend_below, line_styles, panels
@@ -52,8 +53,10 @@ def monitored_trainings(arms: Sequence[Monitored], target: Path) -> None:
                 for cut in step[1:][np.diff(arm.values("blocks")) < 0]:
                     for axes in (kappas, zicos, votes):
                         axes.axvline(cut, color="0.6", linestyle=":", linewidth=0.8, zorder=0)
-            kappas.set_yscale("log")
-            zicos.set_yscale("log")
+            for axes in (kappas, zicos):
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+                axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
             votes.set_xlabel("training step")
             votes.set_yticks(range(len(labels)), labels, fontsize=7)
             votes.set_ylim(len(labels) - 0.4, -0.6)
