@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,14 +109,10 @@ def test_every_key_of_a_params_file_is_described() -> None:
     assert [place for place, node in keys.items() if not node.get("description")] == []
 
 
-def test_a_release_has_one_version_title_and_licence() -> None:
+def test_zenodo_is_told_the_title_licence_and_authors_that_are_cited() -> None:
     zenodo = json.loads((ROOT / ".zenodo.json").read_text())
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert citation["version"] == project["version"]
-    assert f"\n## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
     assert (zenodo["title"], zenodo["license"]) == (citation["title"], citation["license"])
-    assert project["license"] == citation["license"]
     assert [one["name"] for one in zenodo["creators"]] == [one["name"] for one in citation["authors"]]
 
 
