@@ -15,6 +15,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import growth  # noqa: E402
 import official  # noqa: E402
+import scale  # noqa: E402
 import suite  # noqa: E402
 from comparisons import network  # noqa: E402
 from side_by_side import Comparison, measured  # noqa: E402
@@ -124,3 +125,22 @@ def test_two_processes_that_share_batches_are_measured_beside_two_that_train_apa
     found = measured(comparison, suite.CPU)
     assert [len(times) for times in found["seconds"].values()] == [2, 2]
     assert all(seconds > 0 for times in found["seconds"].values() for seconds in times)
+
+
+def test_a_large_transformer_is_scored_and_larger_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 8, "caption_projection_dim": 16}
+    small |= {"sample_size": 8, "pos_embed_max_size": 8, "dual_attention_layers": (0,)}
+    monkeypatch.setattr(scale, "SD35_MEDIUM", scale.SD35_MEDIUM | small)
+    here = scale.measured(draws=2, side=4)
+    assert (here["blocks"], here["draws"]) == (3, 2) and here["ced"] > 0
+    weights = scale.unfilled(scale.SD3Transformer2DModel, scale.SD35_MEDIUM)
+    handed_on = 3 * 4 + 2 * scale.TEXT  # tokens: image's behind three blocks, and text's, which the last does not have
+    held = [*weights.parameters(), *weights.buffers()]
+    assert here["memory"] == sum(2 * tensor.numel() for tensor in held) + 2 * 16 * handed_on
+
+    inputs = {key: value.to("meta") for key, value in scale.drawn(1, 4)[0].kwargs.items()}
+    found = scale.counted(weights, inputs | {"hidden_states": scale.nothing(1, 16, 4, 4)}, tflops=1e-12)
+    assert found["lora"]["scoring"] == 64 * (3 + 1) / 2 * found["flops"]
+    machine = {"device": "a CPU", "torch": "2", "python": "3"}
+    page = scale.page({"machine": machine, "measured": here, "counted": {"a net": found}, "tflops": 400})
+    assert "| CED of 3 blocks |" in page and "| a net | 0.0 B |" in page
