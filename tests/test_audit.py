@@ -13,8 +13,10 @@ from small_training import Kill
 
 from entpruner.audit.commands import audit_masks
 from entpruner.cli import main
+from entpruner.layout import Layout
 from entpruner.params.audit import Audit, AuditedCriterion
 from entpruner.params.backbones import Backbone
+from entpruner.study.arms import ArmIdentity
 from entpruner.system.files import read_json
 
 COMPUTE = {"device": "cpu", "threads": 1}
@@ -36,6 +38,7 @@ CANDIDATES = [{"ratio": 0.4, "steps": 1}, {"ratio": 0.6, "steps": 1}]
 SEEDS = (0, 1, 2)
 REFERENCE = Path(__file__).parents[1] / "params/reference.yaml"
 
+STAGES = 2
 START, IMAGES = ("store", "init"), ("pixels", "classifier")
 PATHS = {  # part -> the files that its command is given
     "regime": (*START, *IMAGES),
@@ -45,8 +48,11 @@ PATHS = {  # part -> the files that its command is given
     "proxies": (*START, "masks"),
     "schedules": (*START, *IMAGES, "regime"),
     "stability": (*START, "upstream", "pretrained"),
+    "stages": (*START, *IMAGES, "stages", "final"),
+    "outputs": START,
 }
 BENCH: dict[str, Any] = {"sampling": SAMPLING, "finetune": TRAINING, "evaluation": {}}
+VOTED = {"pruning": {"stages": STAGES}, "proxies": {"ntk": {"samples": 3}, "zico": {"batch_size": 2}}}
 SETTINGS: dict[str, dict[str, Any]] = {  # of scores they depend on the backbone
     "regime": BENCH | {"trials": {"candidates": CANDIDATES, "masks": 3, "repeats": 2, "share": 0.99}},
     "masks": BENCH | {"masks": 4, "chains": 2, "ratios": (0.4, 0.8)},
@@ -57,17 +63,19 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of scores they depend on the backbone
     },
     "schedules": BENCH
     | {
-        "pruning": {"stages": 2},
-        "proxies": {"ntk": {"samples": 3}, "zico": {"batch_size": 2}},
+        **VOTED,
         "paper": {"ratio": 0.4, "steps": 8},
         "weights": (0.5, 1.0),
     },
     "stability": {"draws": (8,), "repeats": 2, "finetune": TRAINING, "steps": 8},
+    "stages": BENCH | VOTED | {"redraws": 3},
+    "outputs": {"sampling": SAMPLING, "samples": 24},
 }
 
 
-def entpruner(command: str, settings: dict[str, Any], **paths: Path) -> int:
-    options = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+def entpruner(command: str, settings: dict[str, Any], **paths: Path | list[Path]) -> int:
+    given = {name: path if isinstance(path, list) else [path] for name, path in paths.items()}
+    options = [text for name, several in given.items() for text in (f"--{name}", *map(str, several))]
     return main(["rule", command, "--settings", json.dumps(settings), *options])
 
 
@@ -82,11 +90,42 @@ def measure(root: Path, part: str, seed: int, backbone: str = "sit", out: Path |
     }
     files |= {"store": root / "store"} | dict.fromkeys(("init", "pretrained"), root / f"{backbone}-s{seed}")
     files |= {name: file_of(root, name, seed, backbone) for name in ("regime", "scores", "masks")}
+    left: dict[str, Any] = dict(zip(("stages", "final"), left_by_the_arm(root, seed), strict=True))
     scoring = {"draws": 16, "batch_size": 16, "masks": 5}
     common = {"artefact": f"audit/{backbone}", "seed": seed, "scoring": scoring, "compute": COMPUTE}
-    paths = {name: files[name] for name in PATHS[part]}
+    paths = {name: (left | files)[name] for name in PATHS[part]}
     out = out or file_of(root, part, seed, backbone)
     assert entpruner(f"audit_{part}", common | SETTINGS.get(part, {}) | changed, **paths, out=out) == 0
+
+
+def arm_of(seed: int) -> ArmIdentity:
+    """The arm of the tiny study whose stages are followed."""
+    return ArmIdentity(
+        name="entpruner", label="EntPruner", backbone="sit", process="flow", data="d", schedule="vote",
+        criterion="ced", ratio=0.4, seed=seed, depth=5, start="adapted",
+    )  # fmt: skip
+
+
+def left_by_the_arm(root: Path, seed: int) -> tuple[list[Path], Path]:
+    """The folders of its stages and of its recovery."""
+    paths, key = Layout.at(root), arm_of(seed).key
+    return [paths.stage(key, stage).path for stage in range(1, STAGES + 1)], paths.final(key).path
+
+
+def prune(root: Path, seed: int) -> None:
+    """Score the blocks of a network, and prune two of them by the vote."""
+    (store, init), scored = (root / "store", root / f"sit-s{seed}"), root / f"scores/sit-d-s{seed}/ced"
+    common = {"artefact": "arm", "seed": seed, "compute": COMPUTE}
+    ranking = {"criterion": "ced", "scoring": {"draws": 16, "batch_size": 16}}
+    assert entpruner("score", common | ranking, store=store, init=init, out=scored) == 0
+    stages, final = left_by_the_arm(root, seed)
+    for stage, out in enumerate(stages, start=1):
+        settings = common | VOTED | {"training": TRAINING, "schedule": "vote", "stages": STAGES, "total": 2}
+        settings |= {"stage": stage, "start": 2 * stage - 2, "stop": 2 * stage}
+        assert entpruner("prune", settings, store=store, init=init, scores=scored / "scores.json", out=out) == 0
+        init = out
+    settings = common | {"training": TRAINING, "stage": STAGES + 1, "start": 4, "stop": 8}
+    assert entpruner("recover", settings, store=store, init=init, out=final) == 0
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +147,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in SEEDS:
             measure(root, "masks", seed, backbone, **({} if backbone == "sit" else {"chains": 0}))
             measure(root, "scores", seed, backbone, sampling=SAMPLING, criteria=asked)
-            for part in ("choices", "stability", *(("proxies", "schedules") if backbone == "sit" else ())):
+            if backbone == "sit":
+                prune(root, seed)
+            of_transformers = ("proxies", "schedules", "stages") if backbone == "sit" else ()
+            for part in ("choices", "stability", "outputs", *of_transformers):
                 measure(root, part, seed, backbone)
     return root
 
@@ -123,6 +165,8 @@ SCOPE = {
     "samples": 12,
     "distance": "fd_net",
     "claimed": (),
+    "weights": (0.25, 0.5),
+    "followed": [{"arm": arm_of(seed).model_dump(), "scores": "ced", "stages": STAGES} for seed in SEEDS],
 }
 
 
@@ -241,6 +285,40 @@ def test_every_file_says_how_it_was_made_and_no_journal_is_left(root: Path) -> N
     for file in (root / "audit").glob("*/*.json"):
         assert len(read_json(file)["timing"]["code"]) == 16
     assert not list(root.rglob("*.resume"))
+
+
+def test_the_stages_of_an_arm_are_followed_with_its_own_votes_on_other_samples(root: Path) -> None:
+    for seed in SEEDS:
+        stages, _ = left_by_the_arm(root, seed)
+        decisions = [read_json(stage / "decision.json") for stage in stages]
+        content = read_json(file_of(root, "stages", seed))
+        (vote,) = content["votes"]  # the last stage has no choice
+        assert vote["decision"].items() <= decisions[0].items()
+        assert [len(candidate["draws"]) for candidate in vote["candidates"]] == [3, 3, 3]
+        assert len({drawn["kappa"] for drawn in vote["candidates"][0]["draws"]}) == 3
+        moments = content["moments"]
+        cuts = [stage for stage, decision in enumerate(decisions, start=1) if decision["dropped"]]
+        assert [moment["stage"] for moment in moments if moment["after"] == "a cut"] == cuts
+        assert [moment["blocks"] for moment in moments if moment["after"] == "a stage"] == [
+            len(decision["kept_blocks"]) for decision in decisions
+        ]
+        assert (moments[0]["blocks"], moments[-1]["blocks"], moments[-1]["after"]) == (5, 3, "recovery")
+        assert moments[0]["draws"] == vote["candidates"][0]["draws"]  # to stay is the network as it is
+        unpruned = read_json(file_of(root, "masks", seed))["unpruned"]
+        assert moments[0]["distance"] == unpruned["distance_before"]
+
+
+def test_outputs_are_those_that_ced_is_taken_of(root: Path) -> None:
+    for backbone in BACKBONES:
+        content = read_json(file_of(root, "outputs", 0, backbone))
+        scores = read_json(file_of(root, "scores", 0, backbone))["criteria"]["ced"]["scores"]
+        prediction, samples = content["outputs"]["prediction"], content["outputs"]["samples"]
+        whole, *without = prediction["entropies"]["scalar"]
+        assert [one - whole for one in without] == pytest.approx(scores["signed"], abs=1e-9)
+        assert (prediction["draws"], samples["draws"]) == (16, 24)
+        assert prediction["entropies"]["low_rank"] == [None] * 6  # 16 draws are too few, and 24 are enough
+        assert None not in samples["entropies"]["low_rank"]
+        assert len(samples["shapes"]) == 6
 
 
 # ------------------------------------------------------------------------------------------------ killed in between

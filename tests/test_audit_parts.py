@@ -14,6 +14,7 @@ from entpruner.audit.criteria import TARGETS, additive, agreements, block_values
 from entpruner.audit.regime import choose_regime
 from entpruner.audit.report import chapter_confounds as confounds
 from entpruner.audit.report import chapter_criteria as criteria
+from entpruner.audit.report import chapter_outputs as outputs
 from entpruner.audit.report import chapter_proxies as proxies
 from entpruner.audit.report import chapter_schedules as schedules
 from entpruner.audit.report import chapter_stability as stability
@@ -183,10 +184,10 @@ def test_each_thing_is_named_once_under_its_verdict_with_its_interval() -> None:
 
 
 def test_an_open_question_is_never_put_as_an_answer() -> None:
-    chapters = (criteria, proxies, confounds, schedules, stability)
+    chapters = (criteria, proxies, confounds, schedules, stability, outputs)
     found = {one for chapter in chapters for one in vars(chapter).values() if isinstance(one, Wording)}
     wordings = sorted(found, key=str)
-    assert len(wordings) == 11
+    assert len(wordings) == 12
     for wording in wordings:
         assert "annot be told apart" in wording.predicate("open")
         assert not any(word in wording.predicate("open") for word in ("better", "worse", "goes", "nearer", "further"))

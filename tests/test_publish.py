@@ -183,10 +183,13 @@ def test_no_cell_of_this_repository_is_typed_by_hand(study: str, tmp_path: Path)
     assert read_json(records.folder / "metrics.json") == metrics
 
 
-CORRELATIONS = ("draws agree", "predicts", "trend with depth", "all sets", "sets that keep it")
+CORRELATIONS = ("draws agree", "predicts", "trend with depth", "all sets", "sets that keep it", "alike")
 BOUNDS = {
-    **dict.fromkeys(("minus the bit", "ced minus rival", "ced minus criterion"), (-2.0, 2.0)),
-    **dict.fromkeys(("rank", "chains with the deeper always higher"), (0.0, 1.0)),
+    **dict.fromkeys(("minus the bit", "ced minus rival", "ced minus criterion", "minus one variance"), (-2.0, 2.0)),
+    **dict.fromkeys(("rank", "chains with the deeper always higher", "as cast", "stays", "as linear"), (0.0, 1.0)),
+    **dict.fromkeys(("excess kurtosis", "excess kurtosis, pooled"), (-2.0, math.inf)),
+    **dict.fromkeys(("negentropy", "negentropy, pooled", "ZiCo", "ZiCo, mean"), (-math.inf, math.inf)),
+    "log10 κ": (-math.inf, math.inf),
     **dict.fromkeys(("distance after recovery", "distance", "ratio", "steps"), (0.0, math.inf)),
 }
 """The heading of a column of the audit that is not a correlation -> the smallest and the largest possible value."""

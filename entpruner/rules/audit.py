@@ -22,8 +22,11 @@ from entpruner.rules.rule import TRAINING_MEMORY, Given, Job, Rule, Seeded
 from entpruner.sizes import memory, nets
 from entpruner.sizes.memory import Memory
 from entpruner.sizes.work import Network, Work
-from entpruner.study.arms import ArmIdentity, claimed
+from entpruner.study.arms import Arm, ArmIdentity, claimed
 from entpruner.study.resolved import ResolvedStudy
+
+REDRAWS = 20
+"""The number of independent draws of the proxies' samples on which a vote is cast again."""
 
 # ------------------------------------------------------------------------------------------------------------ settings
 
@@ -85,6 +88,20 @@ class StabilitySettings(AuditSettings):
     """The steps of the fine-tuning after which the blocks are ranked again."""
 
 
+class StagesSettings(BenchSettings):
+    pruning: Pruning
+    """That of the arm that is followed, as are the proxies."""
+    proxies: Proxies
+    redraws: int
+    """The number of independent draws of the proxies' samples."""
+
+
+class OutputsSettings(AuditSettings):
+    sampling: Sampling
+    samples: int
+    """The number of images to sample from the network and from the network without each block."""
+
+
 # --------------------------------------------------------------------------------------------------- rules that measure
 
 
@@ -120,6 +137,10 @@ class AuditRule(Rule):
     def seed(self, study: ResolvedStudy, job: Job) -> int:
         return job.seed if self.per_seed else audit_of(study).seeds[0]
 
+    def jobs(self, study: ResolvedStudy, backbone: str) -> Sequence[int | None]:
+        """The seeds with which a backbone is measured. None stands for all seeds together."""
+        return audit_of(study).seeds if self.per_seed else (None,)
+
     def criteria(self, study: ResolvedStudy, job: Job) -> Sequence[str]:
         return self.ranks_by
 
@@ -145,6 +166,8 @@ class AuditRule(Rule):
             "draws": audit.stability.draws,
             "repeats": audit.stability.repeats,
             "steps": steps,
+            "redraws": REDRAWS,
+            "samples": audit.samples,
         }
         return self.kind(**{name: known[name] for name in self.kind.model_fields})
 
@@ -192,14 +215,18 @@ class AuditRule(Rule):
         measured, ranked = self.counts(study, job)
         steps = max(regime.steps for regime in audit.regime.candidates)
         recovered = network.trained(network.depth, params.finetune, steps)
+        ranking = network.scores("ced", params.scoring, params.sampling, network.depth, 0)
+        trainings = Work(steps=steps, training=recovered.training)
+        return (trainings + self.sampled(study, job)) * measured + ranking * ranked
+
+    def sampled(self, study: ResolvedStudy, job: Job) -> Work:
+        """The images that a distance is measured on, from the whole network."""
+        network, params, audit = self.network(study, job), study.params, audit_of(study)
         one = network.sampled(network.depth, params.sampling)
         if params.latents:
             one += nets.coded(params.latents, params.datasets[audit.data].image_size, decode=True)
         seen = nets.features(params.evaluation, params.datasets[audit.data])
-        sampled = Work(sampling=one, measuring=seen) * audit.samples
-        ranking = network.scores("ced", params.scoring, params.sampling, network.depth, 0)
-        trainings = Work(steps=steps, training=recovered.training)
-        return (trainings + sampled) * measured + ranking * ranked
+        return Work(sampling=one, measuring=seen) * audit.samples
 
     def memory(self, study: ResolvedStudy, job: Job) -> Memory:
         """The largest of the things that a job does one after the other: ranking, proxies, recovery and sampling."""
@@ -269,7 +296,66 @@ class Stability(AuditRule):
         return {**super().inputs(study, job), "upstream": study.store("upstream"), "pretrained": pretrained}
 
 
-MEASURING = (ChooseRegime(), Masks(), ScoreAll(), Choices(), MeasureProxies(), Schedules(), Stability())
+class Stages(AuditRule):
+    """Follow the study's own pruning by the vote: its votes on other samples of the proxies, and its distance at every
+    stage. It measures the networks that this arm left, and trains none."""
+
+    name, kind, reads = "audit_stages", StagesSettings, ()
+
+    def jobs(self, study: ResolvedStudy, backbone: str) -> Sequence[int | None]:
+        return [seed for seed in audit_of(study).seeds if followed(study, backbone, seed)]
+
+    def settings(self, study: ResolvedStudy, job: Job) -> AuditSettings:
+        arm = self.arm(study, job)
+        return super().settings(study, job).model_copy(update={"pruning": arm.pruning, "proxies": arm.proxies})
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        arm = self.arm(study, job)
+        stages = [study.paths.stage(arm.key, stage) for stage in range(1, arm.stages + 1)]
+        return {**super().inputs(study, job), "stages": stages, "final": study.paths.final(arm.key)}
+
+    def arm(self, study: ResolvedStudy, job: Job) -> Arm:
+        """Raises UserError where the study has no such arm."""
+        arm = followed(study, job.backbone, job.seed)
+        if arm is None:
+            audit = audit_of(study)
+            raise UserError(
+                f"study {study.params.study} has no arm of {job.backbone} on {audit.data} with seed {job.seed} whose "
+                f"{audit.schedules.ratio:.0%} are pruned by ced and vote, so there are no stages to follow"
+            )
+        return arm
+
+    def work(self, study: ResolvedStudy, job: Job) -> Work:
+        """At every stage, the most candidates on all draws, and a distance before and after the cut."""
+        network, params = self.network(study, job), study.params
+        seen, stages = network.proxied(network.depth, params.proxies), params.pruning.stages
+        proxied = seen * (REDRAWS * (stages * (params.pruning.lookahead + 1) + 2))
+        return proxied + self.sampled(study, job) * (2 * stages + 2)
+
+
+class Outputs(AuditRule):
+    """Measure how far predictions, clean images and samples are from Gaussian, and their entropies without a block."""
+
+    name, kind, reads = "audit_outputs", OutputsSettings, ()
+
+    def work(self, study: ResolvedStudy, job: Job) -> Work:
+        params, network = study.params, self.network(study, job)
+        several = params.scoring.model_copy(update={"ld_pruner_samples": audit_of(study).samples})
+        removals = network.scores("ced", params.scoring, params.sampling, network.depth, 0)
+        return removals * 2 + network.scores("ld_pruner", several, params.sampling, network.depth, 0)
+
+
+MEASURING = (
+    ChooseRegime(),
+    Masks(),
+    ScoreAll(),
+    Choices(),
+    MeasureProxies(),
+    Schedules(),
+    Stability(),
+    Stages(),
+    Outputs(),
+)
 
 # -------------------------------------------------------------------------------------------------------------- report
 
@@ -279,6 +365,15 @@ class ClaimedArm(Frozen):
 
     kind: Literal["unpruned", "ld_pruner", "entpruner"]
     arm: ArmIdentity
+
+
+class FollowedArm(Frozen):
+    """The arm whose stages are followed, of one backbone and seed."""
+
+    arm: ArmIdentity
+    scores: str
+    """The name of the scores that it prunes by."""
+    stages: int
 
 
 class AuditScope(Frozen):
@@ -301,6 +396,10 @@ class AuditScope(Frozen):
     distance: str
     """The metric of the claimed arms: fid, or fd_<extractor>."""
     claimed: tuple[ClaimedArm, ...]
+    followed: tuple[FollowedArm, ...] = ()
+    """The arms that ``audit_stages`` followed."""
+    weights: tuple[float, ...] = ()
+    """NTK's weights in the votes that are compared."""
 
     @property
     def transformers(self) -> tuple[str, ...]:
@@ -322,6 +421,10 @@ class Report(Rule):
             criteria=tuple(audit.criteria),
             imported=tuple(name for name in audit.backbones if known[name].checkpoint),
             distance=study.distance(),
+            weights=audit.schedules.weights,
+            followed=tuple(
+                FollowedArm(arm=arm.identity, scores=arm.scores, stages=arm.stages) for arm in all_followed(study)
+            ),
             claimed=tuple(
                 ClaimedArm.model_validate({"kind": kind, "arm": arm.identity})
                 for kind, arm in claimed(study.params, study.arms.values())
@@ -332,18 +435,37 @@ class Report(Rule):
         return {"results": Artefact(study.paths.root, {}), "reference": file(REFERENCE)}
 
     def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
-        audit, scope, paths = audit_of(study), self.settings(study, job), study.paths
+        scope, paths = self.settings(study, job), study.paths
         found = []
         for rule in MEASURING:
             for backbone in scope.backbones if rule.knows_unets else scope.transformers:
-                seeds = audit.seeds if rule.per_seed else (None,)
-                found += [paths.audit(rule.part, backbone, seed).path for seed in seeds]
+                found += [paths.audit(rule.part, backbone, seed).path for seed in rule.jobs(study, backbone)]
+        for arm in all_followed(study):
+            found.append(paths.scores(arm.backbone, arm.data, arm.seed, arm.scores).files["timing"])
+            for stage in range(1, arm.stages + 1):
+                found += [paths.stage(arm.key, stage).files[name] for name in ("decision", "timing")]
+            found.append(paths.final(arm.key).files["timing"])
         arms = [study.arms[claim.arm.key] for claim in scope.claimed]
         found += [path for arm in arms for path in (paths.metrics(arm.key).path, paths.final(arm.key).files["card"])]
         return found + costs(study, arms)
 
     def outputs(self, paths: Layout) -> dict[str, Artefact]:
         return {"out": paths.audit_report()}
+
+
+def followed(study: ResolvedStudy, backbone: str, seed: int) -> Arm | None:
+    """The study's arm of EntPruner's kind at the audit's ratio of the paper, if it has one."""
+    audit = audit_of(study)
+    asked = (backbone, audit.data, seed, audit.schedules.ratio, "adapted")
+    arms = [arm for kind, arm in claimed(study.params, study.arms.values()) if kind == "entpruner"]
+    return next((a for a in arms if (a.backbone, a.data, a.seed, a.ratio, a.start) == asked), None)
+
+
+def all_followed(study: ResolvedStudy) -> list[Arm]:
+    audit = audit_of(study)
+    transformers = [name for name in audit.backbones if not study.params.backbones[name].unet]
+    found = [followed(study, backbone, seed) for backbone in transformers for seed in audit.seeds]
+    return [arm for arm in found if arm is not None]
 
 
 def audit_of(study: ResolvedStudy) -> Audit:

@@ -133,6 +133,42 @@ rule audit_stability:
         "entpruner rule audit_stability --settings {params.settings:q} {params.paths} &> {log}"
 
 
+rule audit_stages:
+    input:
+        unpack(inputs("audit_stages")),
+    output:
+        **outputs("audit_stages"),
+    log:
+        log_of("audit_stages"),
+    threads: asks("audit_stages", only="threads")
+    resources:
+        **asks("audit_stages"),
+    params:
+        **params("audit_stages"),
+    message:
+        "Following the pruning of {wildcards.backbone} from stage to stage (seed {wildcards.seed})"
+    shell:
+        "entpruner rule audit_stages --settings {params.settings:q} {params.paths} &> {log}"
+
+
+rule audit_outputs:
+    input:
+        unpack(inputs("audit_outputs")),
+    output:
+        **outputs("audit_outputs"),
+    log:
+        log_of("audit_outputs"),
+    threads: asks("audit_outputs", only="threads")
+    resources:
+        **asks("audit_outputs"),
+    params:
+        **params("audit_outputs"),
+    message:
+        "How far from Gaussian the outputs of {wildcards.backbone} are (seed {wildcards.seed})"
+    shell:
+        "entpruner rule audit_outputs --settings {params.settings:q} {params.paths} &> {log}"
+
+
 rule audit_report:
     input:
         unpack(inputs("audit_report")),

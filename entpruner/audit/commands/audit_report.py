@@ -3,12 +3,15 @@
 from pathlib import Path
 
 from entpruner.audit.report import (
+    chapter_checks,
     chapter_claims,
     chapter_confounds,
     chapter_criteria,
+    chapter_outputs,
     chapter_proxies,
     chapter_schedules,
     chapter_stability,
+    chapter_votes,
 )
 from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.head import closing, head, opening, regime
@@ -19,7 +22,17 @@ from entpruner.reporting.reference import Reference
 from entpruner.rules.audit import AuditScope
 from entpruner.system.files import write_json
 
-CHAPTERS = (chapter_criteria, chapter_proxies, chapter_confounds, chapter_schedules, chapter_stability, chapter_claims)
+CHAPTERS = (
+    chapter_criteria,
+    chapter_proxies,
+    chapter_confounds,
+    chapter_schedules,
+    chapter_stability,
+    chapter_votes,
+    chapter_outputs,
+    chapter_checks,
+    chapter_claims,
+)
 """The chapters in their order. A new chapter also needs its files among those that the rule ``audit_report`` needs."""
 
 

@@ -8,7 +8,7 @@ from entpruner.audit.regime import RegimeChoice
 from entpruner.layout import WITHIN
 from entpruner.reporting.records import Records
 from entpruner.reporting.reference import Reference
-from entpruner.rules.audit import AuditScope
+from entpruner.rules.audit import AuditScope, FollowedArm
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Evidence:
     def by_seed(self, part: str, backbone: str) -> list[Any]:
         """The document of a part of the audit for each seed, in the order of the seeds."""
         return [self.records[WITHIN.audit(part, backbone, seed).path] for seed in self.scope.seeds]
+
+    def followed(self, backbone: str) -> list[tuple[FollowedArm, Any]]:
+        """The arms of a backbone whose stages were followed, each with the document of its stages."""
+        arms = [one for one in self.scope.followed if one.arm.backbone == backbone]
+        return [(one, self.records[WITHIN.audit("stages", backbone, one.arm.seed).path]) for one in arms]
 
     def regime(self, backbone: str) -> RegimeChoice:
         return RegimeChoice.model_validate(self.records[WITHIN.audit("regime", backbone).path])
