@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from entpruner.audit.criteria import Agreements, Values, agreements
+from entpruner.audit.criteria import TARGETS, Values, additive
 from entpruner.audit.outputs import OUTPUTS, Output, Shape
 from entpruner.audit.report.chapter_criteria import AFTER, LEVELS, RELATION, Measurements
 from entpruner.audit.report.evidence import Evidence
@@ -23,7 +23,9 @@ from entpruner.audit.statistics import (
     holm,
     mean_agreement,
     mean_over_seeds,
+    spearman,
 )
+from entpruner.audit.subnetworks import Measured
 from entpruner.evaluation.intervals import UNBOUNDED, Bounds
 from entpruner.reporting.words import spoken
 
@@ -61,9 +63,10 @@ SHAPES = {
 BOUNDS: dict[str, Bounds] = dict.fromkeys(("kurtosis", "pooled_kurtosis"), (-2.0, math.inf))
 """No distribution has an excess kurtosis below -2. An estimate of a negentropy may be below 0."""
 
-
 QUESTIONS = {"blocks": LOSS, "masks": AFTER}
 """Level (a key of ``LEVELS``) -> the target of part 1 that is shown of it."""
+Predictions = Mapping[str, Bootstrapped]
+"""The kind of output and the estimator -> Spearman's ρ of the changes with the target of a level."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,12 @@ class Found:
     def named(self, name: str) -> str:
         return f"{self.kind}, {name}"
 
-    def beyond_usual(self, sets: Agreements) -> dict[str, Bootstrapped]:
+    def beyond_usual(self, sets: Predictions) -> dict[str, Bootstrapped]:
         """Estimator -> ρ with the distance after recovery, over random sets, minus that of one variance."""
         if USUAL not in self.values:
             return {}
-        usual = sets[self.named(USUAL), AFTER, "ρ"]
-        return {name: sets[self.named(name), AFTER, "ρ"] - usual for name in self.values if name != USUAL}
+        usual = sets[self.named(USUAL)]
+        return {name: sets[self.named(name)] - usual for name in self.values if name != USUAL}
 
 
 def write(evidence: Evidence) -> Chapter:
@@ -116,19 +119,19 @@ def write(evidence: Evidence) -> Chapter:
         kinds = [Found.read(contents, kind) for kind in OUTPUTS]
         measured = Measurements.read(evidence, backbone).measured
         values = {found.named(one): by_seed for found in kinds for one, by_seed in found.values.items()}
-        within = {level: agreements(values, measured[level], "audit", "outputs", backbone, level) for level in LEVELS}
+        within = {level: predicted(values, measured[level], level, backbone) for level in LEVELS}
         chapter.tables += [shapes_table(backbone, kinds), changes_table(backbone, kinds, within)]
         chapter.findings += sentences(backbone, kinds, within)
-        for level, target in QUESTIONS.items():
-            for one in values:
-                forests[level].setdefault(one, {})[name] = within[level][one, target, "ρ"].estimate()
+        for level, predictions in within.items():
+            for one, rho in predictions.items():
+                forests[level].setdefault(one, {})[name] = rho.estimate()
         for found in kinds:
             seen[found.kind].append(f"{name} {of_seeds(found.outputs, whole, 'negentropy'):.3f}")
         samples = kinds[-1]
         alike += [f"{name} {rho:.2f}" for rho in [samples.alike(backbone)] if rho]
         for one in (USUAL, FREE):
             if one in samples.values:
-                predicts[f"{name} by {one}"] = within["masks"][samples.named(one), AFTER, "ρ"].estimate()
+                predicts[f"{name} by {one}"] = within["masks"][samples.named(one)].estimate()
     caption = f"Rank correlation of entropy changes: over blocks with the {LOSS}, over random sets with the {AFTER}"
     panel = {f"over {LEVELS[level]}: {QUESTIONS[level]}": lines for level, lines in forests.items()}
     chapter.figures["outputs"] = (caption, partial(forest, panel, "Spearman's ρ"))
@@ -144,12 +147,26 @@ def write(evidence: Evidence) -> Chapter:
     return chapter
 
 
-def sentences(backbone: str, kinds: Sequence[Found], within: Mapping[str, Agreements]) -> list[str]:
+def predicted(
+    values: Mapping[str, Sequence[Values]], measured: Sequence[Sequence[Measured]], level: str, backbone: str
+) -> Predictions:
+    """Spearman's ρ of each predictor with the target of the level, within each seed and averaged over the seeds."""
+    resamples = Resamples.draw([len(records) for records in measured], "audit", "outputs", backbone, level)
+    masks = [[record.dropped for record in records] for records in measured]
+    field = TARGETS[QUESTIONS[level]]
+    truth = [np.array([getattr(record, field) for record in records]) for records in measured]
+    return {
+        name: bootstrap(list(zip(map(additive, by_seed, masks), truth, strict=True)), spearman, resamples)
+        for name, by_seed in values.items()
+    }
+
+
+def sentences(backbone: str, kinds: Sequence[Found], within: Mapping[str, Predictions]) -> list[str]:
     said = []
     for found in kinds:
         topic = f"{backbone}, entropies of the {found.kind}"
         for level, target in QUESTIONS.items():
-            estimates = {name: within[level][found.named(name), target, "ρ"].estimate() for name in found.values}
+            estimates = {name: within[level][found.named(name)].estimate() for name in found.values}
             if estimates:
                 said.append(RELATION.finding(f"{topic}: {target}, over {LEVELS[level]}", estimates))
         rivals = {name: one.estimate() for name, one in found.beyond_usual(within["masks"]).items()}
@@ -183,7 +200,7 @@ def largest(shapes: Sequence[Shape], field: str) -> float:
     return max((getattr(one, field) or 0.0 for one in shapes[1:]), key=abs)
 
 
-def changes_table(backbone: str, kinds: Sequence[Found], within: Mapping[str, Agreements]) -> Table:
+def changes_table(backbone: str, kinds: Sequence[Found], within: Mapping[str, Predictions]) -> Table:
     columns = {
         "entropies of": "", "estimator": "", "alike": ".2f", f"ρ {LOSS}, blocks": ".2f", f"ρ {AFTER}, sets": ".2f",
         "minus one variance": ".2f", "p, corrected": ".2f",
@@ -196,7 +213,7 @@ def changes_table(backbone: str, kinds: Sequence[Found], within: Mapping[str, Ag
     for found in kinds:
         for name in found.values:
             named = found.named(name)
-            by_level = [within[level][named, target, "ρ"].estimate() for level, target in QUESTIONS.items()]
+            by_level = [within[level][named].estimate() for level in QUESTIONS]
             minus = differences[named].estimate() if named in differences else None
             rows.append([found.kind, name, found.alike(backbone), *by_level, minus, corrected.get(named)])
     return Table(f"outputs_{backbone}", f"{backbone}: entropy changes by output and estimator", columns, rows)
