@@ -61,7 +61,7 @@ class Layout:
     def __init__(self, study: str, within: Path = RESULTS) -> None:
         self.root = within / study
         self.arms, self.tables, self.figures = self.root / "arms", self.root / "tables", self.root / "figures"
-        self.audits = self.root / "audit"
+        self.compared, self.audits = self.root / "effects", self.root / "audit"
 
     @staticmethod
     def at(root: Path) -> "Layout":
@@ -143,6 +143,11 @@ class Layout:
     def figure(self, figure: str) -> Artefact:
         path = self.figures / figure
         return Artefact(path, {kind: path.with_name(f"{figure}.{kind}") for kind in ("png", "svg")})
+
+    def effects(self, effects: str) -> Artefact:
+        """The table and the figure of the effects of criterion and schedule."""
+        path = self.compared / effects
+        return Artefact(path, {kind: path.with_name(f"{effects}.{kind}") for kind in ("md", "csv", "png", "svg")})
 
     def story(self) -> Artefact:
         """The page that tells the story of the study, and its headline."""

@@ -41,6 +41,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[ResolvedSt
     }
     content |= {"latents": {"kind": "kl", "folder": "vae", "factor": 2, "shards": 2}, "audit": None}
     content["backbones"]["dit"]["checkpoint"] = {"path": "dit.pt"}
+    content["arms"]["one_shot"] = content["arms"]["entpruner"] | {"schedule": "one_shot"}
+    content |= {"seeds": [0, 1], "effects": {"crossed": {"caption": "x", "arms": ["one_shot", "entpruner"]}}}
     latents = tmp_path_factory.mktemp("latents") / "latents.yaml"
     latents.write_text(yaml.safe_dump(content, sort_keys=False))
     found: dict[str, tuple[ResolvedStudy, Job]] = {}

@@ -97,6 +97,7 @@ wildcard_constraints:
     cut="(cut-)?",
     table=among(STUDY.params.tables),
     figure=among(STUDY.params.figures),
+    effects=among(STUDY.params.effects),
 
 
 # ------------------------------------------------------------------------------------- what the record of a rule says
@@ -164,8 +165,9 @@ def download_settings(wildcards, output):
 
 
 def caption_of(wildcards):
-    named = STUDY.params.tables if hasattr(wildcards, "table") else STUDY.params.figures
-    return named[getattr(wildcards, "table", None) or wildcards.figure].caption
+    ((kind, name),) = wildcards.items()
+    params = STUDY.params
+    return {"table": params.tables, "figure": params.figures, "effects": params.effects}[kind][name].caption
 
 
 def kind_of(wildcards):
@@ -173,11 +175,12 @@ def kind_of(wildcards):
 
 
 def everything():
-    """All tables and figures, the page that tells their story, and MLflow's view of them."""
+    """All tables, figures and effects, the page that tells their story, and MLflow's view of them."""
     tables = [str(STUDY.paths.table(table).files["md"]) for table in STUDY.params.tables]
     figures = [str(STUDY.paths.figure(figure).files["png"]) for figure in STUDY.params.figures]
+    effects = [str(STUDY.paths.effects(name).files["md"]) for name in STUDY.params.effects]
     pages = [str(STUDY.paths.story().path)] if tables else []
-    return [*tables, *figures, *pages, str(STUDY.paths.tracking().path)]
+    return [*tables, *figures, *effects, *pages, str(STUDY.paths.tracking().path)]
 
 
 def audit_report(wildcards):

@@ -37,7 +37,7 @@ def overrides(study: Study) -> Iterator[Problem]:
 
 def contradictions(study: Study) -> Iterator[Problem]:
     """Where the sections of a study contradict each other. Overrides must be valid in themselves."""
-    for section in ("arms", "tables", "figures", "audit"):
+    for section in ("arms", "tables", "figures", "effects", "audit"):
         yield from _unknown_names(study, study.model_dump(include={section}))
     unfit = [*_unfit_images(study)]
     yield from unfit
@@ -47,6 +47,8 @@ def contradictions(study: Study) -> Iterator[Problem]:
     yield from _unmonitored(study)
     yield from _impossible_ratios(study)
     yield from _too_many(study)
+    for name in study.effects:
+        yield from _not_crossed(study, name)
     for name, arm in study.arms.items():
         yield from _contrary_arm(study, name, arm)
         for backbone in study.backbones.keys() & listed(arm.backbone):
@@ -175,6 +177,23 @@ def _too_many(study: Study) -> Iterator[Problem]:
         if (count := prod(len(listed(values)) for values in lists)) > ARMS:
             allowed = f"at most {ARMS:,} rows of a grid: backbones times data, ratios and seeds"
             yield Problem(("arms", name), got(f"{count:,} rows", allowed))
+
+
+def _not_crossed(study: Study, name: str) -> Iterator[Problem]:
+    """Effects of arms that are not pruned or have one seed, or of arms that all have one criterion and schedule."""
+    asked, here = study.effects[name], ("effects", name, "arms")
+    arms = {arm: study.arms[arm] for arm in asked.arms if arm in study.arms}
+    needs: tuple[Loc, ...] = (("seeds",), ("effects", name), *(("arms", arm) for arm in arms))
+    seeds = {arm: set(spec.seeds or study.seeds) for arm, spec in arms.items()}
+    unpruned = [arm for arm, spec in arms.items() if spec.schedule == "none"]
+    alone = [arm for arm in arms if len(seeds[arm].intersection(asked.only.seed or seeds[arm])) < 2]
+    if unpruned:
+        yield Problem(here, got(", ".join(unpruned), "arms that are pruned, by a criterion and a schedule"), needs)
+    elif alone:
+        allowed = "arms of two seeds or more, as intervals that are paired by seed need two"
+        yield Problem(here, got(f"{', '.join(alone)} with one seed", allowed), needs)
+    elif len({(spec.criterion, spec.schedule) for spec in arms.values()}) == 1:
+        yield Problem(here, got(", ".join(arms), "arms of several criteria or schedules"), needs)
 
 
 def _given_at(name: str, arm: ArmSpec, section: str, key: str) -> Loc:

@@ -41,6 +41,18 @@ class Table(Frozen):
     """What is shown of each arm, from left to right."""
 
 
+class Effects(Frozen):
+    """The effect of the criterion at each schedule, and of the schedule at each criterion, over arms that cross both:
+    ratios of distances, paired by seed, as one table and one figure."""
+
+    caption: str
+    """The title of the table and of the figure."""
+    arms: Several[Name]
+    """Names of pruned arms. The criterion and the schedule of the first are what others are compared with."""
+    only: Only = Only()
+    """Which part of the arms' grids takes part."""
+
+
 class ScoresFigure(Frozen):
     """Entropy change against loss change on removal, a point a block (the paper's Figure 2); or CED block by block,
     with sign and error bar; or block by timestep bin."""

@@ -12,7 +12,7 @@ from entpruner.params.evaluation import Evaluation
 from entpruner.params.latents import Latents
 from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import Pruning
-from entpruner.params.reporting import Figure, Table
+from entpruner.params.reporting import Effects, Figure, Table
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.params.training import Finetuning, LabelTable, Training
@@ -58,6 +58,8 @@ class Study(Frozen):
     """The tables by name: which arms, and which columns."""
     figures: Named[Figure] = {}
     """The figures by name."""
+    effects: Named[Effects] = {}
+    """The effects of criterion and schedule by name: which arms cross both."""
     audit: Audit | None = None
     """What ``make audit`` measures; without it there is no audit."""
 

@@ -24,7 +24,8 @@ from entpruner.reporting.tabular import write_csv
 from entpruner.system.files import whole_folder, write_json
 from entpruner.system.recording import processor_name
 
-SHOWN, COPIED = (WITHIN.tables, WITHIN.figures, WITHIN.audits), (".csv", ".md", ".tex", PROVENANCE, ".png")
+SHOWN = WITHIN.tables, WITHIN.figures, WITHIN.compared, WITHIN.audits
+COPIED = ".csv", ".md", ".tex", PROVENANCE, ".png"
 """The folders within a study, and the suffixes, of the files that are published unchanged."""
 
 SHOWN_BY_DVC = {

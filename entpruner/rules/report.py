@@ -1,4 +1,4 @@
-"""The rules that make tables, figures, and MLflow's view of the arms."""
+"""The rules that make tables, figures, effects, and MLflow's view of the arms."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,6 +121,32 @@ class Figure(Rule):
         return {"out": paths.figure("{figure}")}
 
 
+class EffectsSettings(Frozen):
+    caption: str
+    arms: tuple[ArmIdentity, ...]
+    """The arms that cross criteria and schedules. What others are compared with comes first."""
+    distance: str
+    """The metric that is compared: fid, or fd_<extractor>."""
+
+
+class Effects(Rule):
+    """Compare criteria at each schedule, and schedules at each criterion, paired by seed."""
+
+    name, room, made = "effects", "audit.commands", Layout.effects
+
+    def settings(self, study: ResolvedStudy, job: Job) -> EffectsSettings:
+        asked = study.params.effects[job.effects]
+        arms = tuple(arm.identity for arm in select(study.arms.values(), asked))
+        return EffectsSettings(caption=asked.caption, arms=arms, distance=study.distance())
+
+    def inputs(self, study: ResolvedStudy, job: Job) -> Given:
+        return {"results": Artefact(study.paths.root, {})}
+
+    def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
+        arms = select(study.arms.values(), study.params.effects[job.effects])
+        return [study.paths.metrics(arm.key).path for arm in arms]
+
+
 def stages(study: ResolvedStudy, arm: Arm) -> list[Artefact]:
     """What each pruning stage of an arm leaves."""
     return [study.paths.stage(arm.key, stage) for stage in range(1, arm.stages + 1)]
@@ -224,4 +250,4 @@ class Track(Rule):
         return {"out": paths.tracking()}
 
 
-RULES = (Table(), Figure(), Story(), Track())
+RULES = (Table(), Figure(), Effects(), Story(), Track())

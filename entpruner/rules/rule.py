@@ -100,6 +100,7 @@ class Job:
     cut: str = ""
     table: str = ""
     figure: str = ""
+    effects: str = ""
 
     @classmethod
     def of(cls, rule: str, wildcards: Mapping[str, str]) -> "Job":

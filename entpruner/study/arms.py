@@ -5,11 +5,10 @@ from itertools import product
 from typing import Literal
 
 from entpruner.params.arms import SIZED, ArmSpec, Criterion, Schedule
-from entpruner.params.base import Frozen, listed
-from entpruner.params.base import overridden as overridden
+from entpruner.params.base import Frozen, listed, overridden
 from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import Pruning, blocks_to_remove, removal_grid, stage_boundaries
-from entpruner.params.reporting import ArmsFigure, Table
+from entpruner.params.reporting import ArmsFigure, Effects, Table
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
 from entpruner.params.study import Study
@@ -106,8 +105,8 @@ def expand(study: Study) -> dict[str, Arm]:
     return arms
 
 
-def select(arms: Iterable[Arm], shown: Table | ArmsFigure) -> list[Arm]:
-    """The arms that a table or figure shows, in the order of its names."""
+def select(arms: Iterable[Arm], shown: Table | ArmsFigure | Effects) -> list[Arm]:
+    """The arms that a table, a figure or effects show, in the order of its names."""
 
     def wanted(arm: Arm) -> bool:
         return all(allowed is None or getattr(arm, key) in (None, *allowed) for key, allowed in shown.only)

@@ -56,6 +56,34 @@ rule figure:
         "entpruner rule figure --settings {params.settings:q} {params.paths} &> {log}"
 
 
+rule effects:
+    input:
+        unpack(inputs("effects")),
+    output:
+        **outputs("effects")
+        | {
+            "png": report(
+                outputs("effects")["png"],
+                caption="../report/figure.rst",
+                category="Effects",
+                labels={"effects": "{effects}"},
+            )
+        },
+    log:
+        log_of("effects"),
+    localrule: True
+    resources:
+        **asks("effects"),
+    params:
+        **params("effects"),
+        caption=caption_of,
+        kind="effects",
+    message:
+        "Comparing criteria and schedules for {wildcards.effects}"
+    shell:
+        "entpruner rule effects --settings {params.settings:q} {params.paths} &> {log}"
+
+
 rule story:
     input:
         unpack(inputs("story")),

@@ -10,9 +10,9 @@ from entpruner.audit.commands.bench import Audit, StartPaths
 from entpruner.audit.regime import RegimeChoice
 from entpruner.params.arms import SIZED
 from entpruner.params.audit import AuditedCriterion
+from entpruner.params.base import overridden
 from entpruner.rules.audit import ScoresSettings
 from entpruner.scores import score
-from entpruner.study.arms import overridden
 from entpruner.system.files import read_json
 
 
