@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from snakemake_runs import ROOT
 
 from entpruner.audit.outputs import Output, entropies, implied, shape
 from entpruner.audit.report import chapter_checks as checks
@@ -16,13 +18,19 @@ from entpruner.audit.report import chapter_votes
 from entpruner.audit.stages import Drawn, Moment, Redrawn, Vote
 from entpruner.audit.statistics import Estimate
 from entpruner.audit.votes import WITH_TIME, Way, as_cast, cast, counted, prefers_deeper, ways
+from entpruner.errors import UserError
 from entpruner.params.backbones import Diffusion, Flow
+from entpruner.params.files import check
 from entpruner.params.proxies import Proxies, Zico
 from entpruner.params.pruning import Pruning, VoteWeights
 from entpruner.params.scoring import Scoring
 from entpruner.process import make_process
+from entpruner.rules import RULES
+from entpruner.rules.audit import Stages, StagesSettings, all_followed
+from entpruner.rules.rule import Job
 from entpruner.schedule import Candidate, Decision, vote
 from entpruner.scores.entropy import random_subspaces
+from entpruner.study.resolved import ResolvedStudy
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -206,3 +214,29 @@ def test_moments_are_compared_with_the_last_cut_and_the_start() -> None:
     assert sorted(path, key=checks.order) == path
     lost = [moment("the start", 0, 1), moment("a cut", 1, 1, None), moment("a stage", 1, 1), moment("recovery", 1, 1)]
     assert checks.along_the_stages("DiT", [lost, lost])[0].verdict == "not defined"
+
+
+# ------------------------------------------------------------------------------------------------ which arm is followed
+
+
+def study_of(**arm: Any) -> ResolvedStudy:
+    """The smoke study, whose one arm of EntPruner is of seed 0, with other keys of this arm."""
+    content = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
+    content["arms"]["entpruner"] |= arm
+    return ResolvedStudy(check(content))
+
+
+def test_the_arm_of_the_audits_ratio_is_followed_with_each_seed_that_it_has() -> None:
+    rule = RULES["audit_stages"]
+    assert isinstance(rule, Stages)
+    assert [arm.key for arm in all_followed(study_of())] == ["entpruner-sit-downstream-r50-s0"]
+    assert rule.jobs(study_of(seeds=[1, 2, 7]), "sit") == [1, 2]
+    assert all_followed(study_of(ratio=0.75)) == all_followed(study_of(schedule="linear")) == []
+    own = {"override": {"proxies": {"ntk": {"samples": 5}}}}
+    settings = rule.settings(study_of(**own), Job("audit_stages", backbone="sit"))
+    assert isinstance(settings, StagesSettings) and settings.proxies.ntk.samples == 5
+
+
+def test_stages_of_an_arm_that_is_not_there_are_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"^study smoke has no arm of sit on downstream with seed 5[^\n]*$"):
+        RULES["audit_stages"].inputs(study_of(), Job("audit_stages", backbone="sit", seed=5))

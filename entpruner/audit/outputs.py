@@ -66,25 +66,25 @@ class Output(Frozen):
 
 def measured_output(kind: str, context: ScoreContext, samples: int) -> Output:
     """Measure one of ``OUTPUTS``. ``samples`` images are sampled; the other kinds take the context's draws."""
-    values = gathered(kind, context, samples)
-    n, k = values[0].shape
+    variants = gathered(kind, context, samples)
+    n, k = variants[0].shape
     random = generator(context.seed, context.artefact, "projections")
     subspaces = random_subspaces(context.settings.projections, k, context.settings.dimensions, random)
     gaussian = torch.randn(n, k, generator=generator(context.seed, context.artefact, "gaussian"), dtype=torch.float64)
-    found = [entropies(x, context.settings, subspaces) for x in values]
-    return Output(
-        draws=n,
-        shapes=tuple(shape(x.cpu().numpy(), gaussian.numpy()) for x in values),
-        entropies={name: tuple(of_one[name] for of_one in found) for name in ESTIMATORS},
-    )
+    shapes, found = list[Shape](), list[dict[str, float | None]]()
+    for x in (variant.double() for variant in variants):
+        shapes.append(shape(x.cpu().numpy(), gaussian.numpy()))
+        found.append(entropies(x, context.settings, subspaces))
+    of_each = {name: tuple(of_one[name] for of_one in found) for name in ESTIMATORS}
+    return Output(draws=n, shapes=tuple(shapes), entropies=of_each)
 
 
 def gathered(kind: str, context: ScoreContext, samples: int) -> list[Tensor]:
-    """The outputs of every variant of the network, (N, K) float64 each."""
+    """The outputs of every variant of the network, (N, K) each, of which 4·V·N·K bytes are kept on the device."""
     variants = range(1 + len(context.model.blocks))
     kept: list[list[Tensor]] = [[] for _ in variants]
     for variant, output in streamed(kind, context, samples):
-        kept[variant].append(output.flatten(1).double())
+        kept[variant].append(output.flatten(1).to(torch.float32, copy=True))  # a view would keep the variances, too
     return [torch.cat(batches) for batches in kept]
 
 

@@ -325,6 +325,12 @@ class Stages(AuditRule):
             )
         return arm
 
+    def memory(self, study: ResolvedStudy, job: Job) -> Memory:
+        """A vote among networks of which one has all blocks, or a sampling."""
+        params, shape = study.params, self.network(study, job).architecture
+        sampling = memory.sampling(shape, range(shape.depth), params.sampling, params.latents)
+        return memory.largest([memory.proxies(shape, range(shape.depth), params.proxies), sampling])
+
     def work(self, study: ResolvedStudy, job: Job) -> Work:
         """At every stage, the most candidates on all draws, and a distance before and after the cut."""
         network, params = self.network(study, job), study.params
@@ -343,6 +349,12 @@ class Outputs(AuditRule):
         several = params.scoring.model_copy(update={"ld_pruner_samples": audit_of(study).samples})
         removals = network.scores("ced", params.scoring, params.sampling, network.depth, 0)
         return removals * 2 + network.scores("ld_pruner", several, params.sampling, network.depth, 0)
+
+    def memory(self, study: ResolvedStudy, job: Job) -> Memory:
+        """All predictions are kept, as by CED's estimator ``low_rank``, and no more of samples."""
+        params, shape = study.params, self.network(study, job).architecture
+        kept = params.scoring.model_copy(update={"estimator": "low_rank"})
+        return memory.largest(memory.scoring(shape, by, kept, params.sampling) for by in ("ced", "ld_pruner"))
 
 
 MEASURING = (
