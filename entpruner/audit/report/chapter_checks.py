@@ -42,9 +42,10 @@ lies within 1/{STEADY:g} and {STEADY:g}; it has risen, or fallen, if its interva
 if none of these. κ and ZiCo are medians over the 20 draws of part 6, on the same samples at every moment: κ after the
 last cut over κ at the start; ZiCo (the mean over layers, as a ratio) after recovery over that after the last cut.
 *CED and magnitude*: Spearman's ρ of their values over the blocks, with the bootstrap of part 1. *Distance*: after the
-last stage over that after its cut, and after recovery over that at the start, of the arm that part 6 follows; the
-table has every stage. *Costs*: the seconds of one ranking and of all votes over those of the training of that arm,
-and the peak memory of their processes over that of the training's; a vote is cast in the process that then trains, so
+last stage over that after its cut, and after recovery over that at the start, of the arm that part 6 follows. The study
+itself records it after the last cut and at the end alone; here every moment was measured, and the last table has them.
+*Costs*: the seconds of one ranking and of all votes over those of the training of that arm, and the peak memory of
+their processes over that of the training's; a vote is cast in the process that then trains, so
 its own memory is not known. Small: below {SMALL:g}; large: above {LARGE:g}. Times are those on the clock.
 
 Ratios: geometric means over seeds with Student's interval on the log."""
