@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from entpruner.audit.effects import Effect, cells, corrected, effects
-from entpruner.audit.report.chapter_schedules import in_percent
-from entpruner.audit.report.forest import forest
+from entpruner.audit.report.forest import forest, in_percent
 from entpruner.audit.report.page import Table
 from entpruner.audit.report.words import listed
 from entpruner.audit.statistics import CORRECTED, Estimate

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from entpruner.audit.report.evidence import Evidence
-from entpruner.audit.report.forest import forest
+from entpruner.audit.report.forest import forest, in_percent
 from entpruner.audit.report.page import Chapter, Table
 from entpruner.audit.report.words import Wording
 from entpruner.audit.schedules import ScheduleRun
@@ -71,11 +71,6 @@ def write(evidence: Evidence) -> Chapter:
         chapter.figures["schedules"] = (caption, partial(forest, shown, "distance against pruning at once (%)"))
     chapter.short += [AGAINST_AT_ONCE.finding("The vote, at equal steps", votes)] if votes else []
     return chapter
-
-
-def in_percent(ratio: Estimate) -> Estimate:
-    """A ratio as the change in percent, so that 0 is no change."""
-    return Estimate(*(100 * (end - 1) for end in (ratio.value, ratio.low, ratio.high)))
 
 
 def runs_by(found: Sequence[Any], kind: str, name: Callable[[ScheduleRun], str]) -> dict[str, list[ScheduleRun]]:

@@ -10,6 +10,11 @@ Panel = Mapping[str, Mapping[str, Estimate | None]]
 """The name of a line, such as a criterion -> the name of a series, such as a backbone -> the estimate."""
 
 
+def in_percent(ratio: Estimate) -> Estimate:
+    """A ratio as the change in percent, so that 0 is no change."""
+    return Estimate(*(100 * (end - 1) for end in (ratio.value, ratio.low, ratio.high)))
+
+
 def forest(shown: Mapping[str, Panel], label: str, target: Path) -> None:
     """Draw panels side by side, with the same lines from top to bottom. A vertical line marks 0.
 
