@@ -24,7 +24,7 @@ from entpruner.params.backbones import UNetArchitecture
 from entpruner.reporting.results import curve_of, stage_folders
 from entpruner.scores import Scores
 from entpruner.system.files import read_json, write_json
-from entpruner.training import loop
+from entpruner.training import optimizers
 from entpruner.training.state import TrainState
 
 COMPUTE = {"device": "cpu", "threads": 1}
@@ -328,7 +328,7 @@ Steps = Callable[[int | None], list[int]]
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     """Counts the optimizer steps from now on, and kills the command before that many are done."""
-    step = loop.adamw_step
+    step = optimizers.adamw_step
 
     def watched(kill_at: int | None) -> list[int]:
         done: list[int] = []
@@ -339,7 +339,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
             done.append(1)
             step(*arguments)
 
-        monkeypatch.setattr(loop, "adamw_step", counted)
+        monkeypatch.setattr(optimizers, "adamw_step", counted)
         return done
 
     return watched
@@ -378,7 +378,7 @@ def test_a_stage_that_was_killed_goes_on_and_ends_with_the_same_bits(
 def test_a_stage_that_was_asked_to_stop_says_where_it_saved_itself_and_goes_on_with_the_same_bits(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step, done, out = loop.adamw_step, [], tmp_path / "again"
+    step, done, out = optimizers.adamw_step, [], tmp_path / "again"
 
     def asked_in_the_first(*arguments: Any) -> None:
         if not done:
@@ -386,7 +386,7 @@ def test_a_stage_that_was_asked_to_stop_says_where_it_saved_itself_and_goes_on_w
         done.append(1)
         step(*arguments)
 
-    monkeypatch.setattr(loop, "adamw_step", asked_in_the_first)
+    monkeypatch.setattr(optimizers, "adamw_step", asked_in_the_first)
     assert prune(root, 1, out) == 75
     said = f"entpruner: asked to stop, saved {out}.resume/step-00000001: run the same command again to go on"
     assert capsys.readouterr().err.splitlines() == [said]
