@@ -58,6 +58,15 @@ command_line()"""
     assert run.returncode == 0, run.stderr
 
 
+def test_the_workflow_itself_loads_no_torch() -> None:
+    """It would take seconds at each start of Snakemake."""
+    glue = (ROOT / "workflow/common.smk").read_text()
+    imported = re.findall(r"^from entpruner.*", glue, re.MULTILINE)
+    assert len(imported) > 10
+    program = "\n".join([*imported, "import sys", "assert not sys.modules.keys() & {'torch', 'numpy', 'mlflow'}"])
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
 def test_conda_takes_its_versions_from_the_lock_alone() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]

@@ -4,7 +4,8 @@ import logging
 import pytest
 
 from entpruner.system import parallel
-from entpruner.system.progress import Progress, StudyLine
+from entpruner.system.progress import Progress
+from entpruner.system.study_line import StudyLine
 
 
 class Terminal(io.StringIO):

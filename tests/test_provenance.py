@@ -4,7 +4,6 @@ import ast
 import shutil
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -134,7 +133,6 @@ def test_the_scores_depend_on_the_network_but_not_on_the_tables(
     copy = tmp_path / "entpruner"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "PACKAGE", copy)
-    monkeypatch.setattr(provenance, "version_of", cache(version_of))  # it asks the disk
 
     def digests() -> dict[str, str]:
         code_digest.cache_clear()

@@ -38,10 +38,10 @@ from entpruner.rules import RULES
 from entpruner.rules.audit import audit_of
 from entpruner.rules import rule as record
 from entpruner.study.resolved import ResolvedStudy
-from entpruner.system.progress import StudyLine
 from entpruner.system.runs import begin_run, unless_disk_is_full, with_inputs_not_of_the_future
 from entpruner.system.slurm import require_job_states
 from entpruner.system.stopping import take_hangup_as_interrupt
+from entpruner.system.study_line import StudyLine
 from entpruner.system.temporary import move_out
 
 if workflow.is_main_process:

@@ -101,6 +101,7 @@ def file_of(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+@cache
 def version_of(module: str) -> str | None:
     """Version of the distribution that a top-level module belongs to; None for Python's own."""
     try:
