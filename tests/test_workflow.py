@@ -203,12 +203,12 @@ REPORTED = {"table": 2, "story": 1, "track": 1}
         ),
         pytest.param(
             {"finetune": {"learning_rate": 0.01}},
-            {"prune": 3, "recover": 4, "cut": 1, "sample": 5, "evaluate": 5, "figure": 4, **REPORTED},
+            {"prune": 3, "recover": 4, "cut": 1, "sample": 5, "evaluate": 5, "figure": 5, **REPORTED},
             id="learning_rate",
         ),
         pytest.param(
             {"scoring": {"draws": 32}},  # not the two unpruned arms
-            {"score": 5, "prune": 3, "recover": 2, "cut": 1, "sample": 3, "evaluate": 3, "figure": 7, **REPORTED},
+            {"score": 5, "prune": 3, "recover": 2, "cut": 1, "sample": 3, "evaluate": 3, "figure": 8, **REPORTED},
             id="draws",
         ),
         pytest.param(
@@ -216,7 +216,7 @@ REPORTED = {"table": 2, "story": 1, "track": 1}
             {"classifier": 1, "evaluate": 5, "figure": 1, **REPORTED},
             id="classifier",
         ),
-        pytest.param({"arms": {"entpruner": {"label": "ours"}}}, {"figure": 4, **REPORTED}, id="label"),
+        pytest.param({"arms": {"entpruner": {"label": "ours"}}}, {"figure": 5, **REPORTED}, id="label"),
         pytest.param(
             {"tables": {"table1": {"caption": "Downstream"}}}, {"table": 1, "story": 1, "track": 1}, id="caption"
         ),
@@ -235,10 +235,10 @@ def test_a_changed_key_reruns_what_depends_on_it(change: dict[str, Any], reruns:
     [
         (
             "proxies/ntk.py",
-            {"prune": 3, "recover": 2, "cut": 1, "sample": 3, "evaluate": 3, "figure": 4, **REPORTED},
+            {"prune": 3, "recover": 2, "cut": 1, "sample": 3, "evaluate": 3, "figure": 5, **REPORTED},
         ),
         ("evaluation/fidelity.py", {"evaluate": 5, "figure": 1, **REPORTED}),
-        ("reporting/figures.py", {"figure": 7, "story": 1}),
+        ("reporting/figures.py", {"figure": 8, "story": 1}),
         ("reporting/tables.py", {"table": 2, "story": 1, "track": 1}),
         ("reporting/story/page.py", {"story": 1}),
     ],
@@ -253,7 +253,7 @@ ROOMS = [
     "planning/plan.py", "planning/needs.py", "sizes/memory.py", "sizes/work.py", "rules/prune.py", "rules/audit.py",
     "study/resolved.py", "study/arms.py", "reporting/tables.py", "reporting/verify.py", "params/audit.py",
     "params/reporting.py", "params/files.py", "audit/report/page.py", "audit/report/chapter_claims.py", "errors.py",
-    "layout.py", "system/progress.py", "system/launch.py", "system/warm.py", "system/slurm.py", "cli/__init__.py",
+    "layout.py", "system/progress.py", "system/study_line.py", "system/launch.py", "system/warm.py", "system/slurm.py", "cli/__init__.py",
     "cli/rule.py", "reporting/story/page.py", "reporting/ending.py",
 ]  # fmt: skip
 
