@@ -28,8 +28,8 @@ RULES = {
     for line in file.read_text().splitlines()
     if line.startswith("rule ")
 }
-OF_OTHER_STUDIES = {  # the smoke study takes nothing from elsewhere, and works on pixels
-    "download", "import_checkpoint", "autoencoder", "latents_shard", "latents",
+OF_OTHER_STUDIES = {  # the smoke study takes nothing from elsewhere, works on pixels, and has one seed
+    "download", "import_checkpoint", "autoencoder", "latents_shard", "latents", "effects",
 }  # fmt: skip
 
 
@@ -253,8 +253,8 @@ ROOMS = [
     "planning/plan.py", "planning/needs.py", "sizes/memory.py", "sizes/work.py", "rules/prune.py", "rules/audit.py",
     "study/resolved.py", "study/arms.py", "reporting/tables.py", "reporting/verify.py", "params/audit.py",
     "params/reporting.py", "params/files.py", "audit/report/page.py", "audit/report/chapter_claims.py", "errors.py",
-    "layout.py", "system/progress.py", "system/study_line.py", "system/launch.py", "system/warm.py", "system/slurm.py", "cli/__init__.py",
-    "cli/rule.py", "reporting/story/page.py", "reporting/ending.py",
+    "layout.py", "system/progress.py", "system/study_line.py", "system/launch.py", "system/warm.py", "system/slurm.py",
+    "cli/__init__.py", "cli/rule.py", "reporting/story/page.py", "reporting/ending.py",
 ]  # fmt: skip
 
 
