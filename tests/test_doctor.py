@@ -72,6 +72,20 @@ def test_a_file_that_is_missing_and_checksums_that_are_damaged(study: Path, caps
     ]
 
 
+def test_a_whole_folder_in_which_a_store_was_made_first(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of samples: the store's own checksums were replaced by those of the folder, which name them."""
+    samples = study / "arms/full-s0/samples"
+    with noted([Written(samples, "*.json")]), whole_folder(samples) as folder:
+        with whole_folder(folder) as store:
+            write_json(store / "manifest.json", {"count": 1})
+        write_json(folder / "timing.json", {"seconds": 1.0})
+    assert doctor(capsys, study) == (0, [])
+    (samples / "timing.json").write_text("{}")
+    assert doctor(capsys, study) == (1, [f"{samples}/timing.json: has changed since it was written"])
+    assert doctor(capsys, study, "--mend")[0] == 0
+    assert not samples.exists()
+
+
 def test_of_files_that_commands_wrote_one_by_one_those_that_changed_are_found(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

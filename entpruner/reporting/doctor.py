@@ -1,6 +1,7 @@
 """``entpruner doctor``: what is wrong with a folder of results, and what is left of runs that were killed."""
 
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +19,8 @@ from entpruner.system.runs import left_locked
 from entpruner.system.temporary import abandoned
 
 PARTIAL, RESUME = ".partial", ".resume"
+SHA256 = re.compile("[0-9a-f]{64}")
+"""What checksums say of themselves where a command made a store first, and then a whole folder of it."""
 
 
 class Finding(NamedTuple):
@@ -58,12 +61,13 @@ def damage(folder: Path) -> Iterator[Finding]:
     anew = partial(delete_files, folder)
     try:
         expected = checksums_in(folder)
-        one_by_one = expected.pop(CHECKSUMS, None)
+        says = expected.pop(CHECKSUMS, None)
     except UserError:
-        expected, one_by_one = {}, "damaged"
-    if one_by_one not in (None, ONE_BY_ONE):
+        expected, says = {}, "damaged"
+    if says not in (None, ONE_BY_ONE) and not SHA256.fullmatch(str(says)):
         yield Finding(folder / CHECKSUMS, "damaged", anew)
         return
+    one_by_one = says == ONE_BY_ONE
     found = {file.name for file in folder.iterdir() if file.is_file()} - {CHECKSUMS}
     for name in sorted(expected):
         if name in found and checksum_of(folder / name) != expected[name]:

@@ -47,7 +47,7 @@ def note(file: Path) -> None:
     """Add the checksum of a file to those of its folder, to which others may add theirs at the same time."""
     with alone_in(file.parent):
         known = checksums_in(file.parent) or {CHECKSUMS: ONE_BY_ONE}
-        if CHECKSUMS in known:
+        if known.get(CHECKSUMS) == ONE_BY_ONE:
             write_json(file.parent / CHECKSUMS, known | {file.name: checksum_of(file)})
 
 

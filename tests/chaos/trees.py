@@ -197,8 +197,8 @@ def break_off(
     wrong += run.orphans(run.processes())
     for way, when, at_once in tries:
         yield f"a whole run: {way}", when, (at_once + wrong).removeprefix("; ")
-    if not wrong:
-        shutil.rmtree(folder)
+    if wrong:
+        folder.rename(folder.with_name(f"lost-{time.strftime('%d-%H%M%S')}"))  # to be looked at
 
 
 @contextmanager
