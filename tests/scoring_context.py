@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from entpruner.data.store import ImageSet
-from entpruner.models.network import BlockNetwork
+from entpruner.models.network import PartedNetwork
 from entpruner.models.transformer import Transformer
 from entpruner.params.backbones import Architecture, Diffusion, Flow, ProcessSettings
 from entpruner.params.sampling import Sampling
@@ -54,7 +54,7 @@ class Function(nn.Module):
         return self.change(x, c)
 
 
-class KnownNetwork(BlockNetwork):
+class KnownNetwork(PartedNetwork):
     """A network of blocks whose functions are given. A subclass says what comes before and behind them."""
 
     def __init__(self, *changes: Callable[[Tensor, Tensor], Tensor]) -> None:

@@ -138,7 +138,7 @@ def with_a_wrong_key(model: BaseModel, config: dict[str, Any], place: str = "") 
         config[wrong] = 1
         yield place + wrong, name
         del config[wrong]
-        inner, values = getattr(model, name), config[name]
+        inner, values = getattr(model, name), config.get(name)
         entries = [(f"{name}.", inner, values)]
         if isinstance(inner, dict | tuple):
             keys = inner.keys() if isinstance(inner, dict) else range(len(inner))

@@ -131,8 +131,9 @@ def test_a_new_rule_is_four_files(copy: Path) -> None:
 def test_a_new_data_set_is_three_files(copy: Path) -> None:
     follow(copy, "data set")
     sources = copy / "entpruner/data/sources.py"
-    imported = "from entpruner.data.stripes import prepare_stripes\nfrom entpruner.params.datasets import Stripes, "
-    sources.write_text(sources.read_text().replace("from entpruner.params.datasets import ", imported))
+    first = "from entpruner.params.datasets"
+    imported = f"from entpruner.data.stripes import prepare_stripes\n{first} import Stripes\n{first}"
+    sources.write_text(sources.read_text().replace(first, imported, 1))
     study = yaml.safe_load((copy / "params/smoke.yaml").read_text())
     study["datasets"]["upstream"] = {"source": "stripes", "image_size": 8}
     (copy / "params/smoke.yaml").write_text(yaml.safe_dump(study, sort_keys=False))

@@ -239,7 +239,7 @@ def test_moments_move_along_with_the_blocks() -> None:
 
 @pytest.mark.parametrize("method", ["bitfit", "lora", "difffit", "adapters"])
 def test_a_method_that_trains_a_part_of_the_weights_is_refused(method: str) -> None:
-    with pytest.raises(UserError, match=f"finetune.method: got {method}; allowed for a U-Net: full"):
+    with pytest.raises(UserError, match=f"finetune.method: got {method}; allowed for this network: full"):
         prepare(network(), Finetuning.model_validate({"steps": 1, "method": method}), generator(0))
     prepare(network(), Finetuning(steps=1), generator(0))
 

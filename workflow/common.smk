@@ -54,6 +54,7 @@ try:
     merged, files = over_default(config, [Path(file) for file in workflow.configfiles])
     config.update(merged)
     STUDY = ResolvedStudy(check(config, files), files)
+    STUDY.require_networks()
     require_room(STUDY)
 except UserError as error:
     sys.exit(str(error))

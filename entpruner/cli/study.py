@@ -8,6 +8,7 @@ from pathlib import Path
 from entpruner.errors import UserError
 from entpruner.params import files
 from entpruner.rules import RULES
+from entpruner.study.resolved import ResolvedStudy
 
 
 def params(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def check(given: argparse.Namespace) -> None:
-    files.read_study(given.files)
+    ResolvedStudy(files.read_study(given.files)).require_networks()
 
 
 def show(given: argparse.Namespace) -> None:
@@ -128,9 +129,16 @@ def warm_up(given: argparse.Namespace) -> None:
 
     require_params_files(given.program)
     served = [rule for rule in RULES.values() if rule.warm]
-    modules = [*(rule.module for rule in served), "torch_fidelity"]
+    modules = [*(rule.module for rule in served), "torch_fidelity", *libraries_of(given.program)]
     warm.become(given.program, modules, [[cli.RULE, rule.name] for rule in served])
     warm.leave(cli.main())  # a child of the server, with a command of its own
+
+
+def libraries_of(program: Sequence[str]) -> list[str]:
+    """What the networks of a study need besides PyTorch: diffusers, where a params file names one of its classes."""
+    files = [Path(word) for word in program if word.endswith((".yaml", ".yml"))]
+    texts = [file.read_text(errors="ignore") for file in files if file.is_file()]
+    return ["diffusers.models.modeling_utils"] if any("diffusers:" in text for text in texts) else []
 
 
 def require_params_files(program: Sequence[str]) -> None:

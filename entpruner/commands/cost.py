@@ -4,12 +4,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from entpruner.data.latent_store import open_store
-from entpruner.errors import UserError
 from entpruner.evaluation.cost import cost_key, latency, parameters
 from entpruner.models.adapters import add_adapters
-from entpruner.models.arithmetic import macs
+from entpruner.models.arithmetic import macs, macs_with
+from entpruner.models.checkpoints import build
+from entpruner.models.network import BlockNetwork
 from entpruner.models.transformer import Transformer
-from entpruner.params.backbones import Architecture
+from entpruner.params.backbones import Architecture, Shape
 from entpruner.rules.evaluate import CostSettings
 from entpruner.system.devices import configure
 from entpruner.system.files import write_json
@@ -23,8 +24,6 @@ def run(settings: CostSettings, *, store: Path, out: Path) -> None:
     data = open_store(store)
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)
-    if not isinstance(architecture, Architecture):
-        raise UserError("backbone: got a U-Net; allowed: a transformer, as arms need it")
     depth = architecture.depth
     networks: list[tuple[int, int | None]] = [(blocks, None) for blocks in sorted({depth, *settings.blocks})]
     networks += [(depth, width) for width in settings.adapter_widths]
@@ -34,7 +33,7 @@ def run(settings: CostSettings, *, store: Path, out: Path) -> None:
         key: {
             "blocks": blocks,
             "parameters": parameters(models[key]),
-            "macs": macs(architecture, blocks, width),
+            "macs": macs_of(architecture, blocks, width),
             **asdict(measured[key]),
         }
         for blocks, width in networks
@@ -43,10 +42,17 @@ def run(settings: CostSettings, *, store: Path, out: Path) -> None:
     write_json(out, {"blocks": counts, "timing": recorder.record()})
 
 
-def untrained(architecture: Architecture, blocks: int, adapter_width: int | None) -> Transformer:
+def macs_of(architecture: Shape, blocks: int, adapter_width: int | None) -> int:
+    """The multiply-accumulates of one image."""
+    if isinstance(architecture, Architecture):
+        return macs(architecture, blocks, adapter_width)
+    return macs_with(architecture, range(blocks))
+
+
+def untrained(architecture: Shape, blocks: int, adapter_width: int | None) -> BlockNetwork:
     """A network with random weights, which serves here because its speed does not depend on them."""
-    model = Transformer(architecture, tuple(range(blocks))).initialize(generator("cost", blocks))
-    if adapter_width is not None:
+    model = build(architecture, tuple(range(blocks))).initialize(generator("cost", blocks))
+    if adapter_width is not None and isinstance(model, Transformer):
         for adapter in add_adapters(model, adapter_width):
             adapter.initialize(generator("cost", blocks))
     return model

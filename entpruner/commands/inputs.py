@@ -48,4 +48,5 @@ def moved_model(
         model = replace_label_table(model, len(classes), random)
     else:
         model = first_label_rows(model, len(classes))
+    model.name_classes(classes)
     return model, card.model_copy(update={"architecture": model.architecture, "class_names": classes})

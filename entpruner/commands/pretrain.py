@@ -18,6 +18,7 @@ def run(settings: PretrainSettings, *, store: Path, out: Path) -> None:
     channels, size, _ = data.manifest.shape
     architecture = settings.backbone.architecture(size, channels, data.num_classes)
     model = build(architecture).initialize(generator(settings.seed, settings.artefact, "weights"))
+    model.name_classes(data.class_names)
     card = ModelCard(
         architecture=architecture,
         kept_blocks=model.kept_blocks,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from entpruner.commands.decoding import codec_for
-from entpruner.data.store import Store
+from entpruner.data.store import Store, shown
 from entpruner.data.writing import write_store
 from entpruner.evaluation.sampling import asked_labels, sampled_batches
 from entpruner.layout import CARD, CODEC_CONFIG, CODEC_WEIGHTS, GRID, TIMING, WEIGHTS
@@ -61,7 +61,8 @@ def run(settings: SampleSettings, *, init: Path, autoencoder: Path | None, laten
 
 def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.Image:
     """The first images (N, C, H, W) in a grid, each at least 32 pixels wide. Few images make a smaller grid."""
-    n, c, h, w = images[: columns * rows].shape
+    images = shown(images[: columns * rows])
+    n, c, h, w = images.shape
     columns = min(columns, n)
     rows = math.ceil(n / columns)
     tiles = np.zeros((rows * columns, c, h, w), np.uint8)
@@ -72,5 +73,6 @@ def grid(images: NDArray[np.uint8], columns: int = 20, rows: int = 5) -> Image.I
 
 
 def picture(image: NDArray[np.uint8]) -> Image.Image:
-    """A picture of one image (C, H, W), grey or RGB."""
+    """A picture of one image (C, H, W), grey or RGB, or of the frames of a clip."""
+    [image] = shown(image[None])
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))

@@ -6,12 +6,23 @@ from pathlib import Path
 from entpruner.data.archives import opened
 from entpruner.data.class_folders import held_out_splits
 from entpruner.data.cub import cub_splits
-from entpruner.data.digits import prepare_digits
+from entpruner.data.digits import prepare_captioned, prepare_digits, prepare_moving
 from entpruner.data.flowers import flowers_splits
 from entpruner.data.image_folder import folder_splits
 from entpruner.data.imagenet import prepare_imagenet
 from entpruner.data.labelled import vouched, write_images
-from entpruner.params.datasets import ArtBench, ClassFolders, Cub, Dataset, Digits, Flowers, ImageFolder, ImageNet
+from entpruner.params.datasets import (
+    ArtBench,
+    CaptionedDigits,
+    ClassFolders,
+    Cub,
+    Dataset,
+    Digits,
+    Flowers,
+    ImageFolder,
+    ImageNet,
+    MovingDigits,
+)
 
 
 def prepare(dataset: Dataset, out: Path, threads: int = 1) -> None:
@@ -23,6 +34,10 @@ def prepare(dataset: Dataset, out: Path, threads: int = 1) -> None:
     """
     dataset = vouched(dataset)
     match dataset:
+        case CaptionedDigits():
+            return prepare_captioned(dataset, out)
+        case MovingDigits():
+            return prepare_moving(dataset, out)
         case Digits():
             return prepare_digits(dataset, out)
         case ImageNet():

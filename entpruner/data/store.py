@@ -124,6 +124,17 @@ Images = ImageSet | LatentSet
 """What training, scoring and proxies draw their batches from."""
 
 
+def shown(images: np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) in a form that can be drawn: the frames of clips, which are their channels, side by side.
+
+    Images of 1 or 3 channels stay as they are. Clips become (N, 1, H, F W).
+    """
+    n, channels, height, width = images.shape
+    if channels in (1, 3):
+        return images
+    return np.asarray(images).transpose(0, 2, 1, 3).reshape(n, 1, height, channels * width)
+
+
 def to_uint8(x: Tensor) -> Tensor:
     """Images in [-1, 1] as bytes, by DiT's rule: 127.5 x + 128, clamped and truncated. Inverts ``ImageSet.batch``."""
     return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)

@@ -41,8 +41,14 @@ class Classifier(nn.Module):
         self.head = nn.Linear(features, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """x: (B, C, H, W) in [-1, 1] -> the features (B, D) that enter the last layer."""
-        return self.body(x)
+        """x: (B, C, H, W) in [-1, 1] -> the features (B, D) that enter the last layer.
+
+        A classifier of grey images takes clips (B, F, H, W) frame by frame, and averages the features of the frames.
+        """
+        clips, frames = x.shape[:2]
+        if frames == self.config["in_channels"]:
+            return self.body(x)
+        return self.body(x.flatten(0, 1)[:, None]).view(clips, frames, -1).mean(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))  # (B, classes)
@@ -53,7 +59,7 @@ def fit(
 ) -> Classifier:
     """Train a classifier by AdamW with a cosine schedule. Each batch is shifted by at most one pixel."""
     classifier = Classifier(
-        in_channels=images.images.shape[1],
+        in_channels=1 if settings.by_frame else images.images.shape[1],
         num_classes=images.num_classes,
         width=settings.width,
         features=settings.features,

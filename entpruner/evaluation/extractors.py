@@ -1,8 +1,8 @@
 """Feature nets. They turn images into the vectors whose distributions are compared.
 
-There are three kinds. ``inception`` is torch-fidelity's InceptionV3. Only its Fréchet distance is called FID.
+There are four kinds. ``inception`` is torch-fidelity's InceptionV3. Only its Fréchet distance is called FID.
 ``torchvision`` is any classifier of torchvision, with a file of weights. ``classifier`` is the small classifier that
-the study trains itself (``classifier.py``).
+the study trains itself (``classifier.py``). ``motion`` is no net: it compares the differences between frames.
 
 This package uses torch-fidelity's network and formulas, but not its inputs or its cache of features, because that cache
 can return the features of other images of the same name. Networks run in float32, as for every published FID. Features
@@ -25,7 +25,13 @@ from torch import Tensor, nn
 from entpruner.errors import UserError
 from entpruner.evaluation.classifier import Classifier, load_classifier
 from entpruner.models.checkpoints import read_weights
-from entpruner.params.evaluation import ClassifierExtractor, Evaluation, InceptionExtractor, TorchvisionExtractor
+from entpruner.params.evaluation import (
+    ClassifierExtractor,
+    Evaluation,
+    InceptionExtractor,
+    MotionExtractor,
+    TorchvisionExtractor,
+)
 from entpruner.system import parallel
 from entpruner.system.devices import without_tf32
 from entpruner.system.files import sha256_of
@@ -40,7 +46,7 @@ class FeatureNet:
     """A feature net and its name in the params file, which is part of the names of its metrics."""
 
     name: str
-    kind: Literal["inception", "torchvision", "classifier"]
+    kind: Literal["inception", "torchvision", "classifier", "motion"]
     network: Callable[[Tensor], Tensor]
     """It takes uint8 images (B, C, H, W) and returns features (B, D)."""
     device: torch.device
@@ -77,6 +83,8 @@ def feature_nets(settings: Evaluation, classifier: Path | None, device: torch.de
             nets.append(classifier_net(name, load_classifier(classifier), device, settings.batch_size))
         elif isinstance(extractor, InceptionExtractor):
             nets.append(inception_net(name, extractor, device, settings.batch_size))
+        elif isinstance(extractor, MotionExtractor):
+            nets.append(FeatureNet(name, "motion", motion, device, settings.batch_size))
         else:
             nets.append(torchvision_net(name, extractor, device, settings.batch_size))
     return nets
@@ -94,6 +102,12 @@ def classifier_net(name: str, classifier: Classifier, device: torch.device, batc
         return classifier.head(features.float().to(device)).cpu()
 
     return FeatureNet(name, "classifier", network, device, batch_size, logits)
+
+
+def motion(clips: Tensor) -> Tensor:
+    """What changes from frame to frame of uint8 clips (B, F, H, W), averaged over a 4x4 grid: (B, 16 (F - 1))."""
+    frames = clips.float() / 255
+    return F.adaptive_avg_pool2d(frames[:, 1:] - frames[:, :-1], 4).flatten(1)
 
 
 def torchvision_net(name: str, settings: TorchvisionExtractor, device: torch.device, batch_size: int) -> FeatureNet:

@@ -1,19 +1,19 @@
 """The parameters and multiply-accumulates of a network, counted from its shape without building it.
 
-This module does not import torch, because the workflow uses it whenever it starts. "MACs" are multiply-accumulates, and
-"FLOPs" are twice that. The DiT paper's "Gflops" are GMACs.
+This module does not import torch, because the workflow uses it whenever it starts. A transformer of diffusers has no
+formulas here: it is counted while a pass of it is tried, which does import torch (``models/stock.py``). "MACs" are
+multiply-accumulates, and "FLOPs" are twice that. The DiT paper's "Gflops" are GMACs.
 """
 
 from collections.abc import Collection, Iterable
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from entpruner.params.backbones import Architecture, UNetArchitecture
+from entpruner.params.backbones import Architecture, Shape, UNetArchitecture
+from entpruner.params.stock import StockArchitecture
 from entpruner.params.training import Finetuning
 
 TIME_FEATURES = 256  # the number of sinusoidal features of t in every published DiT and SiT
-
-Shape = Architecture | UNetArchitecture
 
 
 class Layer(NamedTuple):
@@ -25,7 +25,11 @@ class Layer(NamedTuple):
     """How many times the layer is applied to one image: to each token or pixel, or once."""
 
 
-def layers_around(shape: Shape) -> list[Layer]:
+Known = Architecture | UNetArchitecture
+"""The shapes of networks whose layers there are formulas for."""
+
+
+def layers_around(shape: Known) -> list[Layer]:
     """All layers of a network outside its blocks."""
     a = shape
     if isinstance(a, Architecture):
@@ -40,7 +44,7 @@ def layers_around(shape: Shape) -> list[Layer]:
     return [*ends, *projections, Layer(TIME_FEATURES, condition), Layer(condition, condition)]
 
 
-def block_layers(shape: Shape, block: int = 0) -> list[Layer]:
+def block_layers(shape: Known, block: int = 0) -> list[Layer]:
     """All layers of one block. The blocks of a transformer are alike."""
     if isinstance(shape, Architecture):
         d, mlp, tokens = shape.hidden_size, mlp_width(shape), tokens_of(shape)
@@ -52,7 +56,11 @@ def block_layers(shape: Shape, block: int = 0) -> list[Layer]:
 
 
 def parameters_of(shape: Shape, blocks: Collection[int]) -> int:
-    """The numbers in a checkpoint of the network with these blocks, the fixed position table among them."""
+    """The numbers in a checkpoint of the network with these blocks, with fixed tables of positions or words."""
+    if isinstance(shape, StockArchitecture):
+        found = counted(shape)
+        words = (shape.num_classes + 1) * shape.words * found.text
+        return found.around.parameters + len(blocks) * found.block.parameters + words
     layers = chain(layers_around(shape), *(block_layers(shape, block) for block in blocks))
     linear = sum((layer.inputs + 1) * layer.outputs for layer in layers)
     if isinstance(shape, Architecture):
@@ -65,6 +73,23 @@ def parameters_of(shape: Shape, blocks: Collection[int]) -> int:
 def macs_of(layers: Iterable[Layer]) -> int:
     """The multiply-accumulates of these layers for one image."""
     return sum(layer.inputs * layer.outputs * layer.positions for layer in layers)
+
+
+def macs_with(shape: Shape, blocks: Collection[int]) -> int:
+    """The multiply-accumulates of a forward pass of one image in any network with these blocks left."""
+    if isinstance(shape, Architecture):
+        return macs(shape, len(blocks))
+    if isinstance(shape, UNetArchitecture):
+        return unet_macs(shape, blocks)
+    found = counted(shape)
+    return found.around.macs + len(blocks) * found.block.macs
+
+
+def counted(shape: StockArchitecture) -> Any:
+    """The counts of a transformer of diffusers, of the type ``models.stock.Counts``."""
+    from entpruner.models.stock import counts  # loads torch and diffusers
+
+    return counts(shape)
 
 
 # -------------------------------------------------------------------------------------------------------- transformers
@@ -139,12 +164,12 @@ def training_flops(
 ) -> int:
     """The FLOPs of a training with these blocks left, by its method, with its teacher's forward passes.
 
-    A U-Net trains all its weights on the data alone.
+    Networks other than DiT and SiT train all their weights on the data alone.
     """
-    if isinstance(architecture, UNetArchitecture):
-        macs_a_step = 3 * unet_macs(architecture, kept_blocks)
-    else:
+    if isinstance(architecture, Architecture):
         macs_a_step = step_macs(architecture, len(kept_blocks), tuning)
+    else:
+        macs_a_step = 3 * macs_with(architecture, kept_blocks)
     return 2 * macs_a_step * batch_size * steps
 
 

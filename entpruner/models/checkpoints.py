@@ -17,18 +17,21 @@ from torch import Tensor
 from entpruner.errors import UserError
 from entpruner.layout import CARD, WEIGHTS
 from entpruner.models.adapters import add_adapters
-from entpruner.models.arithmetic import Shape, parameters_of
+from entpruner.models.arithmetic import parameters_of
 from entpruner.models.network import BlockNetwork
+from entpruner.models.stock_network import StockTransformer
 from entpruner.models.surgery import LABEL_TABLE
 from entpruner.models.transformer import Attention, Transformer
 from entpruner.models.unet import UNet
-from entpruner.params.backbones import SIZES, Architecture, ProcessSettings, TrainedWeights, UNetArchitecture
+from entpruner.params.backbones import SIZES, Architecture, ProcessSettings, Shape, TrainedWeights, UNetArchitecture
 from entpruner.params.base import Frozen
+from entpruner.params.stock import StockArchitecture
 from entpruner.system.files import intact, read_json, whole_file, write_json
 
 SHAPED_BY = {  # the keys of an architecture that decide about the shapes of weights
     Architecture: ("hidden_size", "patch_size", "input_size"),
     UNetArchitecture: ("channels", "multipliers"),
+    StockArchitecture: ("transformer", "config", "words"),
 }
 PARTS = ("ema", "model")  # a training checkpoint has weights under one of these keys, or under both
 POSITION_TOLERANCE = 0.01  # a moving average over millions of steps changes a constant by rounding
@@ -66,6 +69,8 @@ def build(architecture: Shape, kept_blocks: tuple[int, ...] | None = None) -> Bl
     """The network of an architecture. Its weights are not initialised yet."""
     if isinstance(architecture, Architecture):
         return Transformer(architecture, kept_blocks)
+    if isinstance(architecture, StockArchitecture):
+        return StockTransformer(architecture, kept_blocks)
     return UNet(architecture, kept_blocks)
 
 
@@ -193,7 +198,8 @@ def export_official(path: Path, model: BlockNetwork) -> None:
 def plain(model: BlockNetwork) -> Transformer:
     """The same network, if it is a transformer without adapters. Raises UserError otherwise."""
     if not isinstance(model, Transformer):
-        raise UserError("the model is a U-Net; give a DiT or SiT")
+        what = "a transformer of diffusers" if isinstance(model, StockTransformer) else "a U-Net"
+        raise UserError(f"the model is {what}; give a DiT or SiT")
     if not all(isinstance(block.attn, Attention) for block in model.blocks):
         raise UserError("the model has adapters, which DiT and SiT do not have; give a model without adapters")
     return model

@@ -1,4 +1,4 @@
-"""What the transformer and the U-Net share: an embedding, residual blocks in a row, and a head.
+"""What networks share: residual blocks in a row, and in our own transformer and U-Net an embedding and a head.
 
 Every block computes x + f(x, c). A network without this block lets x pass unchanged. A state is what the network hands
 from block to block: the tokens of a transformer, or the hidden image of a U-Net with the tensors of its skip
@@ -8,7 +8,7 @@ Shape letters: B batch, C image channels, H and W image height and width, T toke
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from entpruner.models.arithmetic import Shape
 from entpruner.models.embedders import LabelEmbedder, TimestepEmbedder
+from entpruner.params.backbones import Shape
 from entpruner.system.devices import compiler_problem
 
 log = logging.getLogger(__name__)
@@ -48,25 +48,21 @@ class BlockNetwork(Removable):
     The first C channels are the prediction, and the others are the variance or unused. ``kept_blocks`` are the blocks
     that this network still has, in the numbering of the unpruned network; None stands for all blocks. In ``blocks``
     they are numbered from 0, as the official loaders expect. The parameters in ``blocks``, and no others, go when
-    blocks are pruned. Each maps (state, c) to a state. A subclass is made from ``(architecture, kept_blocks)``.
+    blocks are pruned. A subclass is made from ``(architecture, kept_blocks)``.
     """
 
     architecture: Shape
+    y_embedder: LabelEmbedder
+    """What the network knows of each class. The last row stands for "no class"."""
     checkpointing = False
     """Whether training keeps only what enters each block, and computes its inside again in the backward pass."""
     compiled = False
     """Whether the blocks have been compiled."""
-    zero_at_first: ClassVar[tuple[str, ...]]
-    """Training begins with zeros in the parameters whose names contain one of these."""
 
-    def __init__(self, architecture: Shape, kept: tuple[int, ...] | None, x_embedder: nn.Module, width: int) -> None:
-        """``width`` is the size D of the condition."""
+    def __init__(self, architecture: Shape, kept: tuple[int, ...] | None) -> None:
         super().__init__()
         self.architecture = architecture
         self.kept_blocks = tuple(range(architecture.depth)) if kept is None else tuple(kept)
-        self.x_embedder = x_embedder
-        self.t_embedder = TimestepEmbedder(width)
-        self.y_embedder = LabelEmbedder(architecture.num_classes, width)
 
     @property
     def null_class(self) -> int:
@@ -75,6 +71,47 @@ class BlockNetwork(Removable):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """x: (B, C, H, W); t: (B,) in the scale of the process; y: (B,) class or null class -> (B, 2C, H, W)."""
+        raise NotImplementedError
+
+    def initialize(self, generator: torch.Generator) -> Self:
+        """Draw the weights that training begins with from the generator alone. Returns self."""
+        raise NotImplementedError
+
+    def name_classes(self, names: Sequence[str]) -> Self:
+        """Tell the network what its classes are called, if it reads names. Returns self."""
+        return self
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks in place, where a compiler works. Weights and their names stay as they are.
+
+        Equal blocks share one compiled graph, however deep the network is. Little computation lies outside the blocks.
+        Without a compiler, the log says why in one line, and the blocks stay as they are.
+        """
+        if problem := compiler_problem(next(self.parameters()).device):
+            log.warning("compute.compile: going on without it, because torch.compile fails here: %s", problem)
+            return
+        for block in self.blocks:
+            block.compile()
+        self.compiled = True
+
+
+class PartedNetwork(BlockNetwork):
+    """A network that can be run part by part: an embedding, its blocks, and a head.
+
+    Each block maps (state, c) to a state.
+    """
+
+    zero_at_first: ClassVar[tuple[str, ...]]
+    """Training begins with zeros in the parameters whose names contain one of these."""
+
+    def __init__(self, architecture: Shape, kept: tuple[int, ...] | None, x_embedder: nn.Module, width: int) -> None:
+        """``width`` is the size D of the condition."""
+        super().__init__(architecture, kept)
+        self.x_embedder = x_embedder
+        self.t_embedder = TimestepEmbedder(width)
+        self.y_embedder = LabelEmbedder(architecture.num_classes, width)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         state, c = self.embed(x, t, y)
         for position in range(len(self.blocks)):
             state = self.onward(position, self.through(position, state, c))
@@ -144,19 +181,6 @@ class BlockNetwork(Removable):
             entering, state = self.hidden(state), block(state, c)
             yield entering, self.hidden(state)
             state = self.onward(position, state)
-
-    def compile_blocks(self) -> None:
-        """Compile the blocks in place, where a compiler works. Weights and their names stay as they are.
-
-        Equal blocks share one compiled graph, however deep the network is. Little computation lies outside the blocks.
-        Without a compiler, the log says why in one line, and the blocks stay as they are.
-        """
-        if problem := compiler_problem(next(self.parameters()).device):
-            log.warning("compute.compile: going on without it, because torch.compile fails here: %s", problem)
-            return
-        for block in self.blocks:
-            block.compile()
-        self.compiled = True
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> Self:

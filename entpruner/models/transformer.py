@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from entpruner.models.network import BlockNetwork
+from entpruner.models.network import PartedNetwork
 from entpruner.params.backbones import Architecture
 
 FEW_TOKENS = 4
@@ -110,7 +110,7 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm_final(x), shift, scale))    # (B, T, p*p*2C)
 
 
-class Transformer(BlockNetwork):
+class Transformer(PartedNetwork):
     """DiT or SiT. Its initial weights are those of DiT."""
 
     architecture: Architecture

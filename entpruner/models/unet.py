@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from entpruner.models.arithmetic import Place, entering_channels, places
-from entpruner.models.network import BlockNetwork
+from entpruner.models.network import PartedNetwork
 from entpruner.params.backbones import UNetArchitecture
 
 GROUPS = 8  # the number of groups in every GroupNorm
@@ -83,7 +83,7 @@ class Joint(nn.Module):
         return Hidden(self.proj(h), skips)
 
 
-class UNet(BlockNetwork):
+class UNet(PartedNetwork):
     """Its initial weights make every block the identity, as in ADM."""
 
     architecture: UNetArchitecture

@@ -13,6 +13,8 @@ SIZED = tuple(name for name, declared in CRITERIA.items() if declared.sized)
 """Criteria that choose a set of a given size: their order is of use for that size only."""
 TRANSFORMERS_ONLY = tuple(name for name, declared in CRITERIA.items() if declared.transformers_only)
 """Criteria that cannot score a U-Net."""
+IN_PARTS = tuple(name for name, declared in CRITERIA.items() if declared.in_parts)
+"""Criteria that cannot score a backbone of diffusers."""
 Schedule = Literal["none", "one_shot", "delayed", "linear", "vote", "random_vote"]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from entpruner.params.arms import TRANSFORMERS_ONLY, Criterion
+from entpruner.params.arms import IN_PARTS, TRANSFORMERS_ONLY, Criterion
 from entpruner.params.backbones import Backbone
 from entpruner.params.base import Frozen, Name, Named, Positive, Ratio, Several
 from entpruner.params.training import Training
@@ -93,7 +93,7 @@ class Audit(Frozen):
     """Each with a backbone trained from nothing or, where its weights are published, adapted anew; at least three, for
     the intervals."""
     backbones: Several[Name]
-    """Transformers and U-Nets; on a U-Net what knows transformers alone is left out: proxies, and some criteria."""
+    """On a U-Net or a transformer of diffusers, what cannot measure it is left out: the proxies, and some criteria."""
     data: Name
     """The data set that all of it is measured on."""
     samples: Positive = 240
@@ -120,5 +120,5 @@ class Audit(Frozen):
 
     def criteria_for(self, backbone: Backbone) -> dict[str, AuditedCriterion]:
         """The audited criteria that can score this backbone."""
-        barred = () if backbone.unet is None else TRANSFORMERS_ONLY
+        barred = TRANSFORMERS_ONLY if backbone.unet else () if backbone.has_parts else IN_PARTS
         return {name: audited for name, audited in self.criteria.items() if audited.criterion not in barred}

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from entpruner.params.base import Blocks, Frozen, Positive, Side, Width, up_to
 from entpruner.params.origins import Origin
+from entpruner.params.stock import StockArchitecture, StockShape
 
 
 class Architecture(Frozen):
@@ -69,6 +70,10 @@ class UNetArchitecture(UNetShape):
         return self
 
 
+Shape = Architecture | UNetArchitecture | StockArchitecture
+"""The shape of any network."""
+
+
 class Diffusion(Frozen):
     """DDPM with learned variance (DiT): integer t, linear betas, the network predicts noise and variance."""
 
@@ -108,8 +113,8 @@ class Checkpoint(Origin):
 
 
 class Backbone(Frozen):
-    """A network and its process: a transformer by the paper's name (``preset: DiT-XL/2``) or by explicit sizes, or a
-    U-Net."""
+    """A network and its process: a transformer by the paper's name (``preset: DiT-XL/2``) or by explicit sizes, a
+    U-Net, or a transformer of diffusers."""
 
     process: ProcessSettings
     """What the network learns: diffusion (DiT) or flow (SiT)."""
@@ -125,36 +130,66 @@ class Backbone(Frozen):
     """The side of a patch, in pixels or in elements of a latent. It divides the side of the images."""
     unet: UNetShape | None = None
     """The shape of a U-Net, which is audited beside the transformers."""
+    diffusers: StockShape | None = Field(None, exclude_if=lambda shape: shape is None)
+    """The class and configuration of a transformer of diffusers, which is trained from nothing."""
     checkpoint: Checkpoint | None = None
     """Published weights of a transformer, of any classes: the backbone is not pre-trained."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         sizes = (self.depth, self.hidden_size, self.num_heads, self.patch_size)
-        named = [way for way in (self.preset, self.unet) if way is not None]
+        named = [way for way in (self.preset, self.unet, self.diffusers) if way is not None]
         if not named and None in sizes:
-            raise ValueError("give preset, or unet, or all of depth, hidden_size, num_heads and patch_size")
+            raise ValueError("give preset, unet, diffusers, or all of depth, hidden_size, num_heads and patch_size")
         if len(named) + (sizes != (None,) * 4) > 1:
-            raise ValueError("give preset, unet or explicit sizes, only one of them")
+            raise ValueError("give preset, unet, diffusers or explicit sizes, only one of them")
         if self.unet is not None and self.checkpoint is not None:
             raise ValueError("a U-Net has no published checkpoint; remove checkpoint, or give a preset")
         return self
 
-    def architecture(self, input_size: int, in_channels: int, num_classes: int) -> Architecture | UNetArchitecture:
+    @model_validator(mode="after")
+    def _fit_for_stock(self) -> Self:
+        if self.diffusers is None:
+            return self
+        if self.checkpoint is not None:
+            raise ValueError("a transformer of diffusers is trained from nothing; remove checkpoint, or give a preset")
+        own, out = (self.diffusers.config[key] for key in ("in_channels", "out_channels"))
+        if out != 2 * own and (self.process.kind == "diffusion" or out != own):
+            allowed = f"{2 * own} with diffusion, which learns variances, too, and {own} or {2 * own} with flow"
+            raise ValueError(f"diffusers.config.out_channels {out} must be {allowed}")
+        return self
+
+    def architecture(self, input_size: int, in_channels: int, num_classes: int) -> Shape:
         """The network for images of (in_channels, input_size, input_size) in ``num_classes`` classes."""
-        kind = Architecture if self.unet is None else UNetArchitecture
+        kind: type[Shape] = Architecture
+        if self.unet or self.diffusers:
+            kind = UNetArchitecture if self.unet else StockArchitecture
         return kind(input_size=input_size, in_channels=in_channels, num_classes=num_classes, **self.shape)
 
     @property
     def blocks(self) -> int:
         """The number of blocks of the unpruned network."""
-        return self.shape["depth"] if self.unet is None else self.unet.depth
+        other = self.unet or self.diffusers
+        return self.shape["depth"] if other is None else other.depth
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the network can be run part by part. The proxies, distillation and some criteria need that.
+
+        A transformer of diffusers is run as a whole.
+        """
+        return self.diffusers is None
+
+    @property
+    def proxied(self) -> bool:
+        """Whether the proxies can measure the network: they know the layers of DiT and SiT."""
+        return self.unet is None and self.diffusers is None
 
     @property
     def shape(self) -> dict[str, Any]:
-        """The U-Net's keys; or depth, hidden_size, num_heads and patch_size, a preset resolved."""
-        if self.unet is not None:
-            return self.unet.model_dump()
+        """The keys of the U-Net or of diffusers; or depth, hidden_size, num_heads and patch_size, a preset resolved."""
+        if (other := self.unet or self.diffusers) is not None:
+            return other.model_dump()
         if self.preset is not None:
             size, patch = self.preset.split("-")[1].split("/")
             values: tuple[Any, ...] = (*SIZES[size], int(patch))

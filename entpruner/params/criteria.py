@@ -36,6 +36,8 @@ class Declared(Frozen):
     """Whether the criterion chooses a set of a given size. Its order of the blocks is of use for that size only."""
     needs_images: bool = False
     """Whether the criterion needs images without noise, or a process. It then scores no transformer of diffusers."""
+    in_parts: bool = False
+    """Whether the criterion runs the network part by part. It then scores no backbone of diffusers."""
     transformers_only: bool = False
     """Whether the criterion cannot score a U-Net."""
 

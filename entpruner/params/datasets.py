@@ -32,6 +32,53 @@ class Digits(Frozen):
         return whole - test, test, len(self.classes)
 
 
+class CaptionedDigits(Digits):
+    """The same digits with captions: each class is a caption, as "a seven, thin, leaning left".
+
+    Thin are the images of a digit with less ink than its median image. The lean is the slope of the ink, in thirds of
+    the images of a digit: leaning left, upright, leaning right.
+    """
+
+    source: Literal["captioned_digits"]  # type: ignore[assignment]
+    """Which data set this is."""
+
+    @property
+    def published(self) -> Sizes:
+        """The sizes, to a few images."""
+        train, test, digits = super().published
+        return train, test, 6 * digits
+
+
+class MovingDigits(Frozen):
+    """Clips of the same digits: each image moves by a pixel a frame, in each of four directions.
+
+    A class is a caption, as "a seven moving left". A clip is stored like an image that has its frames as channels. What
+    leaves a frame of 8x8 pixels is gone.
+    """
+
+    image_size: ClassVar[int] = 8
+
+    source: Literal["moving_digits"]
+    """Which data set this is."""
+    classes: Several[Annotated[int, Field(ge=0, le=9)]] = tuple(range(10))
+    """The digits that the data set has. Each has four classes, one a direction."""
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    """The share of the images of each digit whose clips are held out."""
+    frames: int = Field(4, ge=4, le=16)
+    """Frames of a clip."""
+
+    @property
+    def channels(self) -> int:
+        """What stands in the place of an image's channels: the frames."""
+        return self.frames
+
+    @property
+    def published(self) -> Sizes:
+        """The sizes, to a few clips."""
+        train, test, digits = Digits(source="digits", **self.model_dump(include={"classes", "test_fraction"})).published
+        return 4 * train, 4 * test, 4 * digits
+
+
 class ImageFolder(Origin):
     """A folder, .zip, .tar or .tar.gz that holds images as <split>/<class>/*.jpg or *.png.
 
@@ -176,6 +223,6 @@ class ImageNet(Frozen):
 
 
 Dataset = Annotated[
-    Digits | ImageFolder | ClassFolders | ImageNet | Cub | Flowers | ArtBench,
+    Digits | CaptionedDigits | MovingDigits | ImageFolder | ClassFolders | ImageNet | Cub | Flowers | ArtBench,
     Field(discriminator="source"),
 ]

@@ -38,7 +38,16 @@ class InceptionExtractor(Frozen):
     """Checksum that the weights must have."""
 
 
-Extractor = Annotated[ClassifierExtractor | TorchvisionExtractor | InceptionExtractor, Field(discriminator="kind")]
+class MotionExtractor(Frozen):
+    """No net: the differences between the frames of a clip, each averaged over the squares of a 4x4 grid."""
+
+    kind: Literal["motion"]
+    """Which feature net this is. The metrics of this one end in _motion."""
+
+
+Extractor = Annotated[
+    ClassifierExtractor | TorchvisionExtractor | InceptionExtractor | MotionExtractor, Field(discriminator="kind")
+]
 
 
 class ClassifierTraining(Frozen):
@@ -54,6 +63,8 @@ class ClassifierTraining(Frozen):
     """Channels of the first convolution."""
     features: Positive = 64
     """Width of the layer whose activations are the features."""
+    by_frame: bool = Field(False, exclude_if=lambda by_frame: not by_frame)
+    """Show the classifier one frame of a clip at a time, and average their features: it then sees no motion."""
 
 
 class Evaluation(Frozen):
@@ -85,4 +96,6 @@ class Evaluation(Frozen):
             raise ValueError("extractors needs at least one feature net")
         if sum(extractor.kind == "inception" for extractor in self.extractors.values()) > 1:
             raise ValueError("extractors may hold one inception net only: its distance is the one called FID")
+        if any((extractor.kind == "motion") != (name == "motion") for name, extractor in self.extractors.items()):
+            raise ValueError("an extractor of kind motion, and no other, is called motion")
         return self

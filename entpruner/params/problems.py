@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from entpruner.params.arms import ArmSpec
+from entpruner.params.arms import IN_PARTS, ArmSpec
 from entpruner.params.backbones import Diffusion
 from entpruner.params.base import listed, merge, overridden
 from entpruner.params.messages import Loc, Problem, got, validated
@@ -43,6 +43,7 @@ def contradictions(study: Study) -> Iterator[Problem]:
     yield from unfit
     if not any(problem.loc[:2] == ("datasets", "upstream") for problem in unfit):
         yield from _misfits(study)
+    yield from _unfit_frames(study)
     yield from _unfit_trainings(study)
     yield from _unmonitored(study)
     yield from _impossible_ratios(study)
@@ -89,10 +90,32 @@ def _unfit_images(study: Study) -> Iterator[Problem]:
                 yield Problem(here, got(f"{key} {given}", allowed), needs=(("datasets", "upstream"),))
 
 
+def _unfit_frames(study: Study) -> Iterator[Problem]:
+    """Feature nets of clips for images, or of images for clips, and columns of motion that nothing measures."""
+    evaluation, clips = study.evaluation, {name: getattr(data, "frames", None) for name, data in study.datasets.items()}
+    for name, net in evaluation.extractors.items():
+        for data in study.datasets:
+            if (net.kind == "motion" and not clips[data]) or (net.kind in ("inception", "torchvision") and clips[data]):
+                allowed = f"a net for {'clips' if clips[data] else 'images'}, which data set {data} has"
+                yield Problem(("evaluation", "extractors", name, "kind"), got(net.kind, allowed), (("datasets", data),))
+    if evaluation.classifier.by_frame and not all(clips.values()):
+        yield Problem(("evaluation", "classifier", "by_frame"), got(True, "false, as there are images, without frames"))
+    for name, table in study.tables.items():
+        if "motion" in table.columns and "motion" not in evaluation.extractors:
+            allowed = "other columns, or an extractor motion of kind motion under evaluation.extractors"
+            yield Problem(("tables", name, "columns"), got("motion", allowed), (("evaluation",),))
+
+
 def _misfits(study: Study) -> Iterator[Problem]:
     """Backbones that cannot take the images of upstream. All other data sets must have images of the same shape."""
     channels, side = study.input_shape("upstream")
+    frames = getattr(study.datasets["upstream"], "frames", None)
     for name, backbone in study.backbones.items():
+        if backbone.diffusers and backbone.diffusers.frames not in (None, frames):
+            allowed = f"{frames}, as the clips of upstream have" if frames else "no frames, as upstream has images"
+            loc = ("backbones", name, "diffusers", "frames")
+            yield Problem(loc, got(backbone.diffusers.frames, allowed), needs=(("datasets", "upstream"),))
+            continue
         try:
             backbone.architecture(side, channels, num_classes=1)
         except ValidationError as error:
@@ -236,6 +259,8 @@ def _impossible_on(study: Study, name: str, arm: ArmSpec, backbone: str) -> Iter
         allowed = "a transformer: U-Nets are audited only, as proxies, cost and methods know transformers alone"
         yield Problem(("arms", name, "backbone"), got(backbone, allowed), needs[1:])
         return
+    if network.diffusers is not None:
+        yield from _impossible_on_stock(study, name, arm, backbone)
     if isinstance(network.process, Diffusion) and kept > network.process.timesteps:
         loc = (*_given_at(name, arm, "sampling", "diffusion"), "steps")
         allowed = f"at most the {network.process.timesteps} timesteps of backbone {backbone}"
@@ -244,6 +269,26 @@ def _impossible_on(study: Study, name: str, arm: ArmSpec, backbone: str) -> Iter
         stages = _given_at(name, arm, "pruning", "stages")
         for says in _impossible_stages(study, arm, f"arm {name}", backbone):
             yield Problem(stages, says, (*needs, ("pruning",), ("finetune",)))
+
+
+def _impossible_on_stock(study: Study, name: str, arm: ArmSpec, backbone: str) -> Iterator[Problem]:
+    """What an arm asks of a transformer of diffusers that takes a network which can be run part by part."""
+    needs = (("arms", name), ("backbones", backbone), ("finetune",), ("pruning",))
+    finetune, why = overridden(study.finetune, arm.override.finetune), f"{backbone} is a transformer of diffusers"
+    if arm.schedule == "vote":
+        allowed = f"one_shot, delayed, linear or random_vote: {why}, which the proxies cannot measure"
+        yield Problem(("arms", name, "schedule"), got(arm.schedule, allowed), needs[:2])
+    if arm.criterion in IN_PARTS:
+        allowed = f"another criterion: {why}, which this one cannot run part by part"
+        yield Problem(("arms", name, "criterion"), got(arm.criterion, allowed), needs[:2])
+    if finetune.method != "full":
+        yield Problem(_given_at(name, arm, "finetune", "method"), got(finetune.method, f"full: {why}"), needs)
+    if finetune.monitor is not None:
+        loc = _given_at(name, arm, "finetune", "monitor")
+        yield Problem(loc, got("monitor", f"none: {why}, which the proxies cannot measure"), needs)
+    if finetune.distillation is not None:
+        loc = _given_at(name, arm, "finetune", "distillation")
+        yield Problem(loc, got("distillation", f"none: {why}, whose hidden states it cannot compare"), needs)
 
 
 def _impossible_stages(study: Study, arm: ArmSpec, name: str, backbone: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ class Only(Frozen):
 
 
 ColumnName = Literal[
-    "distance_before", "distance", "over_floor", "inception_score", "kid", "precision", "recall", "agreement",
+    "distance_before", "distance", "motion", "over_floor", "inception_score", "kid", "precision", "recall", "agreement",
     "trained_parameters", "parameters", "macs", "speedup", "steps", "training_flops", "training_seconds",
     "kappa_first", "kappa_last", "zico_first", "zico_last", "votes", "monitoring",
 ]  # fmt: skip

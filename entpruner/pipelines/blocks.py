@@ -10,28 +10,12 @@ from diffusers import ModelMixin
 from torch import nn
 
 from entpruner.errors import UserError
+from entpruner.params.stock import REFUSED
 
 COUNT = re.compile(r"(layers|blocks|depth)$")
 """The end of the names of configuration keys that count blocks."""
 AUXILIARY = re.compile(r"refiner|text|vace|caption|face|perceiver")
 """Part of the names of counts of blocks outside the denoiser's main way, which are left alone."""
-
-BY_POSITION = "its blocks differ by position, and a pruned one loads without an error and is wrong"
-REFUSED = {
-    "ChromaTransformer2DModel": "its modulations are numbered by the depth, so diffusers would compute other ones",
-    "BriaFiboTransformer2DModel": "every block has a text layer of its own, by position",
-    "BriaFibo2Transformer2DModel": "every block has a text layer of its own, by position",
-    "ConsisIDTransformer3DModel": "faces enter at every second block, by position",
-    "WanVACETransformer3DModel": "its control branch names blocks by number",
-    "WanAnimateTransformer3DModel": "faces enter at every fifth block, by position",
-    "WanAnimate2Transformer3DModel": "it passes over block 9 by number",
-    "HiDreamImageTransformer2DModel": "every block has a text layer of its own, by position",
-    "AceStepTransformer1DModel": BY_POSITION,
-    "NucleusMoEImageTransformer2DModel": BY_POSITION,
-    "MotifVideoTransformer3DModel": "its last blocks are a decoder, by position",
-    "UVit2DModel": "it predicts tokens, whose entropy is not that of a Gaussian",
-}
-"""Classes that are known to come out wrong, each with the reason."""
 
 COPIES = {"DiTTransformer2DModel": "norm1.emb."}
 """Part of the names of weights that every block has a copy of, by class. The head uses the copy of block 0, so this

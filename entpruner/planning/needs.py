@@ -13,6 +13,7 @@ from typing import NamedTuple
 from entpruner.errors import UserError
 from entpruner.params.compute import Compute
 from entpruner.rules import RULES
+from entpruner.rules.audit import AuditRule
 from entpruner.rules.rule import Job
 from entpruner.sizes.memory import GIB, OVERHEAD
 from entpruner.sizes.work import WORD, Speed
@@ -126,6 +127,10 @@ def largest_jobs(study: ResolvedStudy) -> list[Job]:
         jobs += [Job(rule, arm=arm.key) for rule in ("recover", "sample", "evaluate")]
         jobs += [Job("cost", backbone=arm.backbone, data=arm.data)]
     if params.audit:
-        audits = [name for name, rule in RULES.items() if rule.room == "audit.commands" and rule.on_gpu]
-        jobs += [Job(name, backbone=backbone) for name, backbone in product(audits, params.audit.backbones)]
+        audits = [rule for rule in RULES.values() if isinstance(rule, AuditRule)]
+        jobs += [
+            Job(rule.name, backbone=backbone)
+            for rule, backbone in product(audits, params.audit.backbones)
+            if rule.knows_all or params.backbones[backbone].proxied
+        ]
     return jobs

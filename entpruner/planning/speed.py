@@ -10,7 +10,7 @@ import torch
 from entpruner.data.store import ImageSet
 from entpruner.evaluation.cost import clock
 from entpruner.models.checkpoints import build
-from entpruner.params.backbones import Architecture
+from entpruner.params.backbones import UNetArchitecture
 from entpruner.params.scoring import Scoring
 from entpruner.planning.gpus import Gpu
 from entpruner.process import make_process
@@ -42,7 +42,7 @@ def on_this_machine(study: ResolvedStudy) -> Speed:
     Batches are smaller than the study's where a run would take long.
     """
     networks = [study.network(backbone, "upstream") for backbone in study.params.backbones]
-    transformers = [net for net in networks if isinstance(net.architecture, Architecture)]
+    transformers = [net for net in networks if not isinstance(net.architecture, UNetArchitecture)]
     network = max(transformers, key=lambda net: net.forward(net.depth))
     a, depth, device = network.architecture, network.depth, configure(study.params.compute)
     pixels = np.random.default_rng(0).integers(256, size=(IMAGES, a.in_channels, a.input_size, a.input_size))

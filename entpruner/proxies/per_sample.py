@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from entpruner.models.network import BlockNetwork
+from entpruner.models.network import BlockNetwork, PartedNetwork
 
 KEPT = 2**30
 """Bytes. Keeping the insides of all blocks saves a quarter of the time; a small network has room for them."""
@@ -133,6 +133,7 @@ def take_gradients(model: BlockNetwork, candidates: Sequence[Sequence[int]], *pr
     A candidate is the network with the blocks at these positions alone. No ``.grad`` changes. Raises TypeError if
     ``layers_with_weights`` does.
     """
+    assert isinstance(model, PartedNetwork), "params refuse a vote on other networks"
     model.eval()
     with recorded_calls(model) as calls, untrained(model.blocks):
         _Walk(model, candidates, proxies, calls).embedded()
@@ -189,7 +190,7 @@ AtStates = dict[int, tuple[Tensor, ...]]
 class _Walk:
     """A walk through the tree of the candidates: behind the blocks that they share, they part."""
 
-    model: BlockNetwork
+    model: PartedNetwork
     candidates: Sequence[Sequence[int]]
     proxies: Sequence[Proxy]
     calls: list[Call]

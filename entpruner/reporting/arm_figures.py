@@ -15,7 +15,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from entpruner.data.store import ImageSet
+from entpruner.data.store import ImageSet, shown
 from entpruner.errors import UserError
 from entpruner.evaluation.intervals import POSITIVE, bounded_interval
 from entpruner.reporting.figures import COLOURS, PANEL, drawing, legend_below, line_styles, panels, without_frame
@@ -228,4 +228,4 @@ def first_of_each_class(
     for name, found in zip(class_names, chosen, strict=True):
         if len(found) < per_class:
             raise UserError(f"figure {figure}: {label} has {len(found)} images of class {name}, not {per_class}")
-    return np.asarray(images.images[np.concatenate(chosen)])
+    return np.asarray(shown(images.images[np.concatenate(chosen)]))

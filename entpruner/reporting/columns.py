@@ -62,6 +62,9 @@ COLUMNS: dict[ColumnName, Column] = {
         notes=("Before recovery: the distance right after the last cut, before any training; – if nothing is cut.",),
     ),
     "distance": Column("{distance} ↓", "{fd}", notes=("{distance}: Fréchet distance, after all training.",)),
+    "motion": Column(
+        "motion ↓", "fd_motion", notes=("Motion: Fréchet distance between the differences of the frames of clips.",)
+    ),
     "over_floor": Column(
         "× floor ↓",
         "{fd}_ratio",

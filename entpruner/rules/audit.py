@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from entpruner.errors import UserError
 from entpruner.layout import MODEL, Artefact, Layout, file, folder
 from entpruner.params.audit import Audit, AuditedCriterion, AuditedProxies, Regime, RegimeTrials
@@ -55,7 +57,7 @@ class RegimeSettings(BenchSettings):
 class MasksSettings(BenchSettings):
     masks: int
     chains: int
-    """The number of chains of nested sets. Only the proxies need them, so a U-Net has none."""
+    """The number of chains of nested sets. Only the proxies need them."""
     ratios: tuple[float, ...]
     """The shares of blocks that the members of a chain lack."""
 
@@ -130,8 +132,8 @@ class AuditRule(Rule):
         return issubclass(self.kind, BenchSettings)
 
     @property
-    def knows_unets(self) -> bool:
-        """Whether the rule can measure a U-Net. The proxies, and the votes that need them, know transformers only."""
+    def knows_all(self) -> bool:
+        """Whether the rule can measure any backbone. The proxies, and the votes by them, know DiT and SiT only."""
         return "proxies" not in self.kind.model_fields
 
     def seed(self, study: ResolvedStudy, job: Job) -> int:
@@ -157,7 +159,7 @@ class AuditRule(Rule):
             "sampling": fewer if self.benched else params.sampling,
             "trials": audit.regime,
             "masks": audit.masks,
-            "chains": 0 if backbone.unet else audit.proxies.chains,
+            "chains": audit.proxies.chains if backbone.proxied else 0,
             "ratios": audit.proxies.ratios,
             "criteria": audit.criteria_for(backbone),
             "sweeps": audit.proxies,
@@ -195,7 +197,7 @@ class AuditRule(Rule):
         """
         audit, depth = audit_of(study), self.network(study, job).depth
         trials, sweeps, asked = audit.regime, audit.proxies, audit.stability
-        nested = 0 if study.params.backbones[job.backbone].unet else sweeps.chains * len(sweeps.ratios)
+        nested = sweeps.chains * len(sweeps.ratios) if study.params.backbones[job.backbone].proxied else 0
         # Every number of draws counts as the largest. The network is also ranked before and after it was trained.
         redrawn = len(asked.draws) * max(max(asked.draws) / study.params.scoring.draws, 1)
         return {
@@ -232,7 +234,7 @@ class AuditRule(Rule):
         """The largest of the things that a job does one after the other: ranking, proxies, recovery and sampling."""
         params, shape, audit = study.params, self.network(study, job).architecture, audit_of(study)
         parts = [memory.scoring(shape, "ced", params.scoring, params.sampling)]
-        if not self.knows_unets:
+        if not self.knows_all:
             parts.append(memory.swept(shape, params.proxies, audit.proxies))
         if "finetune" in self.kind.model_fields:
             batch_size, compute = params.finetune.batch_size, params.compute.alone
@@ -395,6 +397,8 @@ class AuditScope(Frozen):
     backbones: tuple[str, ...]
     unets: tuple[str, ...] = ()
     """The backbones that are U-Nets. They have no proxies, and lack the criteria that know transformers only."""
+    stock: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
+    """The backbones that are transformers of diffusers. They have no proxies, and lack some criteria, too."""
     data: str
     seeds: tuple[int, ...]
     criteria: tuple[str, ...]
@@ -414,8 +418,9 @@ class AuditScope(Frozen):
     """NTK's weights in the votes that are compared."""
 
     @property
-    def transformers(self) -> tuple[str, ...]:
-        return tuple(backbone for backbone in self.backbones if backbone not in self.unets)
+    def proxied(self) -> tuple[str, ...]:
+        """The backbones that the proxies can measure."""
+        return tuple(backbone for backbone in self.backbones if backbone not in self.unets + self.stock)
 
 
 class Report(Rule):
@@ -430,6 +435,7 @@ class Report(Rule):
             study=study.params.study,
             **audit.model_dump(include={"backbones", "data", "seeds", "samples", "finetune_steps"}),
             unets=tuple(name for name in audit.backbones if known[name].unet),
+            stock=tuple(name for name in audit.backbones if known[name].diffusers),
             criteria=tuple(audit.criteria),
             imported=tuple(name for name in audit.backbones if known[name].checkpoint),
             distance=study.distance(),
@@ -450,7 +456,7 @@ class Report(Rule):
         scope, paths = self.settings(study, job), study.paths
         found = []
         for rule in MEASURING:
-            for backbone in scope.backbones if rule.knows_unets else scope.transformers:
+            for backbone in scope.backbones if rule.knows_all else scope.proxied:
                 found += [paths.audit(rule.part, backbone, seed).path for seed in rule.jobs(study, backbone)]
         for arm in all_followed(study):
             found.append(paths.scores(arm.backbone, arm.data, arm.seed, arm.scores).files["timing"])
@@ -475,8 +481,8 @@ def followed(study: ResolvedStudy, backbone: str, seed: int) -> Arm | None:
 
 def all_followed(study: ResolvedStudy) -> list[Arm]:
     audit = audit_of(study)
-    transformers = [name for name in audit.backbones if not study.params.backbones[name].unet]
-    found = [followed(study, backbone, seed) for backbone in transformers for seed in audit.seeds]
+    proxied = [name for name in audit.backbones if study.params.backbones[name].proxied]
+    found = [followed(study, backbone, seed) for backbone in proxied for seed in audit.seeds]
     return [arm for arm in found if arm is not None]
 
 

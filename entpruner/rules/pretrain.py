@@ -21,8 +21,8 @@ class BackboneTraining(TrainingRule):
         return section
 
     def watched(self, study: ResolvedStudy, job: Job) -> Watched | None:
-        """What is read of the network. The proxies do not know U-Nets."""
-        if study.params.backbones[job.backbone].unet is not None:
+        """What is read of the network, if the proxies know it."""
+        if not study.params.backbones[job.backbone].proxied:
             return None
         return Watched.of(self.training(study).monitor, study.params.proxies, study.params.pruning)
 

@@ -7,6 +7,7 @@ from importlib import import_module
 import torch
 
 from entpruner.errors import UserError
+from entpruner.models.network import PartedNetwork
 from entpruner.models.unet import UNet
 from entpruner.params.criteria import CRITERIA, cost_of, module_of
 from entpruner.scores.context import Context, Importance, NotFiniteError, ScoreContext, Scores, listed, require_finite
@@ -21,14 +22,15 @@ def score(criterion: str, context: Context) -> Scores:
     Computed in full float32, except that what a criterion samples or trains is computed as samplings and trainings are.
 
     Raises UserError for a criterion that does not exist; for one that chooses a set, if ``context.remove`` is no
-    possible number of blocks; for one that knows transformers only, on a U-Net; and for a network whose outputs are
-    not finite.
+    possible number of blocks; for one that does not know the network; and for a network whose outputs are not finite.
     """
     if criterion not in CRITERIA:
         raise UserError(f"criterion: there is no {criterion!r}; choose one of {', '.join(CRITERIA)}")
     declared, model, remove = CRITERIA[criterion], context.model, context.remove
     if declared.transformers_only and isinstance(model, UNet):
         raise UserError(f"criterion: {criterion} knows transformers alone, not a U-Net")
+    if declared.in_parts and not isinstance(model, PartedNetwork):
+        raise UserError(f"criterion: {criterion} runs a network part by part, not one of diffusers")
     blocks = len(model.blocks)
     if declared.sized and (remove is None or not 0 < remove < blocks):
         raise UserError(f"{criterion} chooses a set: remove must be 1 to {blocks - 1} of {blocks} blocks, not {remove}")

@@ -3,16 +3,16 @@
 They count weights, other tensors of the size of the weights, and the activations that a pass needs at its peak. For a
 block of a transformer these are the arrays that autograd keeps, and a test compares them with autograd in float32. The
 other numbers are rules of thumb: ``SLACK`` for the fragments of the allocator, ``OVERHEAD`` for the buffers of
-libraries, and the arrays of U-Nets and feature nets.
+libraries, and the arrays of U-Nets and feature nets. Of a transformer of diffusers, what its layers return is counted.
 """
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from entpruner.models.arithmetic import Shape, block_layers, mlp_width, parameters_of, pixels_of, places, tokens_of
+from entpruner.models.arithmetic import block_layers, counted, mlp_width, parameters_of, pixels_of, places, tokens_of
 from entpruner.params.arms import Criterion
 from entpruner.params.audit import AuditedProxies
-from entpruner.params.backbones import Architecture, UNetArchitecture
+from entpruner.params.backbones import Architecture, Shape, UNetArchitecture
 from entpruner.params.compute import Compute
 from entpruner.params.criteria import cost_of
 from entpruner.params.evaluation import ClassifierTraining, Evaluation
@@ -20,6 +20,7 @@ from entpruner.params.latents import Latents
 from entpruner.params.proxies import Ntk, Proxies, Zico
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
+from entpruner.params.stock import StockArchitecture
 from entpruner.params.training import Finetuning, Training
 from entpruner.sizes.nets import AUTOENCODER_PARAMETERS
 from entpruner.sizes.work import KEPT, WORD
@@ -199,7 +200,7 @@ def autoencoder_weights(latents: Latents) -> float:
 def features(settings: Evaluation, image_size: int) -> Memory:
     """The images pass the largest feature net, a published one or the study's classifier."""
     own = 3 * WORD * settings.classifier.width * image_size**2
-    published = any(net.kind != "classifier" for net in settings.extractors.values())
+    published = any(net.kind in ("inception", "torchvision") for net in settings.extractors.values())
     return Memory(0, FEATURE_NET if published else own, settings.batch_size, "evaluation.batch_size")
 
 
@@ -216,7 +217,10 @@ def activations(shape: Shape, blocks: Blocks, *, half: bool, checkpointing: bool
     if isinstance(shape, UNetArchitecture):
         entering = [hidden(shape, block) for block in blocks]
         return sum(entering) * (1 if checkpointing else UNET_ARRAYS) + UNET_ARRAYS * max(entering)
-    inside = block_activations(shape, half=half)
+    if isinstance(shape, StockArchitecture):
+        inside = 2.0 * WORD * counted(shape).block.values  # what a layer returns, and what was made of it
+    else:
+        inside = block_activations(shape, half=half)
     return states(shape, blocks) + 2 * inside if checkpointing else (len(blocks) + 1) * inside
 
 
@@ -227,6 +231,7 @@ def differentiated(shape: Shape, blocks: Blocks) -> float:
 
 def largest_layer(shape: Shape, blocks: Blocks) -> int:
     """The weights of the largest layer."""
+    assert not isinstance(shape, StockArchitecture), "the proxies do not know its layers"
     return max(layer.inputs * layer.outputs for block in blocks for layer in block_layers(shape, block))
 
 
@@ -246,6 +251,8 @@ def block_activations(shape: Architecture, *, half: bool) -> float:
 
 def hidden(shape: Shape, block: int) -> float:
     """Bytes of the state that enters a block, in float32: (T, D), or (K, h, w) in a U-Net."""
+    if isinstance(shape, StockArchitecture):
+        return float(WORD * counted(shape).state)
     if isinstance(shape, UNetArchitecture):
         level, channels, _ = places(shape)[block]
         return WORD * channels * pixels_of(shape, level)
@@ -259,6 +266,8 @@ def states(shape: Shape, blocks: Blocks) -> float:
 
 def passing(shape: Shape) -> float:
     """Bytes of a pass without gradients at its peak. A transformer has its peak in the MLP, at GELU."""
+    if isinstance(shape, StockArchitecture):
+        return float(WORD * counted(shape).block.values)
     if isinstance(shape, UNetArchitecture):
         return 6 * max(hidden(shape, block) for block in range(shape.depth))
     return hidden(shape, 0) * (3 + 2 * mlp_width(shape) / shape.hidden_size)

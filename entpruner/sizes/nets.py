@@ -9,6 +9,8 @@ AUTOENCODER_MACS = {"kl": (136.4e9, 311.1e9), "tiny": (15.3e9, 17.7e9)}
 AUTOENCODER_PARAMETERS = {"kl": 83.7e6, "tiny": 2.4e6}
 INCEPTION_MACS, INCEPTION_FEATURES = 5.7e9, 2048
 """MACs and features of InceptionV3 at its 299 pixels. They also stand for the classifiers of torchvision."""
+MOTION_FEATURES = 16 * 15
+"""Of a clip of 16 frames."""
 
 
 def coded(latents: KlAutoencoder | TinyAutoencoder, image_size: int, *, decode: bool) -> float:
@@ -19,20 +21,21 @@ def coded(latents: KlAutoencoder | TinyAutoencoder, image_size: int, *, decode: 
 def classified(training: ClassifierTraining, dataset: Dataset) -> float:
     """FLOPs of one image in the classifier that is trained on a data set (``evaluation/classifier.py``)."""
     width = training.width
-    convolutions = 9 * width * dataset.channels + (18 * width**2 + 36 * width**2) / 4
-    return 2 * (dataset.image_size**2 * convolutions + 2 * width * 16 * training.features)
+    seen, channels = (dataset.channels, 1) if training.by_frame else (1, dataset.channels)
+    convolutions = 9 * width * channels + (18 * width**2 + 36 * width**2) / 4
+    return 2 * seen * (dataset.image_size**2 * convolutions + 2 * width * 16 * training.features)
 
 
 def features(evaluation: Evaluation, dataset: Dataset) -> float:
     """FLOPs of one image in all feature nets of a study."""
-    own = classified(evaluation.classifier, dataset)
-    return sum(own if net.kind == "classifier" else 2 * INCEPTION_MACS for net in evaluation.extractors.values())
+    flops = {"classifier": classified(evaluation.classifier, dataset), "motion": 0.0}
+    return sum(flops.get(net.kind, 2 * INCEPTION_MACS) for net in evaluation.extractors.values())
 
 
 def feature_width(evaluation: Evaluation) -> int:
     """The number of features of the widest feature net of a study."""
-    own = evaluation.classifier.features
-    return max(own if net.kind == "classifier" else INCEPTION_FEATURES for net in evaluation.extractors.values())
+    widths = {"classifier": evaluation.classifier.features, "motion": MOTION_FEATURES}
+    return max(widths.get(net.kind, INCEPTION_FEATURES) for net in evaluation.extractors.values())
 
 
 def image_bytes(dataset: Dataset) -> int:

@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 from entpruner.models.arithmetic import (
     Layer,
-    Shape,
     block_layers,
     layers_around,
     macs,
+    macs_with,
     parameters_of,
     step_macs,
-    unet_macs,
 )
 from entpruner.params.arms import Criterion
-from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings
+from entpruner.params.backbones import Architecture, Diffusion, ProcessSettings, Shape
 from entpruner.params.criteria import cost_of
 from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
+from entpruner.params.stock import StockArchitecture
 from entpruner.params.training import Finetuning, Training
 
 WORD = 4
@@ -90,8 +90,8 @@ class Network:
             around: float = macs(self.architecture, 0)
             block: float = macs(self.architecture, 1, adapter_width) - around
         else:
-            around = unet_macs(self.architecture, ())
-            block = (unet_macs(self.architecture, range(self.depth)) - around) / self.depth
+            around = macs_with(self.architecture, ())
+            block = (macs_with(self.architecture, range(self.depth)) - around) / self.depth
         return 2 * (around + blocks * block)
 
     def step(self, blocks: int, tuning: Finetuning | None = None) -> float:
@@ -143,6 +143,7 @@ class Network:
         its batches.
         """
         shape, n, probes = self.architecture, proxies.ntk.samples, proxies.ntk.probes
+        assert not isinstance(shape, StockArchitecture), "the proxies do not know its layers"
         inside = [layer for block in range(blocks) for layer in block_layers(shape, block)]
         differentiated, drawn = probes * n, proxies.zico.batches * proxies.zico.batch_size
         held = WORD * (differentiated + drawn) * sum((a.inputs + a.outputs) * a.positions for a in inside)

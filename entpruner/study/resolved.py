@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from entpruner.errors import UserError
 from entpruner.layout import Artefact, Layout
 from entpruner.params.backbones import Backbone
 from entpruner.params.evaluation import ClassifierExtractor
@@ -84,6 +85,18 @@ class ResolvedStudy:
         shape, (channels, size) = self.params.backbones[backbone], self.params.input_shape(data)
         classes = max(self.images[data].classes, 1)  # the number is not known before the data are there
         return Network(shape.architecture(size, channels, classes), shape.process, shape.blocks)
+
+    def require_networks(self) -> None:
+        """Raise UserError for a transformer of diffusers that cannot be built, or that does not do for a study.
+
+        It is tried without memory for its weights. Only studies of such networks load PyTorch and diffusers for that.
+        """
+        for name, backbone in self.params.backbones.items():
+            if backbone.diffusers is not None:
+                try:
+                    self.network(name, "upstream").parameters(1)
+                except UserError as error:
+                    raise UserError(f"backbones.{name}.diffusers: {error}") from None
 
     def imported(self, *, from_checkpoint: bool) -> dict[str, Backbone]:
         """The backbones whose weights come from a checkpoint, or the others."""

@@ -7,7 +7,7 @@ each kept block is matched with the same block of the teacher, and the weight of
 import torch
 from torch import Tensor
 
-from entpruner.models.network import BlockNetwork
+from entpruner.models.network import BlockNetwork, PartedNetwork
 from entpruner.params.training import Distillation
 from entpruner.process import Process
 from entpruner.system import parallel
@@ -35,6 +35,7 @@ def distilled(process: Process, teacher: BlockNetwork, settings: Distillation) -
 
 def with_states(model: BlockNetwork, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
     """The network's output (B, 2C, H, W), and the hidden states (B, T, D) behind its blocks, by original number."""
+    assert isinstance(model, PartedNetwork), "params refuse distillation of other networks"
     state, c = model.embed(x, t, y)
     states = {}
     for position, number in enumerate(model.kept_blocks):

@@ -28,12 +28,12 @@ def prepare(model: BlockNetwork, settings: Finetuning, generator: torch.Generato
     - ``difffit`` (Xie et al. 2023) trains all biases, and a scale behind attention and MLP of every block.
     - ``adapters`` (Houlsby et al. 2019) trains a bottleneck behind attention and MLP of every block.
 
-    Raises UserError for a U-Net with another method than ``full``.
+    Raises UserError for another network than DiT and SiT with another method than ``full``.
     """
     if settings.method == "full":
         return
     if not isinstance(model, Transformer):
-        raise UserError(f"finetune.method: got {settings.method}; allowed for a U-Net: full")
+        raise UserError(f"finetune.method: got {settings.method}; allowed for this network: full")
     model.requires_grad_(False)
     model.y_embedder.requires_grad_(True)
     for name, parameter in model.named_parameters():

@@ -82,7 +82,7 @@ def harms(evidence: Evidence, measurements: Measurements) -> dict[str, list[Floa
     ceilings = {LOSS: "loss", BEFORE: "distance_before"}
     for name, field in ceilings.items():
         found[name] = [np.array([[getattr(record, field) for record in records]]) for records in sets]
-    if measurements.backbone in evidence.scope.transformers:
+    if measurements.backbone in evidence.scope.proxied:
         found |= proxy_harms(evidence.by_seed("proxies", measurements.backbone))
     return found
 

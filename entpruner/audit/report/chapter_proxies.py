@@ -80,7 +80,7 @@ def proxies(sweeps: AuditedProxies) -> list[Proxy]:
 def write(evidence: Evidence) -> Chapter:
     chapter = Chapter("Do the proxies predict how a sub-network ends?", METHOD)
     longest, shown = dict[str, Estimate | None](), dict[str, dict[str, Estimate | None]]()
-    for backbone in evidence.scope.transformers:
+    for backbone in evidence.scope.proxied:
         measured, found = (evidence.by_seed(kind, backbone) for kind in ("masks", "proxies"))
         asked = proxies(AuditedProxies.model_validate(found[0]["sweeps"]))
         predictions = of_one_size(chapter, backbone, measured, found, asked)

@@ -41,7 +41,7 @@ def write(evidence: Evidence) -> Chapter:
     chapter = Chapter("Does the schedule matter, and does the vote decide?", METHOD)
     votes = dict[str, Estimate | None]()
     shown: dict[str, dict[str, dict[str, Estimate | None]]] = {}
-    for backbone in evidence.scope.transformers:
+    for backbone in evidence.scope.proxied:
         contents = evidence.by_seed("schedules", backbone)
         for regime, what in REGIMES.items():
             found = [content[regime] for content in contents]

@@ -84,7 +84,7 @@ class Cast:
 
 def write(evidence: Evidence) -> Chapter:
     chapter = Chapter("Is the vote decided, or drawn by lot?", METHOD)
-    found = [votes for votes in (Cast.read(evidence, name) for name in evidence.scope.transformers) if votes]
+    found = [votes for votes in (Cast.read(evidence, name) for name in evidence.scope.proxied) if votes]
     if not found:
         return chapter
     others = ways(evidence.scope.weights)

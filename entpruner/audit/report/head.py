@@ -6,7 +6,7 @@ from entpruner.audit.report.evidence import Evidence
 from entpruner.audit.report.page import Table
 from entpruner.audit.report.words import listed
 from entpruner.layout import DETAIL
-from entpruner.params.arms import TRANSFORMERS_ONLY
+from entpruner.params.arms import IN_PARTS, TRANSFORMERS_ONLY
 from entpruner.reporting.words import spoken
 from entpruner.rules.audit import AuditScope
 
@@ -64,7 +64,7 @@ def head(evidence: Evidence) -> str:
 
 
 def particulars(scope: AuditScope) -> Iterator[str]:
-    """Paragraphs on published weights, on a shortened fine-tuning, and on U-Nets, where a study has them."""
+    """Paragraphs on published weights, a shortened fine-tuning, U-Nets, and diffusers, where a study has them."""
     if scope.imported:
         moved = "" if scope.data == "upstream" else f"the training that moved them to {scope.data}, "
         others = [backbone for backbone in scope.backbones if backbone not in scope.imported]
@@ -81,6 +81,11 @@ def particulars(scope: AuditScope) -> Iterator[str]:
             "place, with every skip connection whole: where an encoder block is gone, what entered it is handed over "
             "to the decoder; where a decoder block is gone, the tensor meant for it is merged all the same. What knows "
             f"transformers alone (the proxies, and the criteria {listed(TRANSFORMERS_ONLY)}) leaves it out."
+        )
+    if scope.stock:
+        yield (
+            f"{listed(scope.stock)}: a transformer of diffusers, run as a whole. What runs a network part by part (the "
+            f"proxies and the vote, and the criteria {listed(IN_PARTS)}) leaves it out."
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from entpruner.data.store import ImageSet, Store
+from entpruner.data.store import ImageSet, Store, shown
 from entpruner.layout import Layout
 from entpruner.study.arms import ArmIdentity
 
@@ -30,11 +30,11 @@ def strip(images: ImageSet) -> str:
     """The first images of the first classes side by side, as a data URI. Arms of one seed share noise and labels."""
     classes = range(min(images.num_classes, MOST_CLASSES))
     chosen = [np.flatnonzero(images.labels == label)[:PER_CLASS] for label in classes]
-    shown = np.asarray(images.images[np.concatenate(chosen)]).transpose(0, 2, 3, 1)  # (n, H, W, C)
-    if shown.shape[3] == 1:
-        shown = shown.repeat(3, axis=3)
-    opaque = np.concatenate([shown, np.full_like(shown[..., :1], 255)], axis=3)  # (n, H, W, 4)
-    gap = max(1, shown.shape[2] // 12)
+    pixels = np.asarray(shown(images.images[np.concatenate(chosen)])).transpose(0, 2, 3, 1)  # (n, H, W, C)
+    if pixels.shape[3] == 1:
+        pixels = pixels.repeat(3, axis=3)
+    opaque = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=3)  # (n, H, W, 4)
+    gap = max(1, pixels.shape[2] // 12)
     row = np.concatenate(np.pad(opaque, [(0, 0), (0, 0), (0, gap), (0, 0)]), axis=1)[
         :, :-gap
     ]  # (H, n (W + gap) - gap, 4)

@@ -2,5 +2,5 @@
 
 Such a file has a function ``score``, which takes a ``ScoreContext`` and returns an ``Importance``, and constants that
 ``params/criteria.py`` describes and reads without importing the file: ``COST``, and where they hold ``SIZED``,
-``NEEDS_IMAGES`` and ``TRANSFORMERS_ONLY``. Nothing else needs to name a criterion.
+``NEEDS_IMAGES``, ``IN_PARTS`` and ``TRANSFORMERS_ONLY``. Nothing else needs to name a criterion.
 """

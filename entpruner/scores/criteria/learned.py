@@ -24,7 +24,7 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.models.lora import add_lora
-from entpruner.models.network import BlockNetwork
+from entpruner.models.network import PartedNetwork
 from entpruner.process.guidance import Network
 from entpruner.scores.context import Importance, ScoreContext, removal, require_finite
 from entpruner.system.randomness import generator
@@ -32,6 +32,7 @@ from entpruner.system.randomness import generator
 COST = "training"
 SIZED = True
 NEEDS_IMAGES = True
+IN_PARTS = True
 TRANSFORMERS_ONLY = True  # masks mix the tokens that enter a block with those that leave it
 
 MOST_MASKS = 100_000  # that a group may have: each is a logit, and a column of every batch
@@ -70,6 +71,7 @@ def trained_logits(context: ScoreContext, groups: list[Tensor]) -> list[Tensor]:
     """The logits (K,) of each group's masks (K, size), trained on a copy of the network."""
     settings, images, process, device = context.settings.learned, context.images, context.process, context.device
     model = copy.deepcopy(context.model).requires_grad_(False)
+    assert isinstance(model, PartedNetwork)  # because of IN_PARTS
     lora = add_lora(model.blocks, settings.lora, generator(context.seed, context.artefact, "learned", "lora"))
     logits = [torch.zeros(len(masks), device=device, requires_grad=True) for masks in groups]
     optimizer = torch.optim.AdamW(
@@ -108,7 +110,7 @@ def draw_masks(logits: Tensor, masks: Tensor, gumbel: Tensor, temperature: float
     return (hard + (soft - soft.detach())) @ masks
 
 
-def masked(model: BlockNetwork, mask: Tensor) -> Network:
+def masked(model: PartedNetwork, mask: Tensor) -> Network:
     """The network in which each sample skips the blocks for which its row of ``mask`` (B, L) has a 0."""
 
     def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:

@@ -9,12 +9,14 @@ mean training loss on the draws.
 import torch
 from torch import Tensor
 
+from entpruner.models.network import PartedNetwork
 from entpruner.scores.context import Importance, ScoreContext, removal, require_finite
 from entpruner.system.randomness import generator
 
 COST = "masks"
 SIZED = True
 NEEDS_IMAGES = True
+IN_PARTS = True
 
 
 def score(context: ScoreContext) -> Importance:
@@ -36,6 +38,7 @@ def score(context: ScoreContext) -> Importance:
 def calibration_losses(context: ScoreContext, masks: list[list[int]]) -> Tensor:
     """Mean training loss of the network without the blocks at each mask's positions, all on the same draws: (M,)."""
     model = context.model
+    assert isinstance(model, PartedNetwork)  # because of IN_PARTS
     total = torch.zeros(len(masks), dtype=torch.float64, device=context.device)
     for batch in context.draws():
         embedded, c = model.embed(*batch.inputs)
