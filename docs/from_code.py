@@ -30,7 +30,7 @@ def results() -> str:
         for blocks in sorted({blocks for name, blocks, _ in rows if name == method}, reverse=True):
             both = [rows[method, blocks, backbone] for backbone in ("dit", "sit")]
             distances = ["{:.2f} [{:.2f}, {:.2f}]".format(*map(float, map(row.get, INTERVAL))) for row in both]
-            faster = "–".join(dict.fromkeys(f"{float(row['speedup']):.2f}" for row in both))
+            faster = "–".join(sorted({f"{float(row['speedup']):.2f}" for row in both}))
             lines.append(f"| {method} | {blocks} of 12 | {' | '.join(distances)} | {faster}× |")
     return "\n".join(lines)
 

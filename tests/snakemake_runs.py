@@ -106,6 +106,8 @@ def loaded_snakemake() -> Callable[[], Any]:
 
     for rule in RULES.values():
         code_digest(rule.module)
+    # On import Snakemake keeps the stream of the moment, which is a closed one if a test captured it.
+    sys.modules["snakemake.shell"].STDOUT = None  # type: ignore[attr-defined]
     return main
 
 
