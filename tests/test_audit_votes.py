@@ -144,6 +144,8 @@ def test_a_gaussian_has_no_negentropy_and_a_uniform_has_its_own() -> None:
     assert uniform.kurtosis == pytest.approx(-1.2, abs=0.05)
     assert uniform.negentropy == pytest.approx(0.5 * math.log(2 * math.pi * math.e / 12), abs=0.02)
     assert shape(np.ones((8, 3)), random.normal(size=(8, 3))).negentropy is None
+    few = [shape(random.normal(size=(n, 3)), random.normal(size=(n, 3))) for n in (4, 5)]
+    assert few[0].negentropy is None and few[1].negentropy is not None and few[0].pooled_negentropy is not None
 
 
 def test_pooled_coordinates_of_different_scale_are_far_from_gaussian_though_each_is_one() -> None:
@@ -223,6 +225,7 @@ def study_of(**arm: Any) -> ResolvedStudy:
     """The smoke study, whose one arm of EntPruner is of seed 0, with other keys of this arm."""
     content = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
     content["arms"]["entpruner"] |= arm
+    del content["figures"]  # one is of what this arm monitors
     return ResolvedStudy(check(content))
 
 

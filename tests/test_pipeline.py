@@ -43,8 +43,10 @@ def tiny_study() -> dict[str, Any]:
     del study["backbones"]["dit"], study["arms"]["ld_pruner"]
     study["arms"]["full"]["backbone"] = study["arms"]["entpruner"]["backbone"] = "sit"
     study["tables"]["table1"]["arms"] = ["full", "entpruner"]
-    for figure in study["figures"].values():
+    for name, figure in study["figures"].items():
         figure |= {"backbones": ["sit"]} if "backbones" in figure else {"arms": ["full", "entpruner"]}
+        if name == "monitor":
+            figure["arms"] = ["entpruner"]
     study["pretrain"] |= {"steps": 300, "checkpoint_every": 10}  # to be broken off several times
     study["evaluation"]["classifier"]["steps"] = 10
     return study

@@ -125,18 +125,23 @@ def entropies(x: Tensor, settings: Scoring, subspaces: Tensor) -> dict[str, floa
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
+FEWEST = 5
+"""Samples in which the spacings of an estimate, over about the square root of their number, fit."""
+
+
 def shape(x: Floats, gaussian: Floats) -> Shape:
     """How far samples (N, K) are from Gaussian. ``gaussian`` are as many standard normal ones.
 
     The entropy of a coordinate is estimated from the spacings of its sorted values (Vasicek 1976, scipy's
-    ``differential_entropy``). Its bias is that of the Gaussian draws, whose negentropy is 0.
+    ``differential_entropy``). Its bias is that of the Gaussian draws, whose negentropy is 0. Fewer samples than
+    ``FEWEST`` have no such estimate.
     """
     varying = x[:, x.var(0) > VARIANCE_FLOOR]
     if not varying.size:
         return Shape(kurtosis=None, negentropy=None, pooled_kurtosis=None, pooled_negentropy=None)
     return Shape(
         kurtosis=float(stats.kurtosis(varying).mean()),
-        negentropy=float(negentropy(varying).mean() - negentropy(gaussian).mean()),
+        negentropy=float(negentropy(varying).mean() - negentropy(gaussian).mean()) if len(x) >= FEWEST else None,
         pooled_kurtosis=float(stats.kurtosis(x, axis=None)),
         pooled_negentropy=float(negentropy(x.reshape(-1, 1)).mean() - negentropy(gaussian.reshape(-1, 1)).mean()),
     )
