@@ -68,7 +68,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of scores they depend on the backbone
         "weights": (0.5, 1.0),
     },
     "stability": {"draws": (8,), "repeats": 2, "finetune": TRAINING, "steps": 8},
-    "stages": BENCH | VOTED | {"redraws": 3},
+    "stages": BENCH | VOTED | {"redraws": 3, "optimizer": "adamw"},
     "outputs": {"sampling": SAMPLING, "samples": 24},
 }
 

@@ -173,6 +173,8 @@ def test_a_change_is_that_of_the_network_without_the_block() -> None:
     output = Output(draws=4, shapes=(), entropies={"scalar": (1.0, 0.5, 1.25), "low_rank": (None, None, None)})
     assert output.changes("scalar") == [0.5, 0.25]
     assert output.changes("low_rank") is None
+    broken = Output(draws=4, shapes=(), entropies={"scalar": (1.0, None, 1.25)})
+    assert broken.changes("scalar") is None  # and not the changes of fewer blocks
 
 
 # --------------------------------------------------------------------------------------------------------- verdicts
@@ -208,7 +210,7 @@ def test_moments_are_compared_with_the_last_cut_and_the_start() -> None:
     ]  # fmt: skip
     said = {check.question: (check.verdict, check.numbers) for check in checks.along_the_stages("DiT", [path, path])}
     assert said == {
-        "κ through pruning": ("steady", "ratio 1.00 [1.00, 1.00]"),
+        "NTK's κ through pruning": ("steady", "ratio 1.00 [1.00, 1.00]"),
         "ZiCo after pruning": ("has fallen", "ratio 0.25 [0.25, 0.25]"),
         "while the last stage trains": ("has fallen", "ratio 0.50 [0.50, 0.50]"),
         "after recovery, against the start": ("has risen", "ratio 2.00 [2.00, 2.00]"),
@@ -235,9 +237,10 @@ def test_the_arm_of_the_audits_ratio_is_followed_with_each_seed_that_it_has() ->
     assert [arm.key for arm in all_followed(study_of())] == ["entpruner-sit-downstream-r50-s0"]
     assert rule.jobs(study_of(seeds=[1, 2, 7]), "sit") == [1, 2]
     assert all_followed(study_of(ratio=0.75)) == all_followed(study_of(schedule="linear")) == []
-    own = {"override": {"proxies": {"ntk": {"samples": 5}}}}
+    own = {"override": {"proxies": {"ntk": {"samples": 5}}, "finetune": {"optimizer": "sgd", "momentum": 0.9}}}
     settings = rule.settings(study_of(**own), Job("audit_stages", backbone="sit"))
     assert isinstance(settings, StagesSettings) and settings.proxies.ntk.samples == 5
+    assert settings.optimizer == "sgd"  # which its training states are of
 
 
 def test_stages_of_an_arm_that_is_not_there_are_refused_in_one_line() -> None:

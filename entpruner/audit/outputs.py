@@ -57,11 +57,12 @@ class Output(Frozen):
     """Estimator -> the entropy of each variant in nats per dimension. None where the draws are too few."""
 
     def changes(self, estimator: str) -> list[float] | None:
-        """CED of every block by an estimator: |entropy without the block - entropy|. None where it is not defined."""
-        whole, *without = self.entropies[estimator]
-        if whole is None:
+        """CED of every block by an estimator: |entropy without the block - entropy|. None if one is not defined."""
+        found = [one for one in self.entropies[estimator] if one is not None]
+        if len(found) < len(self.entropies[estimator]):
             return None
-        return [abs(one - whole) for one in without if one is not None]
+        whole, *without = found
+        return [abs(one - whole) for one in without]
 
 
 def measured_output(kind: str, context: ScoreContext, samples: int) -> Output:

@@ -18,7 +18,7 @@ from entpruner.system.devices import without_tf32
 
 
 class Drawn(Frozen):
-    """Both proxies of a sub-network on one draw of their samples."""
+    """What both proxies are for a sub-network, on one draw of their samples."""
 
     kappa: float | None
     """NTK's condition number. None for a Gram matrix without full rank."""

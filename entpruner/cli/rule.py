@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> None:
         with out_of_memory_explained(rule):
             module.run(settings, **given)
 
-    with noted(written(rule, given)):
+    with noted(written(rule, given) if rule.lasting else ()):
         if rule.shared:
             launch.together(work, ["rule", *arguments], settings.compute)
         else:

@@ -36,9 +36,9 @@ class Recovery(Frozen):
     batch_size: Positive = 4
     """Captured calls whose gradients are added up for a step."""
     rank: Positive = 64
-    """Of the adapters."""
+    """The rank of the adapters."""
     learning_rate: float | None = Field(None, gt=0)
-    """The highest one; None is 1e-4 for adapters and 1e-5 for all weights."""
+    """The highest learning rate; None is 1e-4 for adapters and 1e-5 for all weights."""
     warmup: float = Field(0.02, ge=0, le=1)
     """Share of the steps over which the rate rises; then it falls as a cosine, to 0."""
     output: float = Field(1.0, ge=0)

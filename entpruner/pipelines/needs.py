@@ -22,14 +22,14 @@ class Needs(NamedTuple):
     scoring: float
     recovery: float
     memory: int
-    """Of the device while it scores: the weights, and what every block hands on."""
+    """Bytes of the device's memory while it scores: the weights, and what every block hands on."""
     training: int
-    """Of the device while it recovers, without what the backward pass needs of the blocks' insides."""
+    """Bytes of the device's memory while it recovers, without what the backward pass needs of the blocks' insides."""
     state: int
-    """On the disk: a state of the training, and the one that replaces it while it is written."""
+    """Bytes of the disk: a state of the training takes them, and the one that replaces it while it is written."""
 
     def told(self) -> str:
-        """In two lines for a reader."""
+        """Say what is needed, in two lines."""
         end = time.strftime("%a %H:%M", time.localtime(time.time() + self.scoring + self.recovery))
         score, train, disk = (f"{size / 1e9:.2g} GB" for size in (self.memory, self.training, self.state))
         hours = f"scoring {self.scoring / 3600:.2g} h, recovery {self.recovery / 3600:.2g} h, done about {end}"

@@ -13,8 +13,7 @@ from entpruner.data.latent_store import open_store
 from entpruner.errors import UserError
 from entpruner.layout import CHECKSUMS, IMAGES, MANIFEST, MOMENTS, TIMING, WITHIN
 from entpruner.reporting.records import files_of
-from entpruner.system.files import LARGE, checksum_of, checksums_in, read_json
-from entpruner.system.noting import ONE_BY_ONE
+from entpruner.system.files import LARGE, ONE_BY_ONE, checksum_of, checksums_in, read_json
 from entpruner.system.runs import left_locked
 from entpruner.system.temporary import abandoned
 

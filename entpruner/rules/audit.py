@@ -17,7 +17,7 @@ from entpruner.params.proxies import Proxies
 from entpruner.params.pruning import Pruning
 from entpruner.params.sampling import Sampling
 from entpruner.params.scoring import Scoring
-from entpruner.params.training import Finetuning
+from entpruner.params.training import Finetuning, OptimizerName
 from entpruner.rules.evaluate import features_held
 from entpruner.rules.report import costs
 from entpruner.rules.rule import TRAINING_MEMORY, Given, Job, Rule, Seeded
@@ -94,6 +94,8 @@ class StagesSettings(BenchSettings):
     pruning: Pruning
     """That of the arm that is followed, as are the proxies."""
     proxies: Proxies
+    optimizer: OptimizerName
+    """What trained the arm, whose training states are read."""
     redraws: int
     """The number of independent draws of the proxies' samples."""
 
@@ -168,6 +170,7 @@ class AuditRule(Rule):
             "draws": audit.stability.draws,
             "repeats": audit.stability.repeats,
             "steps": steps,
+            "optimizer": params.finetune.optimizer,
             "redraws": REDRAWS,
             "samples": audit.samples,
         }
@@ -309,7 +312,8 @@ class Stages(AuditRule):
 
     def settings(self, study: ResolvedStudy, job: Job) -> AuditSettings:
         arm = self.arm(study, job)
-        return super().settings(study, job).model_copy(update={"pruning": arm.pruning, "proxies": arm.proxies})
+        own = {"pruning": arm.pruning, "proxies": arm.proxies, "optimizer": arm.finetune.optimizer}
+        return super().settings(study, job).model_copy(update=own)
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         arm = self.arm(study, job)

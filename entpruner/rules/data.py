@@ -86,7 +86,7 @@ class ShardSettings(Frozen):
 class LatentsShard(Rule):
     """Encode a share of a data set's images; all shards write to one file, each to rows of its own."""
 
-    name, on_gpu = "latents_shard", True
+    name, on_gpu, lasting = "latents_shard", True, False
     lower = "latents.batch_size"
 
     def settings(self, study: ResolvedStudy, job: Job) -> ShardSettings:

@@ -119,6 +119,8 @@ class Rule(ABC):
     name: ClassVar[str]
     made: ClassVar[Callable[..., Artefact]]
     """The method of ``Layout`` that places what the command makes. Its arguments are named as Snakemake's wildcards."""
+    lasting: ClassVar[bool] = True
+    """Whether what the command makes stays. Snakemake deletes the rest when it is no longer needed (``temp``)."""
     beside: ClassVar[Sequence[str]] = ()
     """Patterns of further files that the command writes beside what it makes."""
     room: ClassVar[str] = "commands"

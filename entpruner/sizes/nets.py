@@ -10,7 +10,7 @@ AUTOENCODER_PARAMETERS = {"kl": 83.7e6, "tiny": 2.4e6}
 INCEPTION_MACS, INCEPTION_FEATURES = 5.7e9, 2048
 """MACs and features of InceptionV3 at its 299 pixels. They also stand for the classifiers of torchvision."""
 MOTION_FEATURES = 16 * 15
-"""Of a clip of 16 frames."""
+"""The number of features of a clip of 16 frames, the longest that there is."""
 
 
 def coded(latents: KlAutoencoder | TinyAutoencoder, image_size: int, *, decode: bool) -> float:

@@ -17,6 +17,8 @@ from entpruner.layout import CHECKSUMS
 LARGE, SAMPLES, PIECE = 2**30, 256, 2**18  # bytes; hashing a gigabyte takes about a second, a store may have hundreds
 LARGEST_JSON = 2**26  # bytes; the largest files, of training curves and of the audit, have some megabytes
 DISK_FULL = "the disk is full"
+ONE_BY_ONE = "each of these files is written by itself"
+"""What a folder's checksums say of themselves, under their own name, where no command made the folder as a whole."""
 UMASK = os.umask(0o022)  # the only way to read the umask is to set it
 os.umask(UMASK)
 
@@ -137,11 +139,13 @@ def intact(file: Path) -> Path:
 
     Raises UserError for a file with a flipped byte or of another run. Files that are not there are the reader's affair.
     """
-    expected = checksums_in(file.parent).get(file.name)
+    known = checksums_in(file.parent)
+    expected = known.get(file.name)
     if expected and file.exists() and checksum_of(file) != expected:
+        damaged = file if known.get(CHECKSUMS) == ONE_BY_ONE else file.parent
         raise UserError(
-            f"{file}: it has changed since it was written, says {CHECKSUMS} beside it; delete "
-            f"{file if CHECKSUMS in checksums_in(file.parent) else file.parent} and run the same again"  # see noting.py
+            f"{file}: it has changed since it was written, says {CHECKSUMS} beside it; delete {damaged} and run the "
+            "same again"
         )
     return file
 

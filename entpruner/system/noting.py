@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from entpruner.layout import CHECKSUMS
-from entpruner.system.files import checksum_of, checksums_in, write_json
-
-ONE_BY_ONE = "each of these files is written by itself"
-"""What a folder's checksums say of themselves, under their own name, where no command made the folder as a whole."""
+from entpruner.system.files import ONE_BY_ONE, checksum_of, checksums_in, write_json
 
 
 class Written(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 from entpruner.system.files import DISK_FULL
 
 Check = Callable[[Any, Any], Awaitable[None]]
-"""Of a job of Snakemake's and its outputs."""
+"""A check that Snakemake makes of a job and its outputs."""
 
 
 def begin_run(state: Path = Path(".snakemake")) -> int | None:

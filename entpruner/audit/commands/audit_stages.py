@@ -42,7 +42,7 @@ def run(
 
     def voting(folder: Path) -> BlockNetwork:
         """The network that a later stage's vote saw: the one in ``folder``, with the weights that the settings say."""
-        state = TrainState.load(folder, average(folder))
+        state = TrainState.load(folder, average(folder), settings.optimizer)
         return state.network(settings.pruning.proxied).to(context.device)
 
     def proxied(name: str, network: BlockNetwork, dropped: Sequence[Collection[int]]) -> list[tuple[Drawn, ...]]:

@@ -1,6 +1,6 @@
-"""Chapter 8: quick checks of what the paper says or takes for granted. Each has a verdict, by a rule that stands here.
+"""Chapter 8: quick checks of what the paper says or takes for granted.
 
-A verdict is a word, and the row of its numbers stands beside it. The rules do not depend on any number that was found.
+Each has a verdict, a word that follows from its numbers by a fixed rule of this module. They stand beside it.
 """
 
 import math
@@ -24,7 +24,7 @@ from entpruner.evaluation.intervals import POSITIVE
 from entpruner.layout import WITHIN
 from entpruner.reporting.figures import drawing, legend_below, line_styles, panels
 from entpruner.reporting.words import sentence, spoken
-from entpruner.rules.audit import FollowedArm
+from entpruner.rules.audit import REDRAWS, FollowedArm
 from entpruner.scores import Scores
 
 STEADY = 1.25
@@ -36,17 +36,17 @@ SCORE, PROXIES, DISTANCE, COST = "The score", "The proxies", "The distance", "Th
 """What the checks are about."""
 
 METHOD = f"""\
-A verdict follows from its numbers by a rule that was written before they were measured. *Entropy*: the signed change
-when the critical block of part 3 goes; it rises, or falls, if it does with every seed. *Steady*: a ratio whose interval
-lies within 1/{STEADY:g} and {STEADY:g}; it has risen, or fallen, if its interval lies above or below 1 otherwise; open
-if none of these. κ and ZiCo are medians over the 20 draws of part 6, on the same samples at every moment: κ after the
-last cut over κ at the start; ZiCo (the mean over layers, as a ratio) after recovery over that after the last cut.
-*CED and magnitude*: Spearman's ρ of their values over the blocks, with the bootstrap of part 1. *Distance*: after the
-last stage over that after its cut, and after recovery over that at the start, of the arm that part 6 follows. The study
-itself records it after the last cut and at the end alone; here every moment was measured, and the last table has them.
-*Costs*: the seconds of one ranking and of all votes over those of the training of that arm, and the peak memory of
-their processes over that of the training's; a vote is cast in the process that then trains, so
-its own memory is not known. Small: below {SMALL:g}; large: above {LARGE:g}. Times are those on the clock.
+A verdict follows from its numbers by a fixed rule. *Entropy*: the signed change when the critical block of part 3
+goes; it rises, or falls, if it does with every seed. *Steady*: a ratio whose interval lies within 1/{STEADY:g} and
+{STEADY:g}; it has risen, or fallen, if its interval lies above or below 1 otherwise; open if none of these. κ and ZiCo
+are medians over the {REDRAWS} draws of part 6, on the same samples at every moment: κ after the last cut over κ at the
+start; ZiCo (the mean over layers, as a ratio) after recovery over that after the last cut. *CED and magnitude*:
+Spearman's ρ of their values over the blocks, with the bootstrap of part 1. *Distance*: after the last stage over that
+after its cut, and after recovery over that at the start, of the arm that part 6 follows. The study itself records it
+after the last cut and at the end alone; here every moment was measured, and the last table has them. *Costs*: the
+seconds of one ranking and of all votes over those of the training of that arm, and the peak memory of their processes
+over that of the training's; a vote is cast in the process that then trains, so its own memory is not known. Small:
+below {SMALL:g}; large: above {LARGE:g}. Times are those on the clock.
 
 Ratios: geometric means over seeds with Student's interval on the log."""
 
@@ -99,7 +99,7 @@ def write(evidence: Evidence) -> Chapter:
 
 
 def entropy_rises(name: str, measurements: Measurements, entries: Sequence[Mapping[str, Any]]) -> Check:
-    """By the sign of the change in every seed."""
+    """Whether the entropy rises or falls when the critical block goes, by the sign of its change with every seed."""
     changes = []
     for entry, blocks in zip(entries, measurements.measured["blocks"], strict=True):
         scores = Scores.from_json(entry[OURS]["scores"])
@@ -126,7 +126,7 @@ def along_the_stages(name: str, seeds: Sequence[Sequence[Moment]]) -> list[Check
     """Whether κ, ZiCo and the distance stay, rise or fall from one moment to another."""
     found = []
     for topic, question, field, later, earlier in (
-        (PROXIES, "κ through pruning", "kappa", last_cut, start),
+        (PROXIES, "NTK's κ through pruning", "kappa", last_cut, start),
         (PROXIES, "ZiCo after pruning", "zico_mean", recovered, last_cut),
         (DISTANCE, "while the last stage trains", "distance", last_stage, last_cut),
         (DISTANCE, "after recovery, against the start", "distance", recovered, start),

@@ -18,14 +18,15 @@ from entpruner.evaluation.intervals import SHARE
 from entpruner.params.proxies import Proxies
 from entpruner.reporting.figures import COLOURS, drawing, legend_below, panels
 from entpruner.reporting.words import sentence, spoken
+from entpruner.rules.audit import REDRAWS
 from entpruner.schedule import Decision
 
-METHOD = """\
+METHOD = f"""\
 The study's own pruning by CED and the vote, at the audit's ratio of the paper: at each of its votes the proxies of all
-candidates were measured again on 20 independent draws of their samples, the same for all candidates. `as cast`: the
-share of draws on which the outcome is that of the vote as it was cast; `stays`: on which no block goes; `as linear`: on
-which as many blocks are gone as even steps would have taken by then (both can be true at once). Shares: means over the
-votes of a seed, then over seeds with Student's interval on the log odds.
+candidates were measured again on {REDRAWS} independent draws of their samples, the same for all candidates. `as cast`:
+the share of draws on which the outcome is that of the vote as it was cast; `stays`: on which no block goes; `as
+linear`: on which as many blocks are gone as even steps would have taken by then (both can be true at once). Shares:
+means over the votes of a seed, then over seeds with Student's interval on the log odds.
 
 Each way to count is applied to every vote by itself, as it stood: what a run would have come to if its earlier votes
 had gone another way is not known. `with time, as AutoProg-Zero`: ranks by time, of the weight 1, and by each proxy, of
@@ -36,7 +37,7 @@ three candidates for every order in which NTK could rank them, where ZiCo ranks 
 `deeper first`: votes in which ZiCo ranks the candidates by depth."""
 OUTCOMES = "stays", "one step", "two steps", "three steps", "four steps"
 CANDIDATES = 3
-"""Those of a vote that looks two steps ahead."""
+"""The number of candidates of a vote that looks two steps ahead."""
 
 Outcomes = Mapping[str, tuple[int, Counter[int]]]
 """The name of a vote -> the place of the candidate that was cast, and how many draws chose each place."""
@@ -53,7 +54,7 @@ class Cast:
 
     @staticmethod
     def read(evidence: Evidence, backbone: str) -> "Cast | None":
-        """None if no arm of the backbone was followed, or none had a choice."""
+        """Read the votes of a backbone. Returns None if none of its arms was followed, or if no vote had a choice."""
         followed = evidence.followed(backbone)
         seeds = {one.arm.seed: tuple(map(Vote.model_validate, content["votes"])) for one, content in followed}
         seeds = {seed: votes for seed, votes in seeds.items() if votes}
@@ -101,7 +102,7 @@ def write(evidence: Evidence) -> Chapter:
             votes_table(one),
             recorded_table(one, recorded(evidence, one)),
         ]
-    caption = "Outcomes of each vote on 20 draws of the proxies' samples; the cross marks what was cast"
+    caption = f"Outcomes of each vote on {REDRAWS} draws of the proxies' samples; the cross marks what was cast"
     chapter.figures["votes"] = (caption, partial(draw, {spoken(one.backbone): one.outcomes() for one in found}))
     again_by_name = listed([f"{spoken(one.backbone)} {one.again(one.usual):.2f}" for one in found])
     did = "; ".join(f"{spoken(one.backbone)}: {of_decisions(one.decisions, one.usual)}" for one in found)
@@ -199,7 +200,7 @@ def ways_table(found: Cast, asked: Sequence[Way]) -> Table:
         place = way.fixed(CANDIDATES)
         counts = [shares(way, found.seeds.values(), where) for where in (cast, stay, even)]
         rows.append([way.name, "–" if place is None else OUTCOMES[place], *counts])
-    caption = f"{found.backbone}: the votes on 20 draws, counted in several ways"
+    caption = f"{found.backbone}: the votes on {REDRAWS} draws, counted in several ways"
     return Table(f"votes_{found.backbone}_ways", caption, columns, rows)
 
 
@@ -213,7 +214,7 @@ def votes_table(found: Cast) -> Table:
             counts = ", ".join(f"{one.removed}: {chosen[place]}" for place, one in enumerate(decision.candidates))
             again = chosen[cast(decision)] / chosen.total()
             rows.append([seed, decision.stage, decision.removed, counts, again])
-    return Table(f"votes_{found.backbone}", f"{found.backbone}: each vote on 20 draws", columns, rows)
+    return Table(f"votes_{found.backbone}", f"{found.backbone}: each vote on {REDRAWS} draws", columns, rows)
 
 
 def draw(shown: Mapping[str, Outcomes], target: Path) -> None:
