@@ -24,6 +24,8 @@ from diffusers import (
 )
 from diffusers.hooks import apply_group_offloading
 from huggingface_hub.errors import GatedRepoError
+from processes import in_a_fork, in_processes
+from safetensors.torch import load_file
 from scoring_context import context, network
 from test_pipeline_classes import small
 from torch import Tensor, nn
@@ -491,6 +493,58 @@ def test_all_weights_learn_in_bfloat16_and_keep_their_types(tmp_path: Path) -> N
     assert [parameter.dtype for parameter in subject.network.parameters()] == stored
 
 
+def test_processes_share_a_recovery_of_all_weights_and_any_number_of_them_goes_on(tmp_path: Path) -> None:
+    """Each of two holds a part of every weight, and what they learn is what one process learns, to rounding."""
+    whole, losses = recovered(dit(), "full", tmp_path / "whole")
+
+    def share(state: Path, processes: int = 2) -> None:
+        subject, found = recovered(dit(), "full", state, sharding="full", gpus=processes)
+        assert found == pytest.approx(losses, rel=1e-4)
+        for weight, wanted in zip(subject.network.parameters(), whole.network.parameters(), strict=True):
+            torch.testing.assert_close(weight, wanted, rtol=1e-3, atol=1e-4)
+
+    def broken_off(state: Path, processes: int = 2) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            rate = recovery.rate
+            patch.setattr(recovery, "rate", lambda step, how: 1 / 0 if step == 5 else rate(step, how))
+            with pytest.raises(ZeroDivisionError):
+                share(state, processes)
+
+    in_processes(2, lambda: share(tmp_path / "shared"))
+    in_processes(2, lambda: broken_off(tmp_path / "two, then one"))
+    share(tmp_path / "two, then one", processes=1)
+    broken_off(tmp_path / "one, then two", processes=1)
+    in_processes(2, lambda: share(tmp_path / "one, then two"))
+
+
+@pytest.mark.parametrize("compute", ["gpus: 2", "gpus: 2, sharding: full", "gpus: 3, sharding: full"])
+def test_processes_can_share_no_other_recovery(own: Path, capsys: pytest.CaptureFixture[str], compute: str) -> None:
+    (own / "several.yaml").write_text(f"compute: {{device: cpu, {compute}}}\nrecovery: {{batch_size: 4}}\n")
+    method = "full" if "3" in compute else "lora"
+    options = ["--ratio", "0.5", "--out", "several", "--recover", method, "--params", "several.yaml"]
+    with contextlib.chdir(own):
+        assert main(["prune", "dit", "classes.txt", *options]) == 1
+    said = refused(capsys)
+    assert ("batch_size that 3 processes can divide, not 4" if "3" in compute else "sharding full") in said
+
+
+def test_a_pruning_in_two_processes_ends_as_one_in_one(own: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (own / "several.yaml").write_text(PARAMS.replace("device: cpu", "device: cpu, gpus: 2, sharding: full"))
+    options = ("dit", "classes.txt", "--ratio", "0.34", "--steps", "2", "--recover", "full", "--params")
+    for name, count in (("my", "in one"), ("several", "in two")):
+        command = ["prune", *options, f"{name}.yaml", "--out", count]
+        with contextlib.chdir(own):
+            assert in_a_fork(lambda command=command: sys.exit(main(command))) == 0
+        assert capfd.readouterr().out.count("see README.md in it") == 1
+    weights = "final/transformer/diffusion_pytorch_model.safetensors"
+    one, two = (load_file(own / count / weights) for count in ("in one", "in two"))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+    assert (own / "in one/scores.json").read_bytes() == (own / "in two/scores.json").read_bytes()
+    assert {path.name for path in (own / "in two").iterdir()} == {"asked.json", "scores.json", "final"}
+
+
 def test_a_pruning_is_foretold_and_leaves_no_state_of_its_training(own: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = ("--ratio", "0.34", "--steps", "1", "--recover", "full", "--out", "foretold")
     with caplog.at_level("INFO"):
@@ -514,6 +568,9 @@ def test_what_a_pruning_needs_is_counted() -> None:
     assert found.memory == 4 * count + position + states
     assert found.training == found.memory + 16 * (count - blocks // 2) and found.state == 24 * (count - blocks // 2)
     assert (found.scoring, found.recovery) == (64 * 7 / 2 * 3, 20 * (1 + 0.5 * 3) * 3)
+    two = how.model_copy(update={"compute": Compute(gpus=2, sharding="full")})
+    shared = needed(Denoiser(model), calls(1)[0].call, 3.0, 0.5, two)
+    assert shared.training - shared.memory == 8 * (count - blocks // 2) and shared.recovery == found.recovery / 2
     assert needed(Denoiser(model), calls(1)[0].call, 3.0, 0.5, OwnPipeline(recovery=Recovery(steps=0))).state == 0
 
 

@@ -96,7 +96,8 @@ def run_rule(arguments: Sequence[str]) -> int:
 def run_command(arguments: Sequence[str]) -> int:
     """Run a command for people, and write out all that it prints, so that a closed pipe shows here."""
     say_whose_code()
-    given = command_line(next((word for word in arguments if not word.startswith("-")), "")).parse_args(arguments)
+    parser = command_line(next((word for word in arguments if not word.startswith("-")), ""))
+    given = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
     be_as_loud_as(given.level)
     code = given.action(given) or 0
     sys.stdout.flush()

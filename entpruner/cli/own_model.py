@@ -18,6 +18,7 @@ from entpruner.params.files import read_own_model, read_settings
 from entpruner.params.pipelines import OwnPipeline
 from entpruner.params.study import OwnModel
 from entpruner.rules import RULES
+from entpruner.system import launch
 
 if TYPE_CHECKING:
     from entpruner.own_model import Model
@@ -196,18 +197,25 @@ def scored_pipeline(given: argparse.Namespace) -> "Scores":
 
     how, prompts = pipeline_settings(given), capture.read_prompts(given.images)
     pruning.require_criterion(given.criterion, given.ratio)
-    pipeline = loading.loaded(loading.folder_of(given.model), how.pipeline.dtype, configure(how.compute))
+    pipeline = loading.loaded(loading.folder_of(given.model), how.pipeline.dtype, configure(how.compute.alone))
     with out_of_memory_explained(RULES["score"]):
         return pruning.score(pipeline, prompts, given.criterion, given.ratio, how)
 
 
 def pruned_pipeline(given: argparse.Namespace) -> None:
     from entpruner.pipelines import capture, pruning
+    from entpruner.system import parallel
 
     how, prompts = pipeline_settings(given), capture.read_prompts(given.images)
-    with out_of_memory_explained(RULES["prune"]):
-        final = pruning.prune(given.model, prompts, given.out, given.ratio, given.criterion, given.by, how)
-    print(f"{final}: see README.md in it; stock diffusers loads it: DiffusionPipeline.from_pretrained('{final}')")
+
+    def work() -> None:
+        with out_of_memory_explained(RULES["prune"]):
+            final = pruning.prune(given.model, prompts, given.out, given.ratio, given.criterion, given.by, how)
+        if parallel.is_first():
+            stock = f"DiffusionPipeline.from_pretrained('{final}')"
+            print(f"{final}: see README.md in it; stock diffusers loads it: {stock}")
+
+    launch.together(work, given.arguments, how.compute)
 
 
 def pipeline_settings(given: argparse.Namespace) -> OwnPipeline:

@@ -1,11 +1,11 @@
 """What scoring and pruning do with a pipeline of diffusers."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from entpruner.params.base import Frozen, Positive, Seed
-from entpruner.params.compute import Compute, OneProcess
+from entpruner.params.compute import Compute
 from entpruner.params.scoring import Scoring
 
 
@@ -30,7 +30,7 @@ class Recovery(Frozen):
     """Distillation: the network without blocks learns to do what the whole one does."""
 
     method: Literal["lora", "full"] = "lora"
-    """Low-rank adapters, with one copy of the network in memory; or all weights, with a second copy as the teacher."""
+    """Low-rank adapters, with one copy of the network in memory; or all weights, of a second copy."""
     steps: int = Field(500, ge=0)
     """Optimizer steps; 0 for none. Published work takes 100 to 100,000."""
     batch_size: Positive = 4
@@ -63,7 +63,7 @@ class OwnPipeline(Frozen):
     """Each draw is a captured call. The errors of the scores say whether there are enough."""
     pipeline: Sampled = Sampled()
     recovery: Recovery = Recovery()
-    compute: OneProcess = Compute()
+    compute: Compute = Compute()
 
     @field_validator("scoring")
     @classmethod
@@ -75,3 +75,12 @@ class OwnPipeline(Frozen):
                 "reduction pooled or timestep and block_influence noised: prompts have no classes or images"
             )
         return scoring
+
+    @model_validator(mode="after")
+    def _processes(self) -> Self:
+        count, how = self.compute.processes, self.recovery
+        if count > 1 and (how.method != "full" or self.compute.sharding != "full"):
+            raise ValueError("recovery.method full and compute.sharding full: several processes share this alone")
+        if how.batch_size % count:
+            raise ValueError(f"a recovery.batch_size that {count} processes can divide, not {how.batch_size}")
+        return self

@@ -54,9 +54,9 @@ def needed(subject: Denoiser, call: Call, seconds: float, ratio: float, settings
     return Needs(
         call=seconds,
         scoring=settings.scoring.draws * (len(subject.units) + 1) / 2 * seconds,
-        recovery=passes * seconds,
+        recovery=passes * seconds / settings.compute.processes,
         memory=weights + states,
-        training=weights + states + round(ADAMW * trained),
+        training=weights + states + round(ADAMW * trained / settings.compute.processes),
         state=2 * round(KEPT * trained),
     )
 

@@ -31,6 +31,7 @@ from entpruner.pipelines.replay import Call, Denoiser
 from entpruner.pipelines.surgery import empties, fixed, remove
 from entpruner.scores import Scores
 from entpruner.scores import score as importance
+from entpruner.system import parallel
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json, require_space, whole_folder, write_json
 
@@ -75,7 +76,8 @@ def prune(
     """Prune a pipeline in one step, recover what its transformer did, and return ``out``/final, a whole pipeline.
 
     ``by`` says what ``ratio`` is a share of. A killed run goes on when it is asked again. Before the result appears,
-    its transformer is loaded from the disk and compared with the one in memory that skips the blocks.
+    its transformer is loaded from the disk and compared with the one in memory that skips the blocks. Of several
+    processes, which share the recovery, the first alone scores and writes.
 
     Raises UserError for what cannot be pruned, a disk without room, and a result that is not equal.
     """
@@ -85,12 +87,13 @@ def prune(
     folder = folder_of(model)
     asked = settings.model_dump(mode="json", exclude={"compute"})
     asked |= {"model": str(model), "prompts": list(prompts), "ratio": ratio, "criterion": criterion, "by": by}
-    claim(out, asked)
+    device, first = configure(settings.compute), parallel.is_first()
+    if first:
+        claim(out, asked)
     final = out / PRUNED
-    if not missing(final, f"pruning {folder}"):
+    if not parallel.said_by_first(missing(final, f"pruning {folder}")):
         return final
     require_space(out, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), "the pruned pipeline")
-    device = configure(settings.compute)
     pipeline = loaded(folder, settings.pipeline.dtype, device)
     pool = max(settings.scoring.draws, settings.recovery.calls if settings.recovery.steps else 0)
     each = samplings(pipeline, prompts, settings, pool)
@@ -104,20 +107,22 @@ def prune(
         scores = kept_scores(out, criterion, context(subject, calls[: settings.scoring.draws], ratio, settings))
         drop = chosen(subject, scores, ratio, by)
         log.info("removing blocks %s of %d", " ".join(map(str, drop)), len(subject.units))
-        pictures = page.pictures(pipeline, each, settings.seed)
+        pictures = page.pictures(pipeline, each, settings.seed) if first else []
         found = {"base_model": str(model), "criterion": criterion, "draws": scores.draws, "seed": settings.seed}
         found |= {"ratio": ratio, "ratio_of": by, "recovery": settings.recovery.model_dump(mode="json")}
         found |= page.before(subject, drop, calls)
         if settings.recovery.steps:
             prediction = context(subject, calls, ratio, settings).prediction
             recover(subject, drop, calls, prediction, settings, out / RECOVERY_STATE)
-        with whole_folder(final) as partial:
-            cut(subject, drop, call, folder, partial)
-            found |= page.after(Denoiser(subject.network), calls)
-            write_json(partial / PRUNING, found)
-            page.compare(pictures, page.pictures(pipeline, each, settings.seed), partial / COMPARED_PICTURES)
-            (partial / README).write_text(page.card(found, final, bool(pictures)))
-    (out / RECOVERY_STATE).unlink(missing_ok=True)
+        if first:
+            with whole_folder(final) as partial:
+                cut(subject, drop, call, folder, partial)
+                found |= page.after(Denoiser(subject.network), calls)
+                write_json(partial / PRUNING, found)
+                page.compare(pictures, page.pictures(pipeline, each, settings.seed), partial / COMPARED_PICTURES)
+                (partial / README).write_text(page.card(found, final, bool(pictures)))
+            (out / RECOVERY_STATE).unlink(missing_ok=True)
+    parallel.wait()
     return final
 
 
@@ -154,10 +159,11 @@ def context(
 
 
 def kept_scores(out: Path, criterion: str, measured: CapturedContext) -> Scores:
-    """The scores that ``out`` holds; if there are none yet, they are computed."""
-    if missing(out / SCORES, f"scoring {len(measured.model.units)} blocks by {criterion}"):
+    """The scores that ``out`` holds; if there are none yet, the first process computes them."""
+    first, work = parallel.is_first(), f"scoring {len(measured.model.units)} blocks by {criterion}"
+    if first and missing(out / SCORES, work):
         write_json(out / SCORES, importance(criterion, measured).to_json())
-    return Scores.from_json(read_json(out / SCORES))
+    return Scores.from_json(parallel.said_by_first(read_json(out / SCORES) if first else None))
 
 
 def chosen(subject: Denoiser, scores: Scores, ratio: float, by: By) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ captured calls it learns to answer as the teacher does:
 where s and t are the states that enter the block behind each gap, every token scaled to length 1. The two terms are
 those of released block-pruned models (BK-SDM, Kim et al. 2024). What is trained is either low-rank adapters, which are
 merged into the weights in the end, or all weights. Adapters need one copy of the network, which is the teacher while
-they are off. All weights need a teacher of their own.
+they are off. All weights need a second copy, which several processes may share.
 """
 
 import logging
@@ -32,6 +32,7 @@ from entpruner.params.pipelines import OwnPipeline, Recovery
 from entpruner.pipelines.blocks import COPIES
 from entpruner.pipelines.capture import Captured
 from entpruner.pipelines.replay import Call, Denoiser, arguments, forwards, handed_on, slots_of
+from entpruner.system import parallel
 from entpruner.system.files import whole_file
 from entpruner.system.progress import Progress
 from entpruner.system.randomness import generator, seed_of
@@ -67,29 +68,66 @@ class Adapters:
 
 
 class AllWeights:
-    """All weights but those of the blocks that go, in float32; passes are in bfloat16 where the device is to."""
+    """All weights but those of the blocks that go, in float32; passes are in bfloat16 where the device is to.
 
-    def __init__(self, student: Denoiser, gone: tuple[str, ...], compute: Compute) -> None:
-        network, self.stored = student.network, student.network.dtype
-        frozen = {id(student.named[name]): student.named[name] for name in gone}  # both have these
-        self.whole = Denoiser(deepcopy(network, frozen).requires_grad_(False), student.units)
-        half = self.stored != torch.float32 or compute.bfloat16_on(network.device.type)
+    They are trained in a copy, and the network itself is the teacher. Of several processes, each holds a part of every
+    weight that is trained. FSDP2 brings the weights of one block at a time together.
+    """
+
+    def __init__(self, whole: Denoiser, gone: tuple[str, ...], compute: Compute) -> None:
+        network, self.whole = whole.network.requires_grad_(False), whole
+        frozen = {id(whole.named[name]): whole.named[name] for name in gone}  # teacher and student share these
+        self.student = Denoiser(deepcopy(network, frozen), whole.units)
+        half = network.dtype != torch.float32 or compute.bfloat16_on(network.device.type)
         self.precision = torch.autocast(network.device.type, torch.bfloat16, enabled=half)
-        self.dtypes: dict[nn.Parameter, torch.dtype] = {}
-        for name, parameter in network.named_parameters():
-            stays = not is_copy(student, name) and not name.startswith(tuple(f"{block}." for block in gone))
-            parameter.requires_grad_(stays)
-            if stays:
-                self.dtypes[parameter] = parameter.dtype
-                parameter.data = parameter.data.float()
+        for name, parameter in self.student.network.named_parameters():
+            gone_with = name.startswith(tuple(f"{block}." for block in gone))
+            parameter.requires_grad_(not gone_with and not is_copy(whole, name))
+        stay = [block for name, block in self.student.named.items() if name not in gone]
+        sharing = sharer(network.device) if parallel.count() > 1 else None
+        for part in (*stay, self.student.network):  # of several processes none ever has all weights in float32
+            for parameter in part.parameters():
+                parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
+            if sharing is not None:
+                sharing(part)
 
     @contextmanager
     def teacher(self) -> Iterator[Denoiser]:
         yield self.whole
 
     def end(self) -> None:
-        for parameter, dtype in self.dtypes.items():
-            parameter.data = parameter.data.to(dtype)
+        before = dict(self.whole.network.named_parameters())
+        for name, parameter in self.student.network.named_parameters():
+            if parameter.requires_grad:
+                before[name].data.copy_(together(parameter.data))
+
+
+def sharer(device: torch.device) -> Callable[[nn.Module], None]:
+    """What leaves this process its rows of a module's weights that are trained, where no part has been shared yet."""
+    from torch.distributed.device_mesh import init_device_mesh  # these imports take seconds
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (parallel.count(),))
+
+    def share(part: nn.Module) -> None:
+        frozen = {parameter for parameter in part.parameters() if not parameter.requires_grad}
+        fully_shard(part, mesh=mesh, ignored_params=frozen)
+
+    return share
+
+
+def together(tensor: Any) -> Tensor:
+    """The whole of a tensor, of which each process may hold its rows. All processes must ask for it."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # a DTensor, whose import takes seconds
+
+
+def placed(tensor: Tensor, like: Any) -> Tensor:
+    """A whole tensor where ``like`` is: on its device, or this process's rows of it."""
+    if not hasattr(like, "full_tensor"):
+        return tensor.to(like.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
 
 def is_copy(student: Denoiser, name: str) -> bool:
@@ -99,9 +137,8 @@ def is_copy(student: Denoiser, name: str) -> bool:
 
 @dataclass
 class Distillation:
-    """A student, what is trained of it, and the blocks that it passes over."""
+    """What is trained, and the blocks that the student passes over."""
 
-    student: Denoiser
     trained: Adapters | AllWeights
     gone: tuple[str, ...]
 
@@ -109,10 +146,8 @@ class Distillation:
         """The output and the states at the seams of the whole network."""
         with torch.no_grad(), self.trained.teacher() as teacher:
             output, visits = teacher.watched(call)
-        slots = handed_on(visits)
-        self.passing = {
-            self.student.named[v.name]: self.student.passing(v, slots) for v in visits if v.name in self.gone
-        }
+        slots, student = handed_on(visits), self.trained.student
+        self.passing = {student.named[v.name]: student.passing(v, slots) for v in visits if v.name in self.gone}
         behind = [v for before, v in pairwise(visits)
                   if before.name in self.gone and v.name not in self.gone]  # fmt: skip
         self.seams = {v.name: list(slots_of(v, slots).values()) for v in behind}
@@ -125,10 +160,10 @@ class Distillation:
         """
         target, wanted = self.taught(call)
         states: Streams = []
-        watched = {self.student.named[name]: self.watching(name, states) for name in self.seams}
+        watched = {self.trained.student.named[name]: self.watching(name, states) for name in self.seams}
         with forwards(self.passing | watched):
             with self.trained.precision:
-                output = self.student(call)
+                output = self.trained.student(call)
             apart, scale = prediction(output).float() - prediction(target).float(), prediction(target).float()
             loss = settings.output * apart.square().mean() / scale.square().mean().clamp(min=1e-12)
             for state, teacher in zip(states, wanted, strict=True):
@@ -138,7 +173,8 @@ class Distillation:
         return float(loss.detach())
 
     def watching(self, name: str, states: Streams) -> Callable[..., Any]:
-        block, forward, wanted = self.student.named[name], self.student.named[name].forward, len(self.seams[name])
+        block, wanted = self.trained.student.named[name], len(self.seams[name])
+        forward = block.forward
 
         def run(*args: Any, **kwargs: Any) -> Any:
             given = arguments(block, args, kwargs)
@@ -159,8 +195,9 @@ def recover(
 ) -> list[float]:
     """Train the network without some blocks. Returns the loss of every step.
 
-    ``state`` is the file from which a stopped training goes on, or from which one that has ended is there again.
-    Raises Stopped if the process was asked to stop.
+    Several processes share the calls of a step. All of them must give the same arguments.
+    ``state`` is the file from which a stopped training goes on, or from which one that has ended is there again. The
+    number of processes may be another one then. Raises Stopped if a process was asked to stop.
     """
     how, seed, network = settings.recovery, settings.seed, subject.network
     gone = tuple(name for block in drop for name in subject.units[block])
@@ -168,29 +205,32 @@ def recover(
         trained: Adapters | AllWeights = Adapters(subject, gone, how.rank, seed)
     else:
         trained = AllWeights(subject, gone, settings.compute)
-    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    student = trained.student.network
+    parameters = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), weight_decay=0.0)
     losses = resumed(state, parameters, optimizer)
-    if settings.compute.gradient_checkpointing and network._supports_gradient_checkpointing:
-        network.enable_gradient_checkpointing()
-    distillation = Distillation(subject, trained, gone)
+    if settings.compute.gradient_checkpointing and student._supports_gradient_checkpointing:
+        student.enable_gradient_checkpointing()
+    distillation = Distillation(trained, gone)
     with StopRequest() as stop, Progress(len(losses), how.steps, how.batch_size) as progress:
         for step in range(len(losses), how.steps):
             for group in optimizer.param_groups:
                 group["lr"] = how.highest_rate * rate(step, how)
             chosen = torch.randint(len(calls), (how.batch_size,), generator=generator(seed, "recovery", step))
-            found = []
-            for i in chosen.tolist():
+            own = parallel.mine(chosen.tolist())
+            found = torch.zeros((), dtype=torch.float64)
+            for i in own:
                 call = calls[i].call.to(network.device)
-                found.append(distillation.loss(call, how, prediction, 1 / len(chosen)))
+                found += distillation.loss(call, how, prediction, 1 / len(own)) / len(own)
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(sum(found) / len(found))
+            losses.append(parallel.mean(found).item())
             progress.set_postfix_str(f", loss {losses[-1]:.4g}")
             progress.update()
-            if stop.made or (step + 1) % how.checkpoint_every == 0 or step + 1 == how.steps:
+            stopping = parallel.anywhere(stop.made)
+            if stopping or (step + 1) % how.checkpoint_every == 0 or step + 1 == how.steps:
                 save(state, parameters, optimizer, losses)
-            if stop.made:
+            if stopping:
                 raise Stopped(f"stopped after step {step + 1} of {how.steps}; the same command goes on")
     trained.end()
     network.requires_grad_(True).disable_gradient_checkpointing()
@@ -206,12 +246,16 @@ def rate(step: int, settings: Recovery) -> float:
 
 
 def save(file: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[float]) -> None:
+    """Write weights and moments. Of several processes, the first writes the file, and the others give their rows."""
     kept = {"losses": torch.tensor(losses, dtype=torch.float64)}
     for name, parameter in trained.items():
-        kept[name] = parameter.detach()
-        kept |= {f"{name}/{key}": value for key, value in optimizer.state[parameter].items()}
-    with whole_file(file) as partial:
-        save_file({name: value.contiguous().cpu() for name, value in kept.items()}, partial)
+        state = {name: parameter.detach()} | {f"{name}/{k}": value for k, value in optimizer.state[parameter].items()}
+        whole = {key: together(value).cpu() for key, value in state.items()}
+        kept |= whole if parallel.is_first() else {}
+    if parallel.is_first():
+        with whole_file(file) as partial:
+            save_file({name: value.contiguous() for name, value in kept.items()}, partial)
+    parallel.wait()
 
 
 @torch.no_grad()
@@ -221,10 +265,10 @@ def resumed(file: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim
         return []
     kept = load_file(file)
     for name, parameter in trained.items():
-        parameter.copy_(kept[name])
-        moments = ("step", "exp_avg", "exp_avg_sq")
-        optimizer.state[parameter] = {key: kept[f"{name}/{key}"] for key in moments}
-        optimizer.state[parameter] |= {key: kept[f"{name}/{key}"].to(parameter.device) for key in moments[1:]}
+        parameter.copy_(placed(kept[name], parameter))
+        optimizer.state[parameter] = {"step": kept[f"{name}/step"]}
+        for moment in ("exp_avg", "exp_avg_sq"):
+            optimizer.state[parameter][moment] = placed(kept[f"{name}/{moment}"], parameter)
     losses: list[float] = kept["losses"].tolist()
     log.info("going on after step %d", len(losses))
     return losses
