@@ -57,6 +57,7 @@ from entpruner.rules.prune import PruneSettings, RecoverSettings
 from entpruner.rules.score import Ranking, ScoreSettings
 from entpruner.scores import Scores
 from entpruner.study.arms import Arm
+from entpruner.system import parallel
 from entpruner.system.devices import configure
 from entpruner.system.files import read_json, sha256_of, whole_folder, write_json
 from entpruner.system.temporary import temporary_folder
@@ -111,7 +112,7 @@ def score(
     Criteria that choose a set of blocks (SIZED) need ``ratio``, the share of the blocks to remove. The images are shown
     with their classes if the model knows these, and with no class otherwise, because the model is not trained here.
     """
-    settings = settings or OwnModel()
+    settings = alone(settings)
     network, card = model
     configure(settings.compute)
     if criterion in SIZED and ratio is None:
@@ -144,32 +145,40 @@ def prune(
     If the model does not know the classes of the images, new labels are trained first. ``out`` gets the folders of an
     arm: data, latents, start, adapt, scores, stage1 ..., final. A folder that exists is kept, so a killed run goes on
     when it is started again. Blocks are numbered as in ``model``. There are at most as many stages as blocks to remove.
+    Several processes share the trainings, and the first does the rest.
 
     Raises UserError if ``out`` holds anything else, and for a ratio that leaves all or no blocks.
     """
     settings, out = settings or OwnModel(), Path(out)
+    configure(settings.compute)
+    require_processes(settings.compute)
     network = renumbered(plain(model.network))
     arm = arm_of(len(network.blocks), model.card, ratio, criterion, schedule, settings)
     asked = {"ratio": ratio, "criterion": criterion, "schedule": schedule}
     asked |= settings.model_dump(mode="json", exclude={"compute": set(Compute.AT_WILL)})
-    claim(out, asked | {"model": digest(network), "images": str(Path(images))})
+    asked |= {"model": digest(network), "images": str(Path(images))}
+    if parallel.is_first():
+        claim(out, asked)
+        prepared(Path(images), out, model.card, settings)
+    parallel.wait()
     store = prepared(Path(images), out, model.card, settings)
     init = start(Model(network, model.card), store, out, settings)
 
-    if missing(out / "scores", f"scoring {arm.depth} blocks by {criterion}"):
+    if to_do(out / "scores", f"scoring {arm.depth} blocks by {criterion}") and parallel.is_first():
         remove = arm.blocks_removed if criterion in SIZED else None
         score_command.run(score_settings(settings, criterion, remove), store=store, init=init, out=out / "scores")
     teacher = None if settings.finetune.distillation is None else init
     for stage in range(1, arm.stages + 1):
         folder = out / f"stage{stage}"
-        if missing(folder, f"stage {stage} of {arm.stages}"):
+        if to_do(folder, f"stage {stage} of {arm.stages}"):
             staged = PruneSettings.of(arm, stage, folder.name, settings.sampling, settings.compute)
             scores = out / "scores" / SCORES
             stage_command.run(staged, store=store, init=init, scores=scores, teacher=teacher, out=folder)
         init = folder
-    if missing(out / "final", "recovery"):
+    if to_do(out / "final", "recovery"):
         last = RecoverSettings.of(arm, "final", settings.label_table, settings.compute)
         recover.run(last, store=store, init=init, scores=None, teacher=teacher, out=out / "final")
+    parallel.wait()
     return load(out / "final")
 
 
@@ -225,14 +234,14 @@ def start(model: Model, store: Path, out: Path, settings: OwnModel) -> Path:
     """
     (network, card), folder = model, out / "start"
     known = class_names(card, opened_store(store, card))
-    if not folder.exists():
+    if parallel.is_first() and not folder.exists():
         names = card.class_names if known is None else known
         changes = {"architecture": network.architecture, "kept_blocks": network.kept_blocks, "class_names": names}
         with whole_folder(folder) as partial:
             save_model(partial, network, card.model_copy(update=changes))
     if known is not None:
         return folder
-    if missing(out / "adapt", f"new classes: {settings.adapt.steps} steps on their labels"):
+    if to_do(out / "adapt", f"new classes: {settings.adapt.steps} steps on their labels"):
         adapted = AdaptSettings(
             artefact="adapt",
             seed=settings.seed,
@@ -253,7 +262,7 @@ def sample(
     The classes take turns. They are all classes of the model, or those that are given by number or name. Raises
     UserError for a class that the model does not have.
     """
-    settings = settings or OwnModel()
+    settings = alone(settings)
     network, card = model
     numbers = None if classes is None else [class_number(card, name) for name in classes]
     process, device = make_process(card.process), configure(settings.compute)
@@ -261,6 +270,12 @@ def sample(
     return sample_images(
         network, process, settings.sampling, seed=settings.seed, device=device, classes=numbers, decode=decode
     )
+
+
+def alone(settings: OwnModel | None) -> OwnModel:
+    """The settings, by default the defaults, for what one process does."""
+    settings = settings or OwnModel()
+    return settings.model_copy(update={"compute": settings.compute.alone})
 
 
 def export(model: Model, path: str | Path) -> None:
@@ -373,6 +388,21 @@ def decoder(settings: OwnModel, card: ModelCard, device: torch.device) -> Callab
     with temporary_folder() as folder:
         fetch_autoencoder(settings.latents, folder)
         return load_autoencoder(folder, settings.latents, device).decode
+
+
+def to_do(folder: Path, message: str) -> bool:
+    """Whether a step has not been done yet. All processes wait here for the first, which has then done all before."""
+    found: bool = parallel.said_by_first(missing(folder, message))
+    return found
+
+
+def require_processes(compute: Compute) -> None:
+    """Raise UserError if there are not as many processes as are asked for. The command line starts them."""
+    if compute.processes != parallel.count():
+        raise UserError(
+            f"compute asks for {compute.processes} processes, and this is one of {parallel.count()}; run the command "
+            "entpruner prune, which starts them, or start your script with torchrun"
+        )
 
 
 def missing(folder: Path, message: str) -> bool:

@@ -5,12 +5,14 @@ import contextlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import in_a_fork
 from safetensors.torch import load_file, save_file
 
 from entpruner.cli import main
@@ -240,10 +242,33 @@ def test_a_gpu_without_enough_memory_is_one_line(
     assert said.startswith("sample: the GPU has too little memory (3.00 GiB more were asked for): lower sampling.batch")
 
 
-def test_several_processes_are_for_studies(tmp_path: Path) -> None:
-    (tmp_path / "my.yaml").write_text("compute: {gpus: 4}\n")
-    with pytest.raises(UserError, match=r"my.yaml: compute: got .*; allowed: gpus and nodes of 1: several processes"):
-        read_own_model([tmp_path / "my.yaml"])
+def test_several_processes_share_the_trainings_of_a_pruning(own: Path, tmp_path: Path) -> None:
+    """The same decisions and, to rounding, the same weights; and one process goes on where two were broken off."""
+    shutil.copytree(own, tmp_path, dirs_exist_ok=True)
+    two = (own / "my.yaml").read_text().replace("compute: {", "compute: {gpus: 2, ")
+    assert "gpus: 2" in two
+    (tmp_path / "two.yaml").write_text(two)
+    command = ["prune", "model.pt", "photos", "--ratio", "0.5", "--out", "shared", *OFFICIAL, "--params"]
+    with contextlib.chdir(tmp_path):
+        assert in_a_fork(lambda: sys.exit(main([*command, "two.yaml"]))) == 0
+    for stage in ("stage1", "stage2"):
+        one, shared = (read_json(tmp_path / out / stage / "decision.json") for out in ("pruned", "shared"))
+        assert shared["dropped"] == one["dropped"] and shared["kept_blocks"] == one["kept_blocks"]
+    before = load_model(tmp_path / "shared/final")[0].state_dict()
+    for name, weight in load_model(own / "pruned/final")[0].state_dict().items():
+        torch.testing.assert_close(before[name], weight, rtol=1e-3, atol=1e-5)
+    shutil.rmtree(tmp_path / "shared/final")
+    assert entpruner(tmp_path, *command[:-1]) == 0
+    for name, weight in load_model(tmp_path / "shared/final")[0].state_dict().items():
+        torch.testing.assert_close(before[name], weight, rtol=1e-3, atol=1e-5)
+
+
+def test_processes_that_nobody_started_are_asked_for_in_vain(own: Path, tmp_path: Path) -> None:
+    settings = read_own_model([own / "my.yaml"], {"compute": {"gpus": 2}})
+    with pytest.raises(UserError, match="compute asks for 2 processes, and this is one of 1; run the command"):
+        prune(load(own / "ours"), own / "photos", tmp_path / "out", 0.5, settings=settings)
+    assert not (tmp_path / "out").exists()
+    assert score(load(own / "ours"), own / "photos", settings=settings).order  # one process scores
 
 
 # ------------------------------------------------------------------------------------------------------- sample, export

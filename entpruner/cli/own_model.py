@@ -129,18 +129,24 @@ def scored(given: argparse.Namespace) -> None:
 
 
 def pruned(given: argparse.Namespace) -> None:
-    from entpruner import own_model
-
     if on_prompts(given):
         return pruned_pipeline(given)
     if given.recover is not None:
         raise UserError("--recover is for a pipeline of diffusers; a DiT or SiT has finetune.method (--params)")
     how = settings(given)
-    with out_of_memory_explained(RULES["prune"]):
-        smaller = own_model.prune(
-            loaded(given), given.images, given.out, given.ratio, given.criterion, given.schedule, how
-        )
-    print(f"{given.out / 'final'}: blocks", *smaller.card.kept_blocks)
+
+    def work() -> None:
+        from entpruner import own_model
+        from entpruner.system import parallel
+
+        with out_of_memory_explained(RULES["prune"]):
+            smaller = own_model.prune(
+                loaded(given), given.images, given.out, given.ratio, given.criterion, given.schedule, how
+            )
+        if parallel.is_first():
+            print(f"{given.out / 'final'}: blocks", *smaller.card.kept_blocks)
+
+    launch.together(work, given.arguments, how.compute)
 
 
 def sampled(given: argparse.Namespace) -> None:

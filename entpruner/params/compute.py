@@ -1,8 +1,8 @@
 """Where and how a study runs."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from entpruner.params.base import Frozen, Positive, Processes
 
@@ -77,13 +77,3 @@ class Compute(Frozen):
     def in_pieces(self, batch_size: int) -> bool:
         """Whether a process trains on its share of a batch in several pieces."""
         return self.at_once(batch_size) * self.processes < batch_size
-
-
-def in_one_process(compute: Compute) -> Compute:
-    if compute.processes > 1:
-        raise ValueError("gpus and nodes of 1: several processes share the commands of a study alone")
-    return compute
-
-
-OneProcess = Annotated[Compute, AfterValidator(in_one_process)]
-"""Where and how a command runs that several processes cannot share."""

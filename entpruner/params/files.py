@@ -11,7 +11,7 @@ from entpruner.errors import UserError
 from entpruner.params.base import Frozen, merge
 from entpruner.params.documents import BeyondLimit, read_yaml
 from entpruner.params.messages import Loc, Problem, dotted, short, validated
-from entpruner.params.problems import contradictions, overrides
+from entpruner.params.problems import contradictions, overrides, unfit_own_trainings
 from entpruner.params.study import OwnModel, Study
 
 Settings = TypeVar("Settings", bound=Frozen)
@@ -49,7 +49,10 @@ def read_own_model(files: Sequence[Path], options: dict[str, Any] | None = None)
 
     Raises UserError as ``read_study`` does.
     """
-    return read_settings(OwnModel, files, options)
+    own = read_settings(OwnModel, files, options)
+    if found := [*unfit_own_trainings(own)]:
+        raise _error(found, _load_all(files))
+    return own
 
 
 def read_settings(kind: type[Settings], files: Sequence[Path], options: dict[str, Any] | None = None) -> Settings:

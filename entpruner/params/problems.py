@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from entpruner.params.arms import IN_PARTS, ArmSpec
 from entpruner.params.backbones import Diffusion
 from entpruner.params.base import listed, merge, overridden
+from entpruner.params.compute import Compute
 from entpruner.params.messages import Loc, Problem, got, validated
 from entpruner.params.pruning import blocks_to_remove
-from entpruner.params.study import Study
+from entpruner.params.study import OwnModel, Study
 from entpruner.params.training import Finetuning, Training
 
 ARMS = 2000
@@ -127,34 +128,47 @@ def _misfits(study: Study) -> Iterator[Problem]:
 
 def _unfit_trainings(study: Study) -> Iterator[Problem]:
     """Trainings that ask of latents or of the processes what these cannot give."""
-    compute, mirrored = study.compute, study.latents is None or study.latents.mirror
-    trainings: list[tuple[Loc, Training, Container[str]]] = [  # key path, settings, and which of them are given there
-        ((section,), getattr(study, section), Finetuning.model_fields) for section in ("pretrain", "adapt", "finetune")
-    ]
+    mirrored = study.latents is None or study.latents.mirror
+    for section in ("pretrain", "adapt", "finetune"):
+        yield from unfit((section,), getattr(study, section), Finetuning.model_fields, study.compute, mirrored)
     for name, arm in study.arms.items():
         mine = arm.override.finetune
-        trainings.append((("arms", name, "override", "finetune"), overridden(study.finetune, mine), mine))
-    for loc, training, given in trainings:
-        needs = (loc[:2], ("finetune",), ("compute",))
-        teacher = training.distillation if isinstance(training, Finetuning) else None
-        if "horizontal_flip" in given and training.horizontal_flip and not mirrored:
-            allowed = "false; or latents.mirror true, for the latents of mirror images"
-            yield Problem((*loc, "horizontal_flip"), got(True, allowed))
-        if "optimizer" in given and training.optimizer == "muon" and compute.sharding == "full":
-            allowed = "adamw or sgd with compute.sharding full: it cuts matrices apart, and Muon needs them whole"
-            yield Problem((*loc, "optimizer"), got("muon", allowed), needs)
-        if "monitor" in given and training.monitor and compute.sharding == "full":
-            allowed = "none with compute.sharding full, where no process has the whole network"
-            yield Problem((*loc, "monitor"), got({"every": training.monitor.every}, allowed), needs)
-        if isinstance(training, Finetuning) and training.monitor and training.method != "full":
-            allowed = f"none with method {training.method}: the proxies differentiate by all weights"
-            yield Problem((*loc, "monitor"), got({"every": training.monitor.every}, allowed), needs)
-        if "batch_size" in given and training.batch_size % compute.processes:
-            allowed = f"a multiple of {compute.processes}: so many processes (compute.gpus times nodes) share it evenly"
-            yield Problem((*loc, "batch_size"), got(training.batch_size, allowed), needs)
-        elif teacher and teacher.features and compute.in_pieces(training.batch_size):
-            allowed = "none with finetune.distillation.features above 0, which compares whole batches of hidden states"
-            yield Problem(("compute", "micro_batch"), got(compute.micro_batch, allowed), needs)
+        training = overridden(study.finetune, mine)
+        yield from unfit(("arms", name, "override", "finetune"), training, mine, study.compute, mirrored)
+
+
+def unfit_own_trainings(own: OwnModel) -> Iterator[Problem]:
+    """The same, with a model of one's own."""
+    for section in ("adapt", "finetune"):
+        mirrored = own.latents is None or own.latents.mirror
+        yield from unfit((section,), getattr(own, section), Finetuning.model_fields, own.compute, mirrored)
+
+
+def unfit(loc: Loc, training: Training, given: Container[str], compute: Compute, mirrored: bool) -> Iterator[Problem]:
+    """What a training at ``loc`` asks in vain; ``given`` are its keys that are given there, the rest is told elsewhere.
+
+    ``mirrored`` says whether there are mirror images of what it trains on.
+    """
+    needs = (loc[:2], ("finetune",), ("compute",))
+    teacher = training.distillation if isinstance(training, Finetuning) else None
+    if "horizontal_flip" in given and training.horizontal_flip and not mirrored:
+        allowed = "false; or latents.mirror true, for the latents of mirror images"
+        yield Problem((*loc, "horizontal_flip"), got(True, allowed))
+    if "optimizer" in given and training.optimizer == "muon" and compute.sharding == "full":
+        allowed = "adamw or sgd with compute.sharding full: it cuts matrices apart, and Muon needs them whole"
+        yield Problem((*loc, "optimizer"), got("muon", allowed), needs)
+    if "monitor" in given and training.monitor and compute.sharding == "full":
+        allowed = "none with compute.sharding full, where no process has the whole network"
+        yield Problem((*loc, "monitor"), got({"every": training.monitor.every}, allowed), needs)
+    if isinstance(training, Finetuning) and training.monitor and training.method != "full":
+        allowed = f"none with method {training.method}: the proxies differentiate by all weights"
+        yield Problem((*loc, "monitor"), got({"every": training.monitor.every}, allowed), needs)
+    if "batch_size" in given and training.batch_size % compute.processes:
+        allowed = f"a multiple of {compute.processes}: so many processes (compute.gpus times nodes) share it evenly"
+        yield Problem((*loc, "batch_size"), got(training.batch_size, allowed), needs)
+    elif teacher and teacher.features and compute.in_pieces(training.batch_size):
+        allowed = "none with finetune.distillation.features above 0, which compares whole batches of hidden states"
+        yield Problem(("compute", "micro_batch"), got(compute.micro_batch, allowed), needs)
 
 
 def _unmonitored(study: Study) -> Iterator[Problem]:

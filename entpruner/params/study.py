@@ -6,7 +6,7 @@ from entpruner.params.arms import ArmSpec
 from entpruner.params.audit import Audit
 from entpruner.params.backbones import Backbone
 from entpruner.params.base import Frozen, Named, Seed, Several
-from entpruner.params.compute import Compute, OneProcess
+from entpruner.params.compute import Compute
 from entpruner.params.datasets import Dataset
 from entpruner.params.evaluation import Evaluation
 from entpruner.params.latents import Latents
@@ -92,5 +92,5 @@ class OwnModel(Frozen):
     """The stages of pruning, and the vote."""
     sampling: Sampling = Sampling(samples=16, batch_size=16)
     """How images are sampled."""
-    compute: OneProcess = Compute()
-    """The device, in one process."""
+    compute: Compute = Compute()
+    """The device, the precision, and the processes of the trainings; the rest is done by one process."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from entpruner.errors import UserError
 from entpruner.layout import COMPARED_PICTURES, PIPELINE_TRANSFORMER, PRUNED, PRUNING, README, RECOVERY_STATE, SCORES
-from entpruner.own_model import claim, missing
+from entpruner.own_model import claim, missing, require_processes, to_do
 from entpruner.params.criteria import CRITERIA
 from entpruner.params.pipelines import OwnPipeline, Recovery
 from entpruner.params.pruning import blocks_to_remove
@@ -88,10 +88,11 @@ def prune(
     asked = settings.model_dump(mode="json", exclude={"compute"})
     asked |= {"model": str(model), "prompts": list(prompts), "ratio": ratio, "criterion": criterion, "by": by}
     device, first = configure(settings.compute), parallel.is_first()
+    require_processes(settings.compute)
     if first:
         claim(out, asked)
     final = out / PRUNED
-    if not parallel.said_by_first(missing(final, f"pruning {folder}")):
+    if not to_do(final, f"pruning {folder}"):
         return final
     require_space(out, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), "the pruned pipeline")
     pipeline = loaded(folder, settings.pipeline.dtype, device)
