@@ -1,8 +1,10 @@
 # The whole of the software, at the versions of requirements.lock. It has been read, not built: no engine was at hand.
 #   docker build --tag entpruner . && docker run --rm --volume "$PWD/results:/entpruner/results" entpruner make smoke
-# Apptainer takes the same image: apptainer build entpruner.sif docker-daemon:entpruner:latest
+# Where there is Apptainer alone: apptainer.def.
 FROM python:3.12-slim-bookworm
 
+# Without versions: Debian deletes those that it replaces.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git make procps \
     && rm -rf /var/lib/apt/lists/*
@@ -10,7 +12,7 @@ RUN apt-get update \
 RUN useradd --create-home --uid 1000 entpruner \
     && mkdir /entpruner \
     && chown entpruner:entpruner /entpruner
-USER entpruner
+USER 1000
 WORKDIR /entpruner
 
 # The libraries first, in a layer of their own that an edit of the code leaves as it is.

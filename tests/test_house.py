@@ -152,6 +152,13 @@ def test_the_image_has_what_set_up_needs() -> None:
     assert all((ROOT / word).exists() for word in copied - {"COPY", "--chown=entpruner:entpruner", "./"})
 
 
+def test_both_images_begin_with_the_same_system() -> None:
+    docker, apptainer = ((ROOT / name).read_text() for name in ("Dockerfile", "apptainer.def"))
+    assert re.findall(r"^FROM (.*)$", docker, re.MULTILINE) == re.findall(r"^From: (.*)$", apptainer, re.MULTILINE)
+    [one], [other] = (re.findall(r"apt-get install (.*?)(?: \\)?$", text, re.MULTILINE) for text in (docker, apptainer))
+    assert one == other and "make .venv/ready" in apptainer
+
+
 @pytest.mark.parametrize("file", [".pre-commit-config.yaml", ".readthedocs.yaml"])
 def test_what_hosted_services_read_is_yaml(file: str) -> None:
     assert yaml.safe_load((ROOT / file).read_text())
