@@ -18,6 +18,7 @@ MLFLOW    = $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --allowed-hosts
 
 export DVC_NO_ANALYTICS = true
 export MLFLOW_DISABLE_TELEMETRY = true
+unexport PYTHONDONTWRITEBYTECODE    # without compiled libraries each start of a command takes seconds more
 
 .PHONY: help results quick smoke audit report verify ui watch test test-slurm fuzz chaos lint docs screenshots dist bench growth bench-gpu save restore publish
 

@@ -1,6 +1,7 @@
 """The page that tells a study's story: whole in one file, true to the records, readable by anybody."""
 
 import re
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 
@@ -22,8 +23,11 @@ from entpruner.system.files import write_json
 LABEL = "ours <script>alert(1)</script>&amp;"
 
 
-def write_page(folder: Path, label: str, alone: bool = False) -> str:
-    """The page of a small study in ``folder``, in which EntPruner's arm has this label and may be the only one."""
+def write_page(folder: Path, label: str, alone: bool = False, effects: Sequence[str] = ()) -> str:
+    """The page of a small study in ``folder``, in which EntPruner's arm has this label and may be the only one.
+
+    ``effects`` names comparisons that the study has besides.
+    """
     from entpruner.commands.story import run
 
     params = yaml.safe_load((PARAMS / "smoke.yaml").read_text())
@@ -37,6 +41,7 @@ def write_page(folder: Path, label: str, alone: bool = False) -> str:
     paths = Layout("smoke", folder)
     study, rule = ResolvedStudy(read_study([file]), [file]), Story()
     settings, page = rule.settings(study, Job("story")), paths.story().path
+    settings = settings.model_copy(update={"effects": effects})
     run(settings, results=paths.root, reference=REFERENCE, template=STORY_TEMPLATE, out=page)
     return page.read_text()
 
@@ -100,6 +105,17 @@ def test_the_audit_becomes_a_part_of_the_page(folder: Path) -> None:
     assert "<h3>Does the score predict what matters?</h3>" in page
     assert "<p>CED. Goes with it: dit 0.63 [0.38, 0.79].</p>" in page
     assert 'src="data:image/png;base64,YSBwaWN0dXJl"' in page
+
+
+def test_what_criteria_and_schedules_change_is_on_the_page(folder: Path, page: str) -> None:
+    assert "one at a time" not in page
+    said = "# What each changes\n\nA method.\n\n- **DiT, effect of the criterion.** None of 3.\n- **SiT.** One.\n"
+    (folder / "smoke/effects").mkdir()
+    (folder / "smoke/effects/crossed.md").write_text(said)
+    (folder / "smoke/effects/crossed.png").write_bytes(b"a picture")
+    page = write_page(folder, "ours", effects=["crossed"])
+    assert "<h3>What each changes</h3>\n<p>DiT, effect of the criterion. None of 3.</p>" in page
+    assert "<p>SiT. One.</p>" in page and '<a href="effects/crossed.md">' in page and "A method" not in page
 
 
 # ------------------------------------------------------------------------------------------------------- the headline

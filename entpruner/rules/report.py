@@ -159,6 +159,8 @@ class StorySettings(Frozen):
     overview: TableSettings
     """All arms that the tables show, with the columns that the page compares them by."""
     tables: tuple[TableSettings, ...]
+    effects: tuple[str, ...]
+    """The names of the comparisons of criteria and schedules."""
 
     @property
     def called(self) -> str:
@@ -182,16 +184,23 @@ class Story(Rule):
             command=study.command,
             arms=tuple(arms.values()),
         )
-        return StorySettings(study=study.params.study, command=study.command, overview=overview, tables=tables)
+        return StorySettings(
+            study=study.params.study,
+            command=study.command,
+            overview=overview,
+            tables=tables,
+            effects=tuple(study.params.effects),
+        )
 
     def inputs(self, study: ResolvedStudy, job: Job) -> Given:
         root = Artefact(study.paths.root, {})
         return {"results": root, "reference": file(REFERENCE), "template": file(STORY_TEMPLATE)}
 
     def needs(self, study: ResolvedStudy, job: Job) -> Sequence[Path]:
-        """The tables and figures, whose arms left all that the page shows, and the audit's report, if there is one."""
+        """What arms are made for, so that all is there that the page shows; and the audit's report, if there is one."""
         paths, report = study.paths, study.paths.audit_report().path
         found = [paths.table(table).files["md"] for table in study.params.tables]
+        found += [paths.effects(effects).files["md"] for effects in study.params.effects]
         found += [paths.figure(figure).files["png"] for figure in study.params.figures]
         return [*found, report] if report.exists() else found
 

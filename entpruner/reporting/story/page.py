@@ -27,7 +27,7 @@ from entpruner.rules.report import StorySettings
 
 @dataclass(frozen=True)
 class Tile:
-    """An answer of the audit: a question, the sentences that answer it, and a plot."""
+    """An answer of the audit or of a comparison: a question, the sentences that answer it, and a plot."""
 
     question: str
     answers: tuple[str, ...]
@@ -49,6 +49,8 @@ class Story:
     """The study's own figure of samples, where the samples themselves are not there."""
     charts: Mapping[str, charts.Drawn | None]
     tables: tuple[ReportTable, ...]
+    effects: Mapping[str, Tile]
+    """The effects of criterion and schedule, by the file that has all of them."""
     audited: bool
     tiles: tuple[Tile, ...]
     claims: tuple[Claim, ...]
@@ -90,12 +92,21 @@ def story_of(records: Records, settings: StorySettings, cited: Path, reference: 
         pictures.picture(figure) if figure else None,
         shown,
         tuple(table_from(records, table, cited, reference) for table in settings.tables),
+        dict(effects(records.folder, name) for name in settings.effects),
         (records.folder / WITHIN.audit_report().path).exists(),
         tuple(tiles(records)),
         public.claims,
         public.evidence,
         Made.read(records),
     )
+
+
+def effects(folder: Path, name: str) -> tuple[str, Tile]:
+    """A comparison of criteria and schedules: the file in ``folder`` that tells all of it, and what the page tells."""
+    files = WITHIN.effects(name).files
+    title, *lines = (folder / files["md"]).read_text().splitlines()
+    answers = tuple(line.removeprefix("- ").replace("**", "") for line in lines if line.startswith("- "))
+    return str(files["md"]), Tile(title.removeprefix("# "), answers, pictures.picture(folder / files["png"]))
 
 
 def tiles(records: Records) -> list[Tile]:
