@@ -19,6 +19,7 @@ from entpruner.reporting.arm_figures import (
 from entpruner.reporting.monitor_figure import DECAYS, OPTIMIZERS, Monitored, monitored_trainings
 from entpruner.reporting.results import curve_of
 from entpruner.reporting.score_figures import ced_by_block, ced_by_timestep, entropy_vs_loss
+from entpruner.reporting.words import spoken
 from entpruner.rules.report import FigureSettings
 from entpruner.scores import Scores
 from entpruner.study.arms import ArmIdentity
@@ -54,8 +55,8 @@ def run(settings: FigureSettings, *, results: Path, out: Path) -> None:
 
 
 def scores(criterion: str, settings: FigureSettings, paths: Layout) -> dict[str, Scores]:
-    """The scores by ``criterion`` of each backbone of the figure."""
-    made = {name: paths.scores(name, settings.data, settings.seed, criterion) for name in settings.backbones}
+    """The scores by ``criterion`` of each backbone of the figure, whose title it is."""
+    made = {spoken(name): paths.scores(name, settings.data, settings.seed, criterion) for name in settings.backbones}
     return {name: Scores.from_json(read_json(scored.files["scores"])) for name, scored in made.items()}
 
 
@@ -93,7 +94,7 @@ def draw_distance_vs_ratio(arms: Sequence[ArmIdentity], paths: Layout, distance:
 
 
 def panel(arm: ArmIdentity) -> str:
-    return f"{arm.backbone}, {arm.data}"
+    return f"{spoken(arm.backbone)}, {spoken(arm.data)}"
 
 
 def percent(arm: ArmIdentity) -> str:
@@ -105,4 +106,4 @@ def row_label(arm: ArmIdentity, arms: Sequence[ArmIdentity]) -> str:
     figure."""
     data = f" {arm.data}" if len({other.data for other in arms}) > 1 else ""
     seed = f" s{arm.seed}" if len({other.seed for other in arms}) > 1 else ""
-    return f"{arm.backbone} {arm.label}{percent(arm)}{data}{seed}"
+    return f"{spoken(arm.backbone)} {arm.label}{percent(arm)}{data}{seed}"

@@ -7,18 +7,19 @@ NAMES = {
     "dit": "DiT",
     "imagenet": "ImageNet",
     "ld": "LD",
+    "ld_pruner": "LD-Pruner",
     "ntk": "NTK",
     "sit": "SiT",
     "unet": "U-Net",
     "xl": "XL",
     "zico": "ZiCo",
 }
-"""The parts of identifiers that are names, as their authors write them."""
+"""Identifiers, and parts of them, that are names, as their authors write them."""
 
 
 def spoken(identifier: str) -> str:
     """An identifier as words: ``dit`` is DiT, and ``sit_xl`` is SiT XL."""
-    return " ".join(NAMES.get(part, part) for part in identifier.split("_"))
+    return NAMES.get(identifier) or " ".join(NAMES.get(part, part) for part in identifier.split("_"))
 
 
 def sentence(text: str) -> str:

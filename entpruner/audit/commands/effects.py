@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from entpruner.audit.effects import Effect, cells, corrected, effects
-from entpruner.audit.report.forest import forest, in_percent
+from entpruner.audit.report.forest import forest
 from entpruner.audit.report.page import Table
 from entpruner.audit.report.words import listed
 from entpruner.audit.statistics import CORRECTED, Estimate
@@ -29,7 +29,7 @@ def run(settings: EffectsSettings, *, results: Path, out: Path) -> None:
     found = effects(cells(settings.arms, distances))
     table = effects_table(out.name, settings.caption, found)
     table.write_csv(out.parent)
-    forest(panels(found), "distance against the other (%)", out)
+    forest(panels(found), "distance over the other's", out, ratios=True)
     said = [f"- {sentence}" for sentence in sentences(found)]
     picture = f"![{settings.caption}]({out.name}.png)"
     blocks = [f"# {settings.caption}", METHOD, "\n".join(said), picture, f"([CSV]({out.name}.csv))", table.markdown()]
@@ -72,13 +72,13 @@ def told(apart: Sequence[Effect], count: int) -> str:
 
 
 def panels(found: Sequence[Effect]) -> dict[str, dict[str, dict[str, Estimate | None]]]:
-    """Network -> comparison -> the effect that it is of -> the change of the distance in percent."""
+    """Network -> comparison -> the effect that it is of -> the ratio of the distances."""
     lines = dict.fromkeys(line(effect) for effect in found)
     shown: dict[str, dict[str, dict[str, Estimate | None]]] = {
         where(effect): {name: {} for name in lines} for effect in found
     }
     for effect in found:
-        shown[where(effect)][line(effect)][f"effect of the {effect.of}"] = effect.ratio and in_percent(effect.ratio)
+        shown[where(effect)][line(effect)][f"effect of the {effect.of}"] = effect.ratio
     return shown
 
 

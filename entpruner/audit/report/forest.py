@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib.ticker import FormatStrFormatter
+
 from entpruner.audit.statistics import Estimate
 from entpruner.reporting.figures import drawing, legend_below, line_styles, panels
 
@@ -15,11 +17,12 @@ def in_percent(ratio: Estimate) -> Estimate:
     return Estimate(*(100 * (end - 1) for end in (ratio.value, ratio.low, ratio.high)))
 
 
-def forest(shown: Mapping[str, Panel], label: str, target: Path) -> None:
+def forest(shown: Mapping[str, Panel], label: str, target: Path, ratios: bool = False) -> None:
     """Draw panels side by side, with the same lines from top to bottom. A vertical line marks 0.
 
-    The series of a line are drawn close together, each in its own colour. ``label`` is the name of the x axis. The
-    files are ``<target>.png`` and ``<target>.svg``.
+    Of ``ratios`` it marks 1, and the axis is logarithmic, so that twice and half are as far from it. The series of a
+    line are drawn close together, each in its own colour. ``label`` is the name of the x axis. The files are
+    ``<target>.png`` and ``<target>.svg``.
     """
     lines = list(next(iter(shown.values())))
     names = dict.fromkeys(name for panel in shown.values() for line in panel.values() for name in line)
@@ -36,7 +39,10 @@ def forest(shown: Mapping[str, Panel], label: str, target: Path) -> None:
                 low, value, high = ([getattr(e, end) for e in known.values()] for end in ("low", "value", "high"))
                 axes.hlines(list(known), low, high, color=style["color"], linewidth=1.2)
                 axes.plot(value, list(known), **style)
-            axes.axvline(0, color="0.4", linewidth=0.8)
+            axes.axvline(float(ratios), color="0.4", linewidth=0.8)
+            if ratios:
+                axes.set_xscale("log", base=2)
+                axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
             axes.set_xlabel(label)
             axes.grid(axis="y", visible=False)
             axes.set_yticks(range(len(lines)), lines)
