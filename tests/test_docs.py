@@ -1,5 +1,6 @@
 """The README and the documentation: what they say is there, and what they tell a reader to type is understood."""
 
+import csv
 import json
 import re
 import shlex
@@ -36,6 +37,19 @@ def test_the_readme_is_short_and_begins_with_a_picture() -> None:
 
 def test_the_readme_s_table_is_the_published_one() -> None:
     assert from_code.results() in README
+
+
+def test_what_is_said_of_criterion_and_schedule_is_what_was_published() -> None:
+    assert "no criterion can be told from CED" in README
+    findings = " ".join((ROOT / "docs/explanation/findings.md").read_text().split())
+    assert "all schedules but one shot have the larger mean with every criterion" in findings
+    with (ROOT / "results/published/untangled/effects/untangled.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    criteria = [row for row in rows if row["effect of"] == "criterion"]
+    assert len(rows) == 48 and len(criteria) == 24 and all(row["ratio of"].endswith(" / CED") for row in criteria)
+    assert all(float(row["p, corrected"]) > 0.05 for row in criteria)
+    on_dit = [row for row in rows if row["effect of"] == "schedule" and row["network"].startswith("DiT")]
+    assert len(on_dit) == 12 and all(float(row["ratio"]) > 1 for row in on_dit)
 
 
 def links(page: Path) -> Iterator[str]:

@@ -206,9 +206,12 @@ def test_every_interval_of_the_published_audit_stays_within_the_bounds_of_its_qu
         assert all(low <= least <= most <= high for least, most in ends), heading
 
 
-@pytest.mark.parametrize("study", sorted(file.stem for file in (PARAMS / "expected").glob("*.yaml")))
+@pytest.mark.parametrize("study", [file.name.split(".")[0] for file in (PARAMS / "expected").glob("*.processors.json")])
 def test_no_method_of_a_published_table_can_stand_in_the_place_of_another(study: str) -> None:
-    """Two rows in each other's place are not reproduced, unless their distances are the same within 3 %."""
+    """Two rows in each other's place are not reproduced, unless their distances are the same within 3 %.
+
+    This is about studies that two processors have run: of the others, the sizes of distances are not judged.
+    """
     expected = Expected.read(PARAMS / f"expected/{study}.yaml", study)
     for name, table in read_tables(PUBLISHED / study / "tables").items():
         for one, other in combinations(table.rows, 2):
