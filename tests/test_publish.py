@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,16 @@ def test_nothing_is_published_of_an_unfinished_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no arm has"):
         publish(tmp_path / "digits", tmp_path / "published")
     assert not (tmp_path / "published").exists()
+
+
+def test_of_a_study_without_arms_the_audit_is_published(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    for folder in ("arms", "tables"):
+        shutil.rmtree(tmp_path / "run" / folder)
+    publish(tmp_path / "run", tmp_path / "published")
+    published = content(tmp_path / "published")
+    assert published.keys() == {"figures/a.png", "audit/README.md", "machine.json", BUNDLE}
+    assert "audit/masks/dit-s0.json" in Records(tmp_path / "published")
 
 
 def test_a_machine_is_described_only_where_it_is_the_one_that_measured(finished: Path) -> None:

@@ -39,14 +39,15 @@ def publish(results: Path, target: Path) -> None:
     """Write the published form of the study in ``results`` to the folder ``target``, which is replaced as a whole.
 
     Tables, figures and the audit's report keep their places within the study. All other JSON documents become lines of
-    one bundle. Further files describe the machine, and contain the metrics and training curves of all arms for DVC.
-    Raises UserError, and changes nothing, if no arm of ``results`` was evaluated.
+    one bundle. Further files describe the machine, and contain the metrics and training curves of all arms for DVC,
+    where the study has arms. Raises UserError, and changes nothing, if ``results`` has neither the metrics of an arm
+    nor an audit's report.
     """
     records, arms = Records(results), Layout.at(results).arms
     found = records.matching(WITHIN.metrics("*").path)
     metrics = {Path(path).parent.name: content for path, content in found.items()}
-    if not metrics:
-        raise UserError(f"{arms}: no arm has a {METRICS} to publish; run: make results")
+    if not metrics and not (results / WITHIN.audit_report().path).exists():
+        raise UserError(f"{arms}: no arm has a {METRICS} to publish, and there is no audit; run: make results")
     with whole_folder(target, with_checksums=False) as partial:  # git has its own
         shown = [path for path in files_of(results) if any(map(path.is_relative_to, SHOWN))]
         copied = [path.as_posix() for path in shown if path.name.endswith(COPIED)]
@@ -57,11 +58,12 @@ def publish(results: Path, target: Path) -> None:
         bundled = ({"file": path, "record": records[path]} for path in records if path not in copied)
         lines = (json.dumps(document, sort_keys=True, allow_nan=False) + "\n" for document in bundled)
         (partial / BUNDLE).write_text("".join(lines))
-        write_json(partial / METRICS, metrics)
-        points = ((arm, point["step"], point["loss"]) for arm in metrics for point in curve_of(arms / arm))
-        write_csv(partial / CURVES, ("arm", "step", "loss"), points)
         write_json(partial / MACHINE, machine(records))
-        (partial / COMPARED).write_text(yaml.safe_dump(SHOWN_BY_DVC, sort_keys=False))
+        if metrics:
+            write_json(partial / METRICS, metrics)
+            points = ((arm, point["step"], point["loss"]) for arm in metrics for point in curve_of(arms / arm))
+            write_csv(partial / CURVES, ("arm", "step", "loss"), points)
+            (partial / COMPARED).write_text(yaml.safe_dump(SHOWN_BY_DVC, sort_keys=False))
 
 
 def machine(records: Records) -> dict[str, Any]:
