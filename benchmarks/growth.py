@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 AXES = {"depth": (2, 4, 8, 16), "width": (32, 64, 128, 256), "tokens": (16, 64, 256), "batch": (2, 4, 8, 16)}
 BASE = {"depth": 4, "width": 64, "tokens": 16, "batch": 4}
-ARMS = (120, 500, 1500, 5000)
+ARMS = (120, 500, 1500)
 HEAD = """# How cost grows
 
 `make growth` writes this page. {machine}. Around a transformer of {depth} blocks of width {width}, with {tokens} tokens

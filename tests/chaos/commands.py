@@ -151,6 +151,7 @@ def end_early(
     if key not in counts:
         code, counts[key] = place.run(job)
         if wrong := place.wrong(job, whole=True) or (code and f"; exit code {code}"):
+            place.restore(job)
             return "a command undisturbed", key, f"{wrong}: {place.said.read_text()}"
         place.without(job)
     at = random_.randint(1, counts[key])
@@ -162,4 +163,5 @@ def end_early(
     if code:
         wrong += f"; the second start ended with {code}: {place.said.read_text()}"
     wrong += place.wrong(job, whole=True) + said(place.left(), "left over")
+    place.restore(job)  # what it measured, others read, and tables show it
     return f"a command: {way}", f"event {at} of {counts[key]} of {key}", wrong.removeprefix("; ")

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ LONGEST = 3600  # seconds of a run on a machine that does other things, too
 ENDING = 30  # seconds that processes have to end after what started them has ended
 DAY = 86_400
 STOPS = {"interrupt": signal.SIGINT, "hangup": signal.SIGHUP, "terminate": signal.SIGTERM}
+OF_LOGGING = re.compile(r"^--- Logging error ---$.*?^Arguments: [^\n]*$", re.DOTALL | re.MULTILINE)
+"""What Python prints when Snakemake cannot write to its own log any more."""
 WAYS = ("kill", "kill Snakemake", "kill a job", "kill the warm process", *STOPS, "clock", "two at once")
 
 
@@ -222,7 +225,7 @@ def fill_disk(folder: Path, expected: dict[str, str], random_: random.Random) ->
         told, wrong = run.log.read_text(), run.orphans(run.processes())
         if code == 0:
             wrong += "; it ended with 0 on a disk that is too small"
-        if "Traceback" in told:
+        if "Traceback" in OF_LOGGING.sub("", told):
             wrong += f"; a traceback: {told[-2000:]}"
         subprocess.run(["mount", "-o", "remount,size=1g", str(run.folder)], check=True)
         wrong += run.end() or run.wrong(expected)
