@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import json
 import os
 import pickle
 import types
@@ -140,6 +141,13 @@ def test_a_truncated_safetensors_file(tmp_path: Path, kept_bytes: int) -> None:
     file.write_bytes(file.read_bytes()[:kept_bytes])
     with refused(file, "truncated"):
         load_model(tmp_path)
+
+
+def test_what_a_file_calls_its_tensors_does_not_speak_to_the_terminal(tmp_path: Path) -> None:
+    header = json.dumps({"\x1b[2J": {"dtype": "F32", "shape": [], "data_offsets": [1, 0]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with refused(tmp_path, r"invalid offset for tensor `\x1b[2J`"):
+        load_official(tmp_path / "model.safetensors", ARCHITECTURE)
 
 
 @pytest.mark.parametrize("wrap", ["bare", "ema", "model", "safetensors"])

@@ -30,6 +30,7 @@ def merges(levels: int) -> str:
     ("text", "line", "words"),
     [
         ("a: !!int x", 1, "not valid YAML: 'x' is no int"),
+        ("a: !!int", 1, "'' is no int"),
         ("a: !!float x", 1, "'x' is no float"),
         ("a: !!bool x", 1, "'x' is no bool"),
         ("a: !!timestamp x", 1, "'x' is no timestamp"),

@@ -9,7 +9,7 @@ import yaml
 SIZE = 2**19  # bytes of a file; the largest that is shipped has 56 KB
 VALUES = 20_000  # keys, values, lists and mappings, counted again wherever an alias repeats them
 DEPTH = 32  # lists and mappings within each other
-UNFIT = (ValueError, KeyError, AttributeError, OverflowError)  # what PyYAML raises where a text does not fit its tag
+UNFIT = (ValueError, LookupError, AttributeError, OverflowError)  # what PyYAML raises where a text does not fit its tag
 
 
 class BeyondLimit(yaml.MarkedYAMLError):
