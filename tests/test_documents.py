@@ -31,6 +31,8 @@ def merges(levels: int) -> str:
     [
         ("a: !!int x", 1, "not valid YAML: 'x' is no int"),
         ("a: !!int", 1, "'' is no int"),
+        ("a: !!set b", 1, "expected a mapping node, but found scalar"),
+        ("a: !!map bc", 1, "expected a mapping node, but found scalar"),
         ("a: !!float x", 1, "'x' is no float"),
         ("a: !!bool x", 1, "'x' is no bool"),
         ("a: !!timestamp x", 1, "'x' is no timestamp"),
@@ -52,4 +54,12 @@ def test_beyond_the_limits(tmp_path: Path, text: str, line: int | None, words: s
     file = tmp_path / "study.yaml"
     file.write_text(text)
     with refused(f"{file}:{line}: " if line else f"{file}: ", words):
+        read_study([file])
+
+
+@pytest.mark.parametrize("key", ["2026-01-01", "!!binary aGk=", "true", "1.5", "~"])
+def test_a_key_that_is_no_text_is_an_unknown_key(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(f"{key}: 1\n")
+    with refused(f"{file}: ", "allowed: "):
         read_study([file])

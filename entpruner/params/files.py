@@ -120,7 +120,14 @@ _Dumper.add_representer(str, _text)
 
 def _plain(config: dict[str, Any]) -> Any:
     """A config as JSON has it: keys are text, and dates too."""
-    return json.loads(json.dumps(config, default=str))
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            known = str | int | float | None  # json makes text of these, in its own way
+            return {key if isinstance(key, known) else str(key): named(inner) for key, inner in value.items()}
+        return [*map(named, value)] if isinstance(value, list | set) else value
+
+    return json.loads(json.dumps(named(config), default=str))
 
 
 def _load_all(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
@@ -137,7 +144,7 @@ def _load_all(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
             wrong.append(f"{file}{line}: {'' if isinstance(error, BeyondLimit) else 'not valid YAML: '}{what}")
         else:
             if isinstance(document, dict) or document is None:
-                documents[file] = document or {}
+                documents[file] = _plain(document or {})
             else:
                 wrong.append(f"{file}: got {short(document)}; allowed: a mapping of keys to values")
     if wrong:
