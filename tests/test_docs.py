@@ -39,6 +39,13 @@ def test_the_readme_s_table_is_the_published_one() -> None:
     assert from_code.results() in README
 
 
+def test_what_is_said_of_the_u_net_is_what_was_published() -> None:
+    assert "There CED goes against what matters" in (ROOT / "docs/explanation/findings.md").read_text()
+    audit = (ROOT / "results/published/unet/audit/README.md").read_text()
+    assert re.search(r"over random sets\.\*\* Goes against it: U-Net -0", audit)
+    assert "networks of 14 blocks" in audit
+
+
 def test_what_is_said_of_criterion_and_schedule_is_what_was_published() -> None:
     assert "no criterion can be told from CED" in README
     findings = " ".join((ROOT / "docs/explanation/findings.md").read_text().split())

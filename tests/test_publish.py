@@ -184,7 +184,7 @@ def test_published_tables_are_built_again_to_the_last_byte(
     assert "0.97 by the shipped records, expected exactly 0.98" in said
 
 
-@pytest.mark.parametrize("study", sorted(folder.parent.name for folder in PUBLISHED.glob("*/machine.json")))
+@pytest.mark.parametrize("study", sorted(folder.parent.name for folder in PUBLISHED.glob("*/tables")))
 def test_no_cell_of_this_repository_is_typed_by_hand(study: str, tmp_path: Path) -> None:
     records = Records(PUBLISHED / study)
     build_tables(study, records, tmp_path)
