@@ -39,6 +39,16 @@ def test_the_readme_s_table_is_the_published_one() -> None:
     assert from_code.results() in README
 
 
+def test_what_is_said_of_captioned_digits_is_what_was_published() -> None:
+    assert "block influence and random sets overlap" in " ".join(
+        (ROOT / "docs/howto/text-and-video.md").read_text().split()
+    )
+    with (ROOT / "results/published/text/tables/criteria.csv").open() as file:
+        pruned = [row for row in csv.DictReader(file) if row["ratio"]]
+    assert len(pruned) == 5 and {row["seeds"] for row in pruned} == {"3"}
+    assert max(float(row["distance_low"]) for row in pruned) < min(float(row["distance_high"]) for row in pruned)
+
+
 def test_what_is_said_of_the_u_net_is_what_was_published() -> None:
     assert "There CED goes against what matters" in (ROOT / "docs/explanation/findings.md").read_text()
     audit = (ROOT / "results/published/unet/audit/README.md").read_text()
