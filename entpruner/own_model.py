@@ -147,7 +147,8 @@ def prune(
     when it is started again. Blocks are numbered as in ``model``. There are at most as many stages as blocks to remove.
     Several processes share the trainings, and the first does the rest.
 
-    Raises UserError if ``out`` holds anything else, and for a ratio that leaves all or no blocks.
+    Raises UserError if ``out`` holds anything else, for a ratio that leaves all or no blocks, and if there are not as
+    many processes as ``settings.compute`` asks for.
     """
     settings, out = settings or OwnModel(), Path(out)
     configure(settings.compute)

@@ -138,7 +138,7 @@ def _unfit_trainings(study: Study) -> Iterator[Problem]:
 
 
 def unfit_own_trainings(own: OwnModel) -> Iterator[Problem]:
-    """The same, with a model of one's own."""
+    """Trainings of a model of one's own that ask of latents or of the processes what these cannot give."""
     for section in ("adapt", "finetune"):
         mirrored = own.latents is None or own.latents.mirror
         yield from unfit((section,), getattr(own, section), Finetuning.model_fields, own.compute, mirrored)

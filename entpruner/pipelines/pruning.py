@@ -79,7 +79,8 @@ def prune(
     its transformer is loaded from the disk and compared with the one in memory that skips the blocks. Of several
     processes, which share the recovery, the first alone scores and writes.
 
-    Raises UserError for what cannot be pruned, a disk without room, and a result that is not equal.
+    Raises UserError for what cannot be pruned, a disk without room, a result that is not equal, and if there are not as
+    many processes as ``settings.compute`` asks for.
     """
     settings = settings or OwnPipeline()
     require_criterion(criterion, ratio)

@@ -81,15 +81,15 @@ class AllWeights:
         half = network.dtype != torch.float32 or compute.bfloat16_on(network.device.type)
         self.precision = torch.autocast(network.device.type, torch.bfloat16, enabled=half)
         for name, parameter in self.student.network.named_parameters():
-            gone_with = name.startswith(tuple(f"{block}." for block in gone))
-            parameter.requires_grad_(not gone_with and not is_copy(whole, name))
+            goes = name.startswith(tuple(f"{block}." for block in gone))
+            parameter.requires_grad_(not goes and not is_copy(whole, name))
         stay = [block for name, block in self.student.named.items() if name not in gone]
-        sharing = sharer(network.device) if parallel.count() > 1 else None
+        split = splitter(network.device) if parallel.count() > 1 else None
         for part in (*stay, self.student.network):  # of several processes none ever has all weights in float32
             for parameter in part.parameters():
                 parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
-            if sharing is not None:
-                sharing(part)
+            if split is not None:
+                split(part)
 
     @contextmanager
     def teacher(self) -> Iterator[Denoiser]:
@@ -102,18 +102,21 @@ class AllWeights:
                 before[name].data.copy_(together(parameter.data))
 
 
-def sharer(device: torch.device) -> Callable[[nn.Module], None]:
-    """What leaves this process its rows of a module's weights that are trained, where no part has been shared yet."""
+def splitter(device: torch.device) -> Callable[[nn.Module], None]:
+    """The function that splits a module over all processes: each keeps its rows of the weights that are trained.
+
+    It leaves alone the parts of the module that are split already, and the weights that are not trained.
+    """
     from torch.distributed.device_mesh import init_device_mesh  # these imports take seconds
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (parallel.count(),))
 
-    def share(part: nn.Module) -> None:
+    def split(part: nn.Module) -> None:
         frozen = {parameter for parameter in part.parameters() if not parameter.requires_grad}
         fully_shard(part, mesh=mesh, ignored_params=frozen)
 
-    return share
+    return split
 
 
 def together(tensor: Any) -> Tensor:
@@ -137,7 +140,7 @@ def is_copy(student: Denoiser, name: str) -> bool:
 
 @dataclass
 class Distillation:
-    """What is trained, and the blocks that the student passes over."""
+    """A student whose adapters or weights are trained, and the blocks that it passes over."""
 
     trained: Adapters | AllWeights
     gone: tuple[str, ...]

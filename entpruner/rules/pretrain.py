@@ -21,7 +21,7 @@ class BackboneTraining(TrainingRule):
         return section
 
     def watched(self, study: ResolvedStudy, job: Job) -> Watched | None:
-        """What is read of the network, if the proxies know it."""
+        """How the training is monitored, or None: the proxies do not know every network."""
         if not study.params.backbones[job.backbone].proxied:
             return None
         return Watched.of(self.training(study).monitor, study.params.proxies, study.params.pruning)

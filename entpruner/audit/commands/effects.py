@@ -29,7 +29,7 @@ def run(settings: EffectsSettings, *, results: Path, out: Path) -> None:
     found = effects(cells(settings.arms, distances))
     table = effects_table(out.name, settings.caption, found)
     table.write_csv(out.parent)
-    forest(panels(found), "distance over the other's", out, ratios=True)
+    forest(panels(found), "ratio of the distances", out, ratios=True)
     said = [f"- {sentence}" for sentence in sentences(found)]
     picture = f"![{settings.caption}]({out.name}.png)"
     blocks = [f"# {settings.caption}", METHOD, "\n".join(said), picture, f"([CSV]({out.name}.csv))", table.markdown()]

@@ -39,7 +39,7 @@ def forest(shown: Mapping[str, Panel], label: str, target: Path, ratios: bool = 
                 low, value, high = ([getattr(e, end) for e in known.values()] for end in ("low", "value", "high"))
                 axes.hlines(list(known), low, high, color=style["color"], linewidth=1.2)
                 axes.plot(value, list(known), **style)
-            axes.axvline(float(ratios), color="0.4", linewidth=0.8)
+            axes.axvline(1 if ratios else 0, color="0.4", linewidth=0.8)
             if ratios:
                 axes.set_xscale("log", base=2)
                 axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
