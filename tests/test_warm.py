@@ -19,6 +19,7 @@ import pytest
 from snakemake_runs import PATIENCE, ROOT, copy_sources, environment, gone, heed_ctrl_c, job, wait_for
 
 from entpruner.cli import main
+from entpruner.cli.study import libraries_of
 from entpruner.system.temporary import abandoned
 from entpruner.system.warm import ADDRESS, STATUS
 
@@ -106,6 +107,21 @@ def warm() -> Iterator[Warm]:
 
 
 # ---------------------------------------------------------------------------------------------------- as a fresh one
+
+
+def test_what_a_study_needs_besides_pytorch_is_loaded(tmp_path: Path) -> None:
+    compiled = tmp_path / "compiled.yaml"
+    compiled.write_text("compute: {device: cpu, threads: 1, compile: true}\n")
+    program = ["snakemake", "--configfile", str(ROOT / "params/text.yaml"), str(compiled), "nothing.yaml"]
+    assert libraries_of(program) == ["diffusers.models.modeling_utils", "torch._inductor.compile_fx"]
+    assert libraries_of(["snakemake", "--configfile", str(ROOT / "params/digits.yaml")]) == []
+
+
+def test_loading_the_compiler_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    count = "import os, torch._inductor.compile_fx; print(len(os.listdir('/proc/self/task')))"
+    found = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"  # the server could not fork safely with more
 
 
 def test_a_command_finds_the_libraries_loaded(warm: Warm) -> None:

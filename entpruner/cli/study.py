@@ -135,10 +135,11 @@ def warm_up(given: argparse.Namespace) -> None:
 
 
 def libraries_of(program: Sequence[str]) -> list[str]:
-    """What the networks of a study need besides PyTorch: diffusers, where a params file names one of its classes."""
+    """What the commands of a study load besides PyTorch, as its params files say: diffusers, and the compiler."""
     files = [Path(word) for word in program if word.endswith((".yaml", ".yml"))]
     texts = [file.read_text(errors="ignore") for file in files if file.is_file()]
-    return ["diffusers.models.modeling_utils"] if any("diffusers:" in text for text in texts) else []
+    needed = {"diffusers:": "diffusers.models.modeling_utils", "compile: true": "torch._inductor.compile_fx"}
+    return [module for key, module in needed.items() if any(key in text for text in texts)]
 
 
 def require_params_files(program: Sequence[str]) -> None:
