@@ -144,7 +144,7 @@ def sampling(
     compiled: bool = False,
 ) -> Comparison:
     """Guided images from the same noise. ``settings`` ask for ``steps`` steps, as the plain form makes them."""
-    model, y = network(shape, device).eval(), torch.arange(settings.batch_size, device=device)
+    model, y = network(shape, device).eval(), torch.arange(settings.batch_size, device=device) % shape.num_classes
     noise = noise_like(shape, settings.batch_size, "sampling").to(device)
 
     def sampled(model: BlockNetwork) -> Tensor:

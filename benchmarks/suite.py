@@ -53,6 +53,7 @@ STEPS = 5  # of a sampler: its time is proportional to them
 FEW = Sampling(
     samples=4, batch_size=4, diffusion=DiffusionSampler(steps=STEPS), flow=FlowSampler(name="euler", steps=STEPS)
 )
+MANY = FEW.model_copy(update={"samples": 240, "batch_size": 240})
 FEW_BY_SDE = FEW.model_copy(update={"flow": FlowSampler(name="sde", steps=STEPS)})
 
 DIT_LOSS, SIT_LOSS = official.Diffusion().loss, official.flow_loss
@@ -90,6 +91,12 @@ FIGURES: dict[str, Callable[[], Comparison]] = {
     "sample_ddpm": lambda: sampled("DDPM, DiT-S/2", SMALL, DIFFUSION, FEW, official.ddpm, bar=1.15),
     "sample_euler": lambda: sampled("Euler, SiT-S/2", SMALL, FLOW, FEW, official.euler, bar=1.15),
     "sample_sde": lambda: sampled("SDE, SiT-S/2", SMALL, FLOW, FEW_BY_SDE, official.sde, bar=1.9),
+    "sample_digits_ddpm": lambda: sampled(
+        "DDPM, DiT of digits", DIGITS, DIFFUSION, MANY, official.ddpm, threads=1, bar=1.15
+    ),
+    "sample_digits_euler": lambda: sampled(
+        "Euler, SiT of digits", DIGITS, FLOW, MANY, official.euler, threads=1, bar=1.15
+    ),
     "ced_12": lambda: comparisons.ced(DIGITS, 512, 128, CPU),
     "ced_28": lambda: comparisons.ced(DIGITS.model_copy(update={"depth": 28}), 256, 128, CPU),
     "proxies": lambda: comparisons.proxies(DIGITS, 16, CPU),
