@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from entpruner.rules import RULES
 from entpruner.rules.rule import Job
 from entpruner.study.resolved import ResolvedStudy
 from entpruner.system import provenance
-from entpruner.system.provenance import PACKAGE, WITHOUT_EFFECT, code_digest, imports, version_of
+from entpruner.system.provenance import PACKAGE, WITHOUT_EFFECT, code_digest, commit, imports, version_of
 
 FILES = {
     "__init__.py": "",
@@ -199,3 +200,23 @@ def test_the_digest_of_a_score_follows_its_own_criterion(tmp_path: Path, monkeyp
         assert after["sensitivity"] == before["sensitivity"] and after["ced"] != before["ced"]
     finally:
         code_digest.cache_clear()
+
+
+def test_publishing_one_study_does_not_change_the_commit_that_the_next_one_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ["entpruner/code.py", "results/published/text/metrics.json", "params/expected/text.yaml"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("before")
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "all"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "entpruner")
+    clean = commit.__wrapped__()
+    assert clean is not None and len(clean) == 12
+    for name in files[1:]:
+        (tmp_path / name).write_text("published")
+    assert commit.__wrapped__() == clean
+    (tmp_path / files[0]).write_text("changed")
+    assert commit.__wrapped__() == f"{clean}-dirty"

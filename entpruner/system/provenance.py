@@ -24,6 +24,9 @@ WITHOUT_EFFECT = {
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "vl_convert": "vl-convert-python", "yaml": "pyyaml"}
 """The distributions whose modules have other names."""
 
+PUBLISHED = ("results", "params/expected")
+"""Folders of files that ``make publish`` writes, and no measuring command reads."""
+
 
 @cache
 def code_digest(*modules: str) -> str:
@@ -112,9 +115,18 @@ def version_of(module: str) -> str | None:
 
 @cache
 def commit() -> str | None:
-    """The commit that the package's repository stands at, ``-dirty`` if files differ; None without git."""
-    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The commit that the package's repository stands at; None without git.
+
+    It ends in ``-dirty`` if a file of the repository differs that is not in ``PUBLISHED``.
+    """
+    git = ["git", "-C", str(PACKAGE)]
+    name = [*git, "rev-parse", "--short=12", "HEAD"]
+    differs = [*git, "diff", "--name-only", "HEAD", "--", ":/", *(f":(top,exclude){folder}" for folder in PUBLISHED)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        said, changed = (
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            for command in (name, differs)
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{said}-dirty" if changed else said
