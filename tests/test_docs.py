@@ -61,6 +61,27 @@ def test_what_is_said_of_the_u_net_is_what_was_published() -> None:
     assert "networks of 14 blocks" in audit
 
 
+def test_what_is_said_of_the_paper_s_depth_is_what_was_published() -> None:
+    said = " ".join((ROOT / "docs/explanation/findings.md").read_text().split())
+    assert "better than LD-Pruner's in no row, and all their intervals overlap" in said
+    assert "random sets end more than eight times as far from the real images as CED's" in said
+    with (ROOT / "results/published/deep/tables/table1.csv").open() as file:
+        rows = {(row["backbone"], row["ratio"], row["method"]): row for row in csv.DictReader(file)}
+    for backbone in ("dit", "sit"):
+        for ratio in ("0.3", "0.5"):
+            ours, rival = (rows[backbone, ratio, method] for method in ("EntPruner", "LD-Pruner"))
+            assert float(ours["distance"]) > float(rival["distance"])
+            assert float(ours["distance_low"]) < float(rival["distance_high"])
+    with (ROOT / "results/published/deep/effects/untangled.csv").open() as file:
+        effects = list(csv.DictReader(file))
+    assert len(effects) == 24 and all(float(row["p, corrected"]) > 0.05 for row in effects)
+    random = [row for row in effects if row["ratio of"] == "random / CED"]
+    alone = {name: [row for row in random if row["network"].startswith(name)] for name in ("DiT", "SiT")}
+    assert [len(found) for found in alone.values()] == [3, 3]
+    assert all(float(row["ratio"]) > 8 and float(row["p"]) < 0.05 for row in alone["DiT"])
+    assert all(float(row["p"]) > 0.05 for row in alone["SiT"])
+
+
 def test_what_is_said_of_criterion_and_schedule_is_what_was_published() -> None:
     assert "no criterion can be told from CED" in README
     findings = " ".join((ROOT / "docs/explanation/findings.md").read_text().split())
