@@ -17,7 +17,7 @@ SINCE_PRE_TRAINING = (
     "multiply-accumulate is two operations."
 )
 READINGS = (
-    "κ and ZiCo, first and last: of the whole network, at the first and at the last reading of the arm's own training."
+    "First and last κ and ZiCo: of the whole network, at the first and at the last reading of the arm's own training."
 )
 WALL_TIME = "Training time is wall time: it depends on the machine, and on what else that was doing."
 

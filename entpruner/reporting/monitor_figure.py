@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FormatStrFormatter
+from matplotlib.ticker import FormatStrFormatter, LogFormatter
 from numpy.typing import NDArray
 
 from entpruner.reporting.figures import PANEL, drawing, legend_below, line_styles, panels
@@ -56,7 +56,7 @@ def monitored_trainings(arms: Sequence[Monitored], target: Path) -> None:
             for axes in (kappas, zicos):
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-                axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
+                axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # as many as have room
             votes.set_xlabel("training step")
             votes.set_yticks(range(len(labels)), labels, fontsize=7)
             votes.set_ylim(len(labels) - 0.4, -0.6)
