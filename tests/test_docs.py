@@ -82,6 +82,26 @@ def test_what_is_said_of_the_paper_s_depth_is_what_was_published() -> None:
     assert all(float(row["p"]) > 0.05 for row in alone["SiT"])
 
 
+def test_what_is_said_of_monitored_trainings_is_what_was_published() -> None:
+    said = " ".join((ROOT / "docs/explanation/findings.md").read_text().split())
+    assert "the intervals of SGD lie below AdamW's with each schedule" in said
+    assert "stays between 598 and 601" in said and "between 12 and 22 % of the time" in said
+    with (ROOT / "results/published/monitor/tables/monitor.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 18 and {row["seeds"] for row in rows.values()} == {"3"}
+    for decay in ("constant", "cosine", "warm restarts"):
+        adamw, sgd, muon = (rows[f"{optimizer}, {decay}"] for optimizer in ("AdamW", "SGD", "Muon"))
+        assert float(sgd["kappa_last_high"]) < float(adamw["kappa_last_low"])
+        assert all(float(row["kappa_last_high"]) > float(row["kappa_first_low"]) for row in (adamw, muon))
+        for row in (adamw, sgd, muon):
+            assert all(598 < float(row[key]) < 601 for key in ("zico_first", "zico_last"))
+    assert max(float(row["votes_low"]) for row in rows.values()) < min(
+        float(row["votes_high"]) for row in rows.values()
+    )
+    shares = [float(row["monitoring"]) for row in rows.values()]
+    assert min(shares) > 0.12 and max(shares) < 0.22
+
+
 def test_what_is_said_of_criterion_and_schedule_is_what_was_published() -> None:
     assert "no criterion can be told from CED" in README
     findings = " ".join((ROOT / "docs/explanation/findings.md").read_text().split())
