@@ -395,7 +395,7 @@ def test_the_documented_steps_on_one_gpu_are_targets_of_this_study() -> None:
 def test_the_command_that_a_table_gives_for_a_row_ends_its_params_files_before_the_target(tmp_path: Path) -> None:
     from snakemake.cli import get_argument_parser
 
-    files = ["--configfile", str(SMOKE), str(ROOT / "params/ablations/sampling_steps.yaml")]
+    files = ["--configfile", str(SMOKE), str(ROOT / "params/ablations/reduction.yaml")]
     said = snakemake(tmp_path, "--dry-run", "--printshellcmds", "results/smoke/tables/table1.md", *files)
     commands = set(re.findall(r'"command":"snakemake ([^"]*)"', said))
     assert len(commands) == 1
