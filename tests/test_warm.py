@@ -113,15 +113,27 @@ def test_what_a_study_needs_besides_pytorch_is_loaded(tmp_path: Path) -> None:
     compiled = tmp_path / "compiled.yaml"
     compiled.write_text("compute: {device: cpu, threads: 1, compile: true}\n")
     program = ["snakemake", "--configfile", str(ROOT / "params/text.yaml"), str(compiled), "nothing.yaml"]
-    assert libraries_of(program) == ["diffusers.models.modeling_utils", "torch._inductor.compile_fx"]
+    assert libraries_of(program) == ["diffusers.models.modeling_utils", "entpruner.system.compiling"]
     assert libraries_of(["snakemake", "--configfile", str(ROOT / "params/digits.yaml")]) == []
 
 
 def test_loading_the_compiler_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    count = "import os, torch._inductor.compile_fx; print(len(os.listdir('/proc/self/task')))"
+    count = "import os, entpruner.system.compiling; print(len(os.listdir('/proc/self/task')))"
     found = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
     assert found.stdout == "1\n"  # the server could not fork safely with more
+
+
+def test_the_compiler_is_loaded_with_its_checksums_and_without_what_initializes_a_gpu() -> None:
+    code = """if True:
+        import entpruner.system.compiling, hashlib, sys
+        from torch._inductor.codecache import torch_key
+        from torch._inductor.runtime.triton_compat import HAS_TRITON, triton_key
+        hashlib.sha256 = None  # a checksum that is not remembered fails from here on
+        torch_key(), HAS_TRITON and triton_key()
+        print("torch.utils.cpp_extension" in sys.modules)
+    """
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_a_command_finds_the_libraries_loaded(warm: Warm) -> None:

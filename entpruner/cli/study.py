@@ -138,7 +138,7 @@ def libraries_of(program: Sequence[str]) -> list[str]:
     """What the commands of a study load besides PyTorch, as its params files say: diffusers, and the compiler."""
     files = [Path(word) for word in program if word.endswith((".yaml", ".yml"))]
     texts = [file.read_text(errors="ignore") for file in files if file.is_file()]
-    needed = {"diffusers:": "diffusers.models.modeling_utils", "compile: true": "torch._inductor.compile_fx"}
+    needed = {"diffusers:": "diffusers.models.modeling_utils", "compile: true": "entpruner.system.compiling"}
     return [module for key, module in needed.items() if any(key in text for text in texts)]
 
 
