@@ -586,6 +586,25 @@ def test_configure_sets_threads_and_determinism(monkeypatch: pytest.MonkeyPatch)
         torch.set_deterministic_debug_mode("default")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
+def test_memory_of_large_tensors_is_kept_for_the_next_ones() -> None:
+    """Memory that was returned to the system costs a page fault for each 4 KiB when it is used again."""
+    code = """if True:
+        import resource, torch
+        from entpruner.params.compute import Compute
+        from entpruner.system.devices import configure
+        configure(Compute(device="cpu"))
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            layers = [torch.zeros(2**19) for _ in range(8)]  # 2 MiB each
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        print(faults(), max([faults() for _ in range(20)][10:]))
+    """
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, later = map(int, found.stdout.split())
+    assert first > 1000 > 100 > later
+
+
 def test_on_a_cpu_only_products_are_in_bfloat16_and_only_if_asked() -> None:
     """Where the CPU lacks the instructions, PyTorch emulates them, so the numbers can be tried anywhere."""
     losses, types = {}, {}

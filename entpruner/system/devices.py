@@ -1,5 +1,6 @@
 """The device that a command computes on, and the settings of the process that its numbers depend on."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import torch
 from entpruner.errors import UserError
 from entpruner.params.compute import Compute
 from entpruner.system.parallel import join, started_by_torchrun
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's mallopt(3)
 
 
 def device_of(compute: Compute, gpus_here: int | None = None) -> torch.device:
@@ -49,8 +52,21 @@ def configure(compute: Compute) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # no code reads such memory
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32, as in the official trainings
+    else:
+        keep_freed_memory()
     join(device)
     return device
+
+
+def keep_freed_memory() -> None:
+    """Keep up to 1 GiB of freed memory for the next tensors, where the C library is glibc.
+
+    By default it returns the memory of large tensors to the system, which clears each page again when the next layer
+    asks for it. The largest threshold that glibc allows for pieces of their own is 32 MiB.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(TRIM_THRESHOLD, 2**30)
+        mallopt(MMAP_THRESHOLD, 2**25)
 
 
 def cpu_has_bfloat16() -> bool:
