@@ -25,7 +25,7 @@ from entpruner.params.backbones import Architecture, Diffusion, Flow
 from entpruner.params.compute import Compute
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.process import make_process
-from entpruner.system.devices import cpu_has_bfloat16
+from entpruner.system.devices import cpu_has_bfloat16, keep_freed_memory
 from entpruner.system.files import read_json, write_json
 from entpruner.system.recording import Stopwatch
 from entpruner.system.warm import ADDRESS
@@ -38,7 +38,7 @@ HEAD = """# Benchmarks
 `make bench` writes this page, from the files `benchmarks/results/cpu-*.json` that it measures. Every number is a ratio
 of two times, of ways that take turns in one sitting. A ratio above 1 says that ours is faster. Networks have random
 weights, which changes no time. `benchmarks/official.py` holds the plain form of training steps, samplers and proxies,
-written from their descriptions.
+written from their descriptions. In both, freed memory is kept for the next tensors, as our commands keep it.
 """
 
 CPU = torch.device("cpu")
@@ -124,6 +124,7 @@ def measure(names: Sequence[str], folder: Path, rounds: int | None = None) -> No
     out = folder / f"cpu-{record['device'].replace(' ', '-')}.json"
     content: dict[str, Any] = read_json(out) if out.exists() else {"figures": {}}
     machine = {key: record[key] for key in ("device", "python", "torch")} | {"cores": os.cpu_count()}
+    keep_freed_memory()
     for name in names:
         comparison = FIGURES[name]()
         if rounds:

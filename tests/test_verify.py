@@ -14,6 +14,7 @@ from snakemake_runs import environment, snakemake_in_a_fork, wait_for
 
 from entpruner.cli import main
 from entpruner.errors import UserError
+from entpruner.layout import Layout
 from entpruner.reporting.expected import MARGIN, Expected, expect, rounded_up
 from entpruner.reporting.processors import Machine, Processors, compared
 from entpruner.reporting.publish import machine
@@ -115,6 +116,21 @@ def test_processors_are_compared_by_the_numbers_that_tables_show(study: Path, tm
         compared(study, again)
     with pytest.raises(UserError, match=r"has no number that .* has in a table; run some of its arms first"):
         compared(study, tmp_path / "nowhere")
+
+
+def test_a_network_that_lost_another_block_is_named_and_not_compared(study: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again/digits"
+    write_table(again, "table1", {ROW: {"distance": (4.0, 5.05, 7.0), "kid": (0.0, 0.1, -0.1), "macs": 999}}, SEEDS)
+    arms = sorted(path.parent.name for path in again.glob("arms/*/metrics.json"))
+    for folder, device, blocks in ((study, "one", [1, 6]), (again, "other", [3, 6])):
+        write_json(folder / "arms/full-s0/timing.json", machine_of(device))
+        for arm in arms:
+            kept = blocks if arm == arms[2] else [0, 6]
+            write_json(Layout.at(folder).final(arm).files["card"], {"kept_blocks": kept})
+    found = compared(study, again)
+    assert found.other_blocks == {arms[2]: ((1, 6), (3, 6))}
+    assert found.differences()["distance"].largest == pytest.approx(0.01)  # the third differs by more
+    assert Processors.model_validate_json(found.model_dump_json()) == found
 
 
 def test_a_damaged_comparison_of_processors_is_refused(study: Path, tmp_path: Path) -> None:

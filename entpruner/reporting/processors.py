@@ -4,6 +4,9 @@ python -m entpruner.reporting.processors results/published/digits results/digits
 
 writes both values of every number of the kinds that the published tables show, wherever the run in results/digits has
 it as well. That run may be unfinished. Tolerances of ``entpruner verify`` come from this file.
+
+Where two blocks score nearly alike, the other processor may remove the other one. Then it measures another network, so
+such arms are named, and their numbers are not compared.
 """
 
 import sys
@@ -13,10 +16,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from entpruner.errors import UserError
-from entpruner.layout import Layout
+from entpruner.layout import WITHIN, Layout
 from entpruner.params.base import Frozen
 from entpruner.reporting.columns import RULES
 from entpruner.reporting.recorded import read_tables, within
@@ -80,6 +83,8 @@ class Processors(Frozen):
     again: Machine
     values: dict[str, dict[str, tuple[float, float]]]
     """Column -> file and key of a number -> the number on either machine."""
+    other_blocks: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = Field(default_factory=dict)
+    """Arm -> the blocks that its network keeps on either machine, where these differ."""
 
     @property
     def words(self) -> str:
@@ -108,23 +113,37 @@ class Processors(Frozen):
 
 
 def compared(published: Path, again: Path) -> Processors:
-    """Compare what two runs of a study measured. ``again`` may have only some of the arms.
+    """Compare what two runs of a study measured, in arms whose networks keep the same blocks in both.
+
+    ``again`` may have only some of the arms.
 
     Raises UserError if the runs have no number in common, or if both were made on the same processor.
     """
     first, second = Records(published), Records(again)
+    other = other_blocks(first, second)
     values: dict[str, dict[str, tuple[float, float]]] = {}
     for column, pattern, key in sorted(judged(published)):
         for file, document in second.matching(pattern).items():
-            pair = number(first[file], key) if file in first else None, number(document, key)
+            if file not in first or Path(file).parts[1] in other:
+                continue
+            pair = number(first[file], key), number(document, key)
             if pair[0] is not None and pair[1] is not None:
                 values.setdefault(column, {})[f"{file} {key}"] = pair[0], pair[1]
     if not values:
         raise UserError(f"{again}: has no number that {published} has in a table; run some of its arms first")
-    found = Processors(published=Machine.of(first), again=Machine.of(second), values=values)
+    found = Processors(published=Machine.of(first), again=Machine.of(second), values=values, other_blocks=other)
     if set(found.published.device) & set(found.again.device):
         name = " and ".join(found.again.device)
         raise UserError(f"{again}: was made on {name}, as {published} was; another processor is needed to compare")
+    return found
+
+
+def other_blocks(first: Records, second: Records) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Arm -> the blocks that its network keeps in either run, where these differ."""
+    found = {}
+    for file, card in second.matching(WITHIN.final("*").files["card"]).items():
+        if file in first and first[file]["kept_blocks"] != card["kept_blocks"]:
+            found[Path(file).parts[1]] = tuple(first[file]["kept_blocks"]), tuple(card["kept_blocks"])
     return found
 
 
