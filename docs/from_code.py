@@ -42,6 +42,11 @@ def processors() -> str:
     one, other = (" and ".join(machine.device) for machine in (found.published, found.again))
     lines = [f"Published: {one}. Again: {other}.\n", "| number | what differs |", "|---|---|"]
     lines += [f"| {column.replace('_', ' ')} | {each.words} |" for column, each in found.differences().items()]
+    if others := found.other_blocks:
+        arms = len(found.values["distance"]) + len(others)
+        named = ", ".join(f"`{arm}`" for arm in others)
+        lines += ["", f"{len(others)} of {arms} arms are not compared: there another block was removed, because two blocks"]
+        lines += [f"have nearly the same score. They are {named}."]
     return "\n".join(lines)
 
 

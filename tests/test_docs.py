@@ -59,6 +59,25 @@ def test_what_is_said_of_the_toys_of_text_and_video_is_what_was_published(study:
     assert "the distance after recovery, over random sets.** Cannot be told apart from no relation: " in audit
 
 
+def test_what_is_said_of_few_sampling_steps_is_what_was_published() -> None:
+    said = " ".join((ROOT / "docs/explanation/findings.md").read_text().split())
+    assert "rise in this order on both networks, whatever the number of steps" in said
+    assert "With few steps the intervals of LD-Pruner and EntPruner overlap" in said
+    assert "On DiT fewer steps make each mean larger, and EntPruner's most. On SiT they make each a little smaller" in said
+    rows = {(row["backbone"], row["method"]): row for row in rows_of("digits/tables/few_steps.csv")}
+    assert len(rows) == 12 and {row["seeds"] for row in rows.values()} == {"3"}
+    methods, times = ("full fine-tuning", "LD-Pruner", "EntPruner"), {}
+    for backbone in ("dit", "sit"):
+        usual, few = ([rows[backbone, method + end] for method in methods] for end in ("", ", 10 or 5"))
+        for group in (usual, few):
+            assert sorted(float(row["distance"]) for row in group) == [float(row["distance"]) for row in group]
+        assert float(few[1]["distance_high"]) > float(few[2]["distance_low"])
+        times[backbone] = [float(b["distance"]) / float(a["distance"]) for a, b in zip(usual, few, strict=True)]
+        if backbone == "sit":
+            assert all(float(b["distance_high"]) > float(a["distance_low"]) for a, b in zip(usual, few, strict=True))
+    assert min(times["dit"]) > 1 > max(times["sit"]) and max(times["dit"]) == times["dit"][2]
+
+
 def test_what_is_said_of_the_u_net_is_what_was_published() -> None:
     assert "There CED goes against what matters" in (ROOT / "docs/explanation/findings.md").read_text()
     audit = (PUBLISHED / "unet/audit/README.md").read_text()
