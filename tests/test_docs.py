@@ -63,7 +63,8 @@ def test_what_is_said_of_few_sampling_steps_is_what_was_published() -> None:
     said = " ".join((ROOT / "docs/explanation/findings.md").read_text().split())
     assert "rise in this order on both networks, whatever the number of steps" in said
     assert "With few steps the intervals of LD-Pruner and EntPruner overlap" in said
-    assert "On DiT fewer steps make each mean larger, and EntPruner's most. On SiT they make each a little smaller" in said
+    assert "On DiT fewer steps make each mean larger, and EntPruner's most." in said
+    assert "On SiT they make each a little smaller" in said
     rows = {(row["backbone"], row["method"]): row for row in rows_of("digits/tables/few_steps.csv")}
     assert len(rows) == 12 and {row["seeds"] for row in rows.values()} == {"3"}
     methods, times = ("full fine-tuning", "LD-Pruner", "EntPruner"), {}

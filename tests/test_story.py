@@ -61,6 +61,18 @@ def page(folder: Path) -> str:
     return write_page(folder, LABEL)
 
 
+def test_arms_of_another_sampling_are_not_compared_by_the_speed_of_a_pass() -> None:
+    study = ResolvedStudy(read_study([PARAMS / "digits.yaml"]))
+    settings = Story().settings(study, Job("story"))
+    few, compared = "few_entpruner-dit-downstream-r50-s0", {arm.key for arm in settings.overview.arms}
+    assert few not in compared and few.removeprefix("few_") in compared
+    assert few in {arm.key for table in settings.tables for arm in table.arms}
+    all_few = {name: arm for name, arm in study.params.arms.items() if name.startswith("few_")}
+    tables = {"few_steps": study.params.tables["few_steps"].model_copy(update={"arms": tuple(all_few)})}
+    only = ResolvedStudy(study.params.model_copy(update={"arms": all_few, "tables": tables}))
+    assert few in {arm.key for arm in Story().settings(only, Job("story")).overview.arms}
+
+
 def test_the_page_is_one_file_that_asks_no_network(page: str) -> None:
     assert len(page.encode()) < 6_000_000
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)

@@ -157,7 +157,8 @@ class StorySettings(Frozen):
     command: str
     """The command that makes the study."""
     overview: TableSettings
-    """All arms that the tables show, with the columns that the page compares them by."""
+    """The arms that the page compares, with the columns that it compares them by: of those that tables show, the ones
+    that are sampled as the study says. The others are in their tables alone."""
     tables: tuple[TableSettings, ...]
     effects: tuple[str, ...]
     """The names of the comparisons of criteria and schedules."""
@@ -176,13 +177,14 @@ class Story(Rule):
     def settings(self, study: ResolvedStudy, job: Job) -> StorySettings:
         tables = tuple(Table().settings(study, Job("table", table=name)) for name in study.params.tables)
         arms = {arm.key: arm for table in tables for arm in table.arms}
+        alike = [arm for arm in arms.values() if study.arms[arm.key].sampling == study.params.sampling]
         overview = TableSettings(
             name="overview",
-            caption="All arms",
+            caption="All arms that are sampled alike",
             columns=("distance", "speedup"),
             distance=study.distance(),
             command=study.command,
-            arms=tuple(arms.values()),
+            arms=tuple(alike or arms.values()),
         )
         return StorySettings(
             study=study.params.study,
