@@ -192,7 +192,7 @@ def ced(shape: Architecture, draws: int, batch: int, device: torch.device) -> Co
         return score("ced", context)
 
     def by_hand() -> Scores:
-        with mock.patch("entpruner.models.network.BlockNetwork.removals", full_forwards):
+        with mock.patch("entpruner.models.network.PartedNetwork.removals", full_forwards):
             return score("ced", context)
 
     difference = largest_difference(torch.tensor(ours().value), torch.tensor(by_hand().value))

@@ -22,6 +22,7 @@ from side_by_side import Comparison, measured  # noqa: E402
 
 from entpruner import cli  # noqa: E402
 from entpruner.models.network import BlockNetwork  # noqa: E402
+from entpruner.models.transformer import Block  # noqa: E402
 
 TINY = suite.DIGITS.model_copy(update={"depth": 4, "hidden_size": 16, "num_heads": 2})
 
@@ -56,6 +57,20 @@ def test_both_ways_of_a_figure_run_and_give_the_same_numbers(name: str) -> None:
         way()
     assert all(difference < 1e-4 for difference in comparison.differences.values())
     assert comparison.differences or name.startswith("train")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_other_way_of_ced_runs_each_network_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, modulated = [], Block.modulated
+    monkeypatch.setattr(Block, "modulated", lambda *given, **named: runs.append(0) or modulated(*given, **named))
+    counts = []
+    for way in suite.FIGURES["ced_12"]().ways.values():
+        runs.clear()
+        way()
+        counts.append(len(runs))
+    blocks = TINY.depth
+    whole, after, again = blocks, blocks * (blocks - 1) / 2, blocks * (blocks - 1)
+    assert counts[1] / counts[0] == pytest.approx((whole + again) / (whole + after))
 
 
 def test_a_score_is_the_same_by_the_warm_process_and_by_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
