@@ -80,8 +80,8 @@ def check(config: dict[str, Any], files: Sequence[Path] = ()) -> Study:
     documents, config = _load_all(files), _plain(config)
     study, found = validated(Study, config)
     doubted: list[Problem] = []  # they are not told, but what they are about is left out of what is checked next
-    for more in (overrides, contradictions) if len(found) < SHOWN else ():
-        problems = [*more(_rest(config, [*found, *doubted]))]
+    for more, rest in ((overrides, _rest), (contradictions, _fitting)) if len(found) < SHOWN else ():
+        problems = [*more(rest(config, [*found, *doubted]))]
         doubted += [problem for problem in problems if problem.doubtful(found)]
         found += [problem for problem in problems if not problem.doubtful(found)]
     if study is None or found:
@@ -182,6 +182,13 @@ def _rest(config: dict[str, Any], found: Sequence[Problem]) -> Study:
         config = _without(config, problem.loc)
     study, found = validated(Study, merge(STAND_IN, config))
     return study or _rest(config, found)
+
+
+def _fitting(config: dict[str, Any], found: Sequence[Problem]) -> Study:
+    """The same, with overrides that are valid in themselves: one may need the key that is left out of it."""
+    rest = _rest(config, found)
+    misfits = [*overrides(rest)]
+    return _fitting(config, [*found, *misfits]) if misfits else rest
 
 
 def _without(values: dict[str, Any], loc: Loc) -> dict[str, Any]:
