@@ -38,7 +38,7 @@ HEAD = """# Benchmarks
 `make bench` writes this page, from the files `benchmarks/results/cpu-*.json` that it measures. Every number is a ratio
 of two times, of ways that take turns in one sitting. A ratio above 1 says that ours is faster. Networks have random
 weights, which changes no time. `benchmarks/official.py` holds the plain form of training steps, samplers and proxies,
-written from their descriptions. In both, freed memory is kept for the next tensors, as our commands keep it.
+written from their descriptions. Both ways keep freed memory for the next tensors, as our commands do.
 """
 
 CPU = torch.device("cpu")

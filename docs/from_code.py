@@ -45,8 +45,8 @@ def processors() -> str:
     if others := found.other_blocks:
         arms = len(found.values["distance"]) + len(others)
         named = ", ".join(f"`{arm}`" for arm in others)
-        lines += ["", f"{len(others)} of {arms} arms are not compared: there another block was removed, as two"]
-        lines += [f"blocks have nearly the same score. They are {named}."]
+        lines += ["", f"{len(others)} of {arms} arms are not compared: the other processor removed another"]
+        lines += [f"block there, because two blocks have nearly the same score. They are {named}."]
     return "\n".join(lines)
 
 

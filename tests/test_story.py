@@ -67,6 +67,8 @@ def test_arms_of_another_sampling_are_not_compared_by_the_speed_of_a_pass() -> N
     few, compared = "few_entpruner-dit-downstream-r50-s0", {arm.key for arm in settings.overview.arms}
     assert few not in compared and few.removeprefix("few_") in compared
     assert few in {arm.key for table in settings.tables for arm in table.arms}
+    paper = Story().settings(ResolvedStudy(read_study([PARAMS / "paper.yaml"])), Job("story"))
+    assert {arm.data for arm in paper.overview.arms} > {"upstream"}  # they differ in the number of images alone
     all_few = {name: arm for name, arm in study.params.arms.items() if name.startswith("few_")}
     tables = {"few_steps": study.params.tables["few_steps"].model_copy(update={"arms": tuple(all_few)})}
     only = ResolvedStudy(study.params.model_copy(update={"arms": all_few, "tables": tables}))

@@ -3,8 +3,8 @@
 These are limits with room to spare, which a scheduler holds a job to; ``entpruner plan`` forecasts. The workflow asks
 at each start, so this is arithmetic alone, and no folder of images is counted.
 
-Measured on processors that ran the digits study: 7.4 GFLOP/s by the slowest of its commands with one thread, and at
-most 755 MB. What concerns GPUs is estimated.
+Measured on two processors that ran the digits study: on the slower 7.4 GFLOP/s by the slowest of its commands with one
+thread, and at most 755 MB. What concerns GPUs is estimated.
 """
 
 from itertools import product

@@ -141,7 +141,8 @@ def compared(published: Path, again: Path) -> Processors:
 def other_blocks(first: Records, second: Records) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Arm -> the blocks that its network keeps in either run, where these differ."""
     found = {}
-    for file, card in second.matching(WITHIN.final("*").files["card"]).items():
+    cards = WITHIN.cut("*").files["card"], WITHIN.final("*").files["card"]
+    for file, card in second.matching(*cards).items():
         if file in first and first[file]["kept_blocks"] != card["kept_blocks"]:
             found[Path(file).parts[1]] = tuple(first[file]["kept_blocks"]), tuple(card["kept_blocks"])
     return found

@@ -157,8 +157,8 @@ class StorySettings(Frozen):
     command: str
     """The command that makes the study."""
     overview: TableSettings
-    """The arms that the page compares, with the columns that it compares them by: of those that tables show, the ones
-    that are sampled as the study says. The others are in their tables alone."""
+    """The arms that the page compares, with the columns that it compares them by. Arms of tables whose samplings differ
+    from the study's in more than the number of images appear only in their tables."""
     tables: tuple[TableSettings, ...]
     effects: tuple[str, ...]
     """The names of the comparisons of criteria and schedules."""
@@ -177,7 +177,12 @@ class Story(Rule):
     def settings(self, study: ResolvedStudy, job: Job) -> StorySettings:
         tables = tuple(Table().settings(study, Job("table", table=name)) for name in study.params.tables)
         arms = {arm.key: arm for table in tables for arm in table.arms}
-        alike = [arm for arm in arms.values() if study.arms[arm.key].sampling == study.params.sampling]
+        as_many = {"samples": study.params.sampling.samples}
+        alike = [
+            arm
+            for arm in arms.values()
+            if study.arms[arm.key].sampling.model_copy(update=as_many) == study.params.sampling
+        ]
         overview = TableSettings(
             name="overview",
             caption="All arms that are sampled alike",
