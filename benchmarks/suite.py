@@ -38,7 +38,8 @@ HEAD = """# Benchmarks
 `make bench` writes this page, from the files `benchmarks/results/cpu-*.json` that it measures. Every number is a ratio
 of two times, of ways that take turns in one sitting. A ratio above 1 says that ours is faster. Networks have random
 weights, which changes no time. `benchmarks/official.py` holds the plain form of training steps, samplers and proxies,
-written from their descriptions. Both ways keep freed memory for the next tensors, as our commands do.
+written from their descriptions. Both ways keep freed memory for the next tensors, as our commands do; the figures of
+the Intel processor are older, from before they did.
 """
 
 CPU = torch.device("cpu")

@@ -20,6 +20,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from entpruner import cli
 from entpruner.errors import UserError
+from entpruner.layout import WITHIN
 from entpruner.params.backbones import Diffusion, Flow, ProcessSettings
 from entpruner.params.criteria import CRITERIA
 from entpruner.params.datasets import ImageFolder
@@ -27,6 +28,7 @@ from entpruner.params.files import read_study
 from entpruner.params.proxies import Proxies
 from entpruner.params.sampling import DiffusionSampler, FlowSampler, Sampling
 from entpruner.planning.gpus import gpu_named
+from entpruner.planning.needs import CPU
 from entpruner.planning.plan import Plan, as_json, as_text, plan
 from entpruner.planning.speed import on_gpu, on_this_machine
 from entpruner.proxies import per_sample
@@ -158,6 +160,18 @@ def test_the_published_run_took_what_is_planned_within_a_factor_of_two(digits: P
     seconds = [record["seconds"] for record in RECORDED[rule]]
     assert len(seconds) == row.jobs
     assert 0.5 < row.seconds / sum(seconds) < 2
+
+
+def test_no_published_command_was_slower_or_larger_than_limits_assume() -> None:
+    study, timings, speeds = ResolvedStudy(read_study([ROOT / "params/digits.yaml"])), PUBLISHED.timings(), []
+    for key, arm in study.arms.items():
+        jobs = [(WITHIN.final(key), Job("recover", arm=key)), (WITHIN.samples(key), Job("sample", arm=key))]
+        jobs += [(WITHIN.stage(key, n), Job("prune", arm=key, stage=n)) for n in range(1, arm.stages + 1)]
+        for made, job in jobs:
+            seconds = timings[made.files["timing"].as_posix()]["seconds"]
+            speeds.append(RULES[job.rule].work(study, job).flops / seconds)
+    assert min(speeds) == pytest.approx(17e9, rel=0.02) and min(speeds) > max(CPU[:3])
+    assert round(max(timing["peak_memory_mb"] for timing in timings.values())) == 755
 
 
 def test_the_published_run_did_the_steps_and_flops_that_are_planned(digits: Plan) -> None:

@@ -187,7 +187,7 @@ def _rest(config: dict[str, Any], found: Sequence[Problem]) -> Study:
 def _fitting(config: dict[str, Any], found: Sequence[Problem]) -> Study:
     """The same, with overrides that are valid in themselves: one may need the key that is left out of it."""
     rest = _rest(config, found)
-    misfits = [*overrides(rest)]
+    misfits = [*overrides(rest)] if found else []
     return _fitting(config, [*found, *misfits]) if misfits else rest
 
 

@@ -3,8 +3,8 @@
 These are limits with room to spare, which a scheduler holds a job to; ``entpruner plan`` forecasts. The workflow asks
 at each start, so this is arithmetic alone, and no folder of images is counted.
 
-Measured on two processors that ran the digits study: on the slower 7.4 GFLOP/s by the slowest of its commands with one
-thread, and at most 755 MB. What concerns GPUs is estimated.
+In results/published/digits the slowest training or sampling of an arm makes 17 GFLOP/s with one thread, and no command
+takes more than 755 MB. Slower processors are given room. What concerns GPUs is estimated.
 """
 
 from itertools import product
